@@ -1,0 +1,111 @@
+/*
+ * gallery - what the gallery says about names: naming rule, held names, local name ⇄ key. Pure
+ *           functions, no I/O.
+ *
+ * Owns:     nothing.
+ * Threads:  every function may be called from any thread; a policy is constant after init.
+ * Errors:   0 or -errno.
+ * Source:   Cell Painting Gallery, contributing_to_cpg.md and data_structure.md (folders: no
+ *           whitespace, no special characters but _ and -; file names are freer); S3 user guide,
+ *           "Naming Amazon S3 objects" (key: 1..1,024 bytes of UTF-8).
+ * Tests:    tests/unit/test_gallery_*.c
+ */
+#pragma once
+
+#if defined(CPGFS_LAYER) && CPGFS_LAYER < 20
+#error "gallery.h: a lower room may not include it (README, source map)"
+#endif
+
+#include "cpgfs/base.h"
+
+enum naming_mode {
+	NAMING_HOLD,   /* default: accepted, kept local, state held */
+	NAMING_CLEAN,  /* refused characters are removed (or replaced) on the way to the key */
+	NAMING_REFUSE, /* EINVAL when such a folder is made */
+	NAMING_OFF,    /* no rule but S3's own */
+};
+
+/* Why a name is not a key as it stands. NAME_OK is 0. */
+enum name_verdict {
+	NAME_OK,
+	NAME_TEMPORARY, /* rsync's .x.XXXXXX, .~tmp~, .rsync-partial, *.part, *.partial, *.tmp, … */
+	NAME_JUNK,      /* .DS_Store, Thumbs.db, ._*, $RECYCLE.BIN, System Volume Information, … */
+	NAME_REFUSED,   /* a folder name the gallery refuses */
+	NAME_TOO_LONG,  /* the key would exceed 1,024 bytes */
+	NAME_NOT_TEXT,  /* not UTF-8, or a control character: S3 listings could not show it */
+};
+
+struct naming_policy {
+	enum naming_mode mode;
+	char clean_with;          /* '\0': remove; else the replacing character ('_' usually) */
+	const char *const *temporary; /* fnmatch patterns, NULL-ended; NULL: built-in list */
+	const char *const *junk;      /* likewise */
+};
+
+must_check int naming_mode_parse(const char *text, enum naming_mode *ret);
+const char *naming_mode_text(enum naming_mode mode);
+
+/*
+ * Judge one component. is_folder: the strict rule (letters, digits, _ - and inner dots; no leading
+ * or trailing dot) holds for folders down to the plate, i.e. at depth <= NAMING_STRICT_DEPTH
+ * components of the key; below, and for files, other characters are fine (at most a warning).
+ * depth counts from 1 for the first component of the key (the project).
+ */
+#define NAMING_STRICT_DEPTH 6 /* project/source/images/batch/images/plate */
+enum name_verdict name_judge(
+	const struct naming_policy *p, const char *name, bool is_folder, unsigned depth);
+
+/*
+ * Judge a whole path relative to the mount root ("a/b/c", no leading slash; the last component is
+ * a folder if is_folder). Returns the first verdict that is not NAME_OK, and then
+ * *ret_component / *ret_len name the component inside path.
+ */
+enum name_verdict path_judge(const struct naming_policy *p, const char *path, bool is_folder,
+	const char **ret_component, size_t *ret_len);
+
+/* Text for a person: what is wrong and the way out ("rename it in the mount, or
+ * cpgfs rename-clean"). verdict must not be NAME_OK. */
+void name_reason(const struct naming_policy *p, enum name_verdict verdict, const char *component,
+	size_t len, char *out, size_t out_size);
+
+/* The component as the naming rule would have it: refused characters removed or replaced. Writes
+ * at most size bytes; -EINVAL when nothing is left, -ENAMETOOLONG. */
+must_check int name_clean(const struct naming_policy *p, const char *name, char *out, size_t size);
+
+/*
+ * Key of a path relative to the mount root. Under NAMING_CLEAN the strict folder components are
+ * cleaned; otherwise the path is the key. A path's own bytes are never normalised.
+ * 0, -EINVAL (path_judge is not NAME_OK under this mode, empty), -ENAMETOOLONG (> 1,024 bytes).
+ */
+#define KEY_MAX_BYTES 1024
+must_check int path_to_key(const struct naming_policy *p, const char *path, bool is_folder,
+	char out[KEY_MAX_BYTES + 1]);
+
+/*
+ * Can this component of a listed key be shown as a file name? No for "", ".", "..", ".cpgfs" at the
+ * mount root, over 255 bytes, or bytes that FUSE cannot carry ('/' can't occur, NUL can't).
+ */
+bool key_component_is_showable(const char *name, size_t len, bool at_root);
+
+/* "a/b" or "a/b/" or "" is a valid prefix to mount: no empty, "." or ".." component, at most
+ * 1,024 bytes. out gets the form without trailing slash. -EINVAL, -ENAMETOOLONG. */
+must_check int prefix_normalise(const char *prefix, char out[KEY_MAX_BYTES + 1]);
+
+/*
+ * Where a path lies relative to the mounted prefix "p/q": inside (at or below it), above (one of
+ * the synthesised levels "", "p"), or outside (EACCES).
+ */
+enum prefix_side { PREFIX_INSIDE, PREFIX_ABOVE, PREFIX_OUTSIDE };
+enum prefix_side prefix_side_of(const char *prefix, const char *path);
+
+/* Content-Type by file name as `aws s3` guesses it (Python mimetypes' table, the part this field
+ * uses); "binary/octet-stream" when unknown. */
+const char *content_type_of(const char *name);
+
+/*
+ * Does a finished file look cut off? head is its first head_len bytes (>= 16 when the file has
+ * them). For .tif/.tiff names: the magic must be there and the first IFD must lie inside
+ * size_bytes. Other names: never. An empty file never looks cut off.
+ */
+bool tiff_looks_cut_off(
+	const char *name, const uint8_t *head, size_t head_len, uint64_t size_bytes);
