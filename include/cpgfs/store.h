@@ -1,0 +1,470 @@
+/*
+ * store - the local truth: inodes, names, data chunks, states, attempts; journal and index.
+ *
+ * Owns:     the cache directory: index/ (LMDB), journal, data/<xx>/<inode>, lock, format.
+ * States:   tbl/file_states.h; transitions in src/store/store_states.c.
+ * Threads:  any, except where a function says that it may wait for the disk (fsync): not under a
+ *           lock, not on the S3 loop. One maintenance thread (checkpoint, flush, eviction).
+ * Locks:    RANK_STORE_FILE < RANK_STORE_SPACE < RANK_STORE_INDEX < RANK_STORE_SYNC, all inside:
+ *           no caller sees them. Events are called with none of them held.
+ * Errors:   0 or -errno. By name: -ENOENT, -EEXIST, -ENOTEMPTY, -ENOTDIR, -EISDIR as in POSIX;
+ *           -ESTALE the generation, key or state is no longer what the caller said;
+ *           -EREMOTE a chunk is not here (fetch it, then call again);
+ *           -EDQUOT no room just now (wait for room_freed, then call again);
+ *           -ENOSPC no room, and waiting will not help; -EFBIG beyond 10,000 chunks or 5 TiB;
+ *           -EIO the cache disk failed, or bytes are not what their record says.
+ * Durable:  when a call returns 0, its effect survives kill -9 of this process; a power cut only
+ *           after store_file_sync() or the flush that follows within 30 s.
+ * Tests:    tests/unit/test_store_*.c
+ *
+ * Generation: every file has one; it rises with the first change after a close. Whoever works on
+ * a version (digests, sending, verifying) names the generation, and is told -ESTALE when it passed.
+ */
+#pragma once
+
+#if defined(CPGFS_LAYER) && CPGFS_LAYER < 50
+#error "store.h: a lower room may not include it (README, source map)"
+#endif
+
+#include "cpgfs/base.h"
+#include "cpgfs/gallery.h"
+#include "cpgfs/s3.h"
+
+struct store;
+struct store_file;
+
+#define STORE_ROOT_INO UINT64_C(1)
+/* Inode numbers with this bit belong to things first seen in the bucket: a hash of the key (of a
+ * prefix with its final '/'), so that they stay the same over mounts without being stored. */
+#define STORE_INO_FROM_BUCKET (UINT64_C(1) << 63)
+uint64_t store_ino_of_key(const char *key);
+
+#define STORE_NAME_MAX 255
+
+/* ---- states ------------------------------------------------------------------------------------ */
+
+enum file_state {
+	FILE_NONE, /* folders, and objects from elsewhere that only have chunks cached here */
+#define FILE_STATE(id, name, exit, what, remedy) FILE_##id,
+#include "cpgfs/tbl/file_states.h"
+#undef FILE_STATE
+	FILE_STATE_COUNT
+};
+const char *file_state_text(enum file_state s);   /* "queued" */
+const char *file_state_what(enum file_state s);   /* for people */
+const char *file_state_remedy(enum file_state s); /* "" if none */
+int file_state_exit(enum file_state s);           /* 0, 2 or 3 */
+must_check int file_state_parse(const char *text, enum file_state *ret);
+bool file_state_may_follow(enum file_state from, enum file_state to);
+
+enum held_kind { HELD_NOT, HELD_TEMPORARY, HELD_JUNK, HELD_NAME, HELD_KIND_COUNT };
+
+/* ---- records -------------------------------------------------------------------------------------- */
+
+/* The object of ours (or from elsewhere) that an inode stands for in the bucket. key "" = none. */
+struct store_object {
+	char key[KEY_MAX_BYTES + 1];
+	char etag[S3_ETAG_MAX];
+	uint64_t size_bytes;
+	uint64_t generation;   /* the version of the inode that it holds */
+	bool has_crc64nvme;
+	uint64_t crc64nvme;    /* of the whole object */
+	int64_t uploaded_at_ns;
+	int64_t verified_at_ns; /* 0: not yet */
+};
+
+enum store_type { STORE_FILE = 1, STORE_DIR = 2 };
+
+#define STORE_FLAG_FOREIGN 0x1u    /* not written here: content is the object's */
+#define STORE_FLAG_DURABLE 0x2u    /* this version was synced */
+#define STORE_FLAG_BORN_LOCAL 0x4u /* folder made here where the bucket showed no such name */
+#define STORE_FLAG_UNLINKED 0x8u   /* no name any more */
+#define STORE_FLAG_ACCEPTED 0x10u  /* a person accepted this version (conflict, incomplete, torn) */
+#define STORE_FLAG_COMPLETE 0x20u  /* last FLUSH said "complete so far" */
+#define STORE_FLAG_ADOPTED 0x40u   /* object from elsewhere with our content, taken as ours */
+
+/* What listings and stat need. */
+struct store_attr {
+	uint64_t ino;
+	uint64_t parent;
+	enum store_type type;
+	uint32_t mode; /* permission bits with type bits */
+	uint32_t uid, gid;
+	uint64_t size_bytes;
+	int64_t mtime_ns, ctime_ns, atime_ns;
+	uint64_t generation;
+	enum file_state state;
+	uint32_t flags;
+	bool in_bucket; /* an object holds the current version: link count 2 */
+};
+
+/* Everything. */
+struct store_inode {
+	struct store_attr attr;
+	char name[STORE_NAME_MAX + 1];
+	enum held_kind held;
+	char reason[256];        /* why it is in this state, for people; "" if plain */
+	uint64_t part_size_bytes; /* 0 until the first chunk record */
+	uint64_t chunk_count;
+	int64_t closed_at_ns;    /* 0: never closed */
+	int64_t due_at_ns;       /* settle, retry or delete time, by state */
+	uint32_t attempts;       /* failed attempts of this version */
+	uint32_t rewrites;       /* closes after a settle: settle doubles with each */
+	enum file_state state_before; /* of a DELETING file: what undelete restores */
+	struct store_object object;
+};
+
+/* ---- life cycle --------------------------------------------------------------------------------- */
+
+struct store_change {
+	uint64_t ino, parent;
+	enum file_state from, to;
+};
+
+struct store_events {
+	void *user;
+	/* Something changed state, was created, renamed or removed. Any thread, no lock held: must
+	 * return soon and may not call back into slow functions. */
+	void (*changed)(void *user, const struct store_change *change);
+	/* Room was freed: waiting writers may try again. */
+	void (*room_freed)(void *user);
+	/* Bytes may be freed only by evicting or sending: asked when a writer was told -EDQUOT. */
+	void (*room_wanted)(void *user);
+};
+
+struct store_config {
+	const char *dir;            /* the cache directory; made with mode 0700 */
+	const char *identity;       /* endpoint, bucket and prefix: a cache of another is refused */
+	uint64_t cache_size_bytes;  /* 0: no limit but min_free */
+	uint64_t min_free_bytes;    /* keep so much free on that disk */
+	uint64_t part_size_bytes;   /* P of new files; 0: 8 MiB */
+	int64_t settle_ms;          /* 0 allowed */
+	int64_t flush_ms;           /* dirty data is synced this long after close; 0: 30,000 */
+	bool durability_close;      /* every close is an fsync */
+	const char *boot_id;        /* NULL: /proc/sys/kernel/random/boot_id */
+};
+
+/*
+ * Take the lock, open or make the index, replay the journal. Waits up to lock_wait_ms for a holder
+ * that is shutting down. On failure *ret_message (malloc'ed) is one line for a person with cause
+ * and way out. -EBUSY: locked by another daemon; -EUCLEAN: damaged (`cpgfs repair`); -EXDEV: a
+ * cache of another bucket; -EPROTO: a newer format.
+ */
+must_check int store_open(struct store **ret, const struct store_config *config,
+	int64_t lock_wait_ms, char **ret_message);
+/* Up to 8 subscribers, before store_start. */
+void store_subscribe(struct store *s, const struct store_events *events);
+must_check int store_start(struct store *s); /* the maintenance thread */
+/* Stops the thread, checkpoints, lets go of the lock. All files must be released. */
+void store_close(struct store *s);
+
+/* What recovery found: for the log and status. */
+struct store_recovery {
+	bool was_unclean, power_cut;
+	uint64_t replayed_records, torn_files, incomplete_files, lost_files, orphan_data_files;
+};
+void store_recovery_report(struct store *s, struct store_recovery *ret);
+
+/* Commit the index and start the journal afresh (tests, unmount). May wait for the disk. */
+must_check int store_checkpoint(struct store *s);
+/* Sync everything closed so far (one syncfs, one record). May wait for the disk. */
+must_check int store_flush_all(struct store *s);
+
+/* ---- names ---------------------------------------------------------------------------------------- */
+
+must_check int store_lookup(
+	struct store *s, uint64_t dir_ino, const char *name, struct store_attr *ret);
+must_check int store_attr(struct store *s, uint64_t ino, struct store_attr *ret);
+must_check int store_inode(struct store *s, uint64_t ino, struct store_inode *ret);
+
+struct store_entry {
+	char name[STORE_NAME_MAX + 1];
+	struct store_attr attr;
+};
+/* Up to max entries whose names sort (bytewise) after `after` ("" = from the start). Returns how
+ * many (0 = end). */
+must_check int store_readdir(struct store *s, uint64_t dir_ino, const char *after,
+	struct store_entry *out, size_t max);
+
+/* Path of an inode from the mount root, "a/b/c" ("" for the root), as the user sees it. For an
+ * unlinked one: where it was. -ENOENT. */
+must_check int store_path(struct store *s, uint64_t ino, struct buf *out);
+must_check int store_resolve(struct store *s, const char *path, struct store_attr *ret);
+
+struct store_create {
+	uint64_t parent;
+	const char *name;
+	enum store_type type;
+	uint32_t mode; /* permission bits */
+	uint32_t uid, gid;
+	uint64_t ino;  /* 0: the next number; else one from store_ino_of_key (a folder that the bucket has) */
+	uint32_t flags; /* STORE_FLAG_BORN_LOCAL, … */
+};
+/* A file starts in state OPEN (an mknod'ed one is closed by store_file_flush). -EEXIST. */
+must_check int store_create(
+	struct store *s, const struct store_create *what, struct store_attr *ret);
+
+/* Remember an object from elsewhere so that its chunks can be cached: an inode without a name,
+ * state NONE, all chunks absent, number store_ino_of_key(object->key). Called again with another
+ * ETag it drops the cached chunks (-EBUSY while open). */
+must_check int store_import(
+	struct store *s, const struct store_object *object, struct store_attr *ret);
+
+#define STORE_SET_MODE 1u
+#define STORE_SET_UID 2u
+#define STORE_SET_GID 4u
+#define STORE_SET_MTIME 8u
+#define STORE_SET_ATIME 16u
+#define STORE_SET_FLAGS 32u
+/* Not sizes: see store_file_truncate. Never raises the generation; a changed mtime of a file that
+ * is in the bucket is kept here only. An mtime of second 0 of 1970 on a file marks its version
+ * INCOMPLETE (how rsync marks a broken transfer). */
+must_check int store_setattr(struct store *s, uint64_t ino, uint32_t mask,
+	const struct store_attr *values, struct store_attr *ret);
+
+/*
+ * Unlink: never in the bucket and no attempt under way: gone when the last handle closes. Otherwise
+ * it becomes DELETING, due after delete_delay_ms.
+ */
+must_check int store_unlink(
+	struct store *s, uint64_t dir_ino, const char *name, int64_t delete_delay_ms);
+must_check int store_rmdir(struct store *s, uint64_t dir_ino, const char *name);
+
+#define STORE_RENAME_NOREPLACE 1u
+/*
+ * One record, whatever lies below. A file that waits (CLOSED … QUEUED, HELD, FAILED) is CLOSED
+ * again with a fresh settle; one in the bucket becomes MOVING; one being sent stays SENDING (its
+ * attempt will find another key). A replaced file is unlinked as above, without delay if it was
+ * never in the bucket. A folder with anything held, sent or in flight below opens a re-key job.
+ */
+must_check int store_rename(struct store *s, uint64_t old_dir, const char *old_name,
+	uint64_t new_dir, const char *new_name, unsigned flags, int64_t delete_delay_ms);
+
+must_check int store_xattr_set(struct store *s, uint64_t ino, const char *name, const void *value,
+	size_t len, int flags); /* XATTR_CREATE, XATTR_REPLACE */
+/* Returns the length; size 0 asks for it. -ENODATA, -ERANGE. */
+must_check ssize_t store_xattr_get(
+	struct store *s, uint64_t ino, const char *name, void *value, size_t size);
+must_check ssize_t store_xattr_list(struct store *s, uint64_t ino, char *list, size_t size);
+must_check int store_xattr_remove(struct store *s, uint64_t ino, const char *name);
+
+/* ---- data: one struct store_file per open inode, shared by its handles -------------------------- */
+
+must_check int store_file_open(struct store *s, uint64_t ino, struct store_file **ret);
+void store_file_close(struct store_file *f); /* one per open; the last frees unlinked data */
+/* A handle that may write comes and goes; the last one going starts settle. */
+void store_file_writer_add(struct store_file *f);
+void store_file_writer_drop(struct store_file *f);
+
+/* Bytes read (0 at the end), or -EREMOTE with *ret_chunk. Holes are zeros. */
+must_check ssize_t store_file_read(
+	struct store_file *f, void *data, size_t len, uint64_t off, uint64_t *ret_chunk);
+/* All of it or an error. -EREMOTE (*ret_chunk): absent chunks must be fetched before the first
+ * change. append: at the end whatever off says. */
+must_check int store_file_write(struct store_file *f, const void *data, size_t len, uint64_t off,
+	bool append, uint64_t *ret_chunk);
+must_check int store_file_truncate(struct store_file *f, uint64_t size_bytes, uint64_t *ret_chunk);
+/* FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE|KEEP_SIZE, FALLOC_FL_ZERO_RANGE or 0; -EOPNOTSUPP. */
+must_check int store_file_fallocate(
+	struct store_file *f, int mode, uint64_t off, uint64_t len, uint64_t *ret_chunk);
+/*
+ * FLUSH: if this version was changed, record size, mtime and complete (or why not: cut_off) and
+ * make it CLOSED (or INCOMPLETE). Nothing changed: nothing happens. With durability_close it syncs.
+ */
+must_check int store_file_flush(struct store_file *f, bool cut_off, const char *reason);
+must_check int store_file_sync(struct store_file *f, bool data_only); /* waits for the disk */
+/* Current attributes, with the size of the version being written. */
+void store_file_attr(struct store_file *f, struct store_attr *ret);
+int64_t store_file_seek(struct store_file *f, uint64_t off, int whence); /* SEEK_DATA, SEEK_HOLE */
+/* The data file's descriptor, for replies without a copy; valid while f is open. Present ranges
+ * only: ask store_file_has first. */
+int store_file_fd(struct store_file *f);
+/* Is [off, off+len) here (or beyond the end)? Else *ret_chunk is the first absent one. */
+bool store_file_has(struct store_file *f, uint64_t off, uint64_t len, uint64_t *ret_chunk);
+
+/* ---- chunks ----------------------------------------------------------------------------------------- */
+
+#define STORE_CHUNKS_MAX 10000
+/* Chunk n has part_size << (n / 1000) bytes, at most 5 GiB; these are pure. */
+uint64_t chunk_size(uint64_t part_size_bytes, uint64_t n);
+uint64_t chunk_start(uint64_t part_size_bytes, uint64_t n);
+uint64_t chunk_of(uint64_t part_size_bytes, uint64_t off);
+uint64_t chunk_count_of(uint64_t part_size_bytes, uint64_t size_bytes); /* 0 for size 0 */
+
+struct store_chunk {
+	uint64_t number;
+	uint64_t start, len;  /* of the current size */
+	bool present;
+	bool has_crc64nvme;
+	uint64_t crc64nvme;
+	uint64_t part_attempt; /* attempt whose upload holds this chunk as a part; 0: none */
+	char part_etag[S3_ETAG_MAX];
+};
+must_check int store_chunk(struct store *s, uint64_t ino, uint64_t n, struct store_chunk *ret);
+
+/* Fill an absent chunk (single flight is the caller's): write its bytes, then end. ok = false or a
+ * change in between leaves it absent. May wait for room (-EDQUOT) like a write. */
+must_check int store_chunk_fill_begin(struct store_file *f, uint64_t n);
+must_check int store_chunk_fill_write(
+	struct store_file *f, uint64_t n, uint64_t off_in_chunk, const void *data, size_t len);
+must_check int store_chunk_fill_end(struct store_file *f, uint64_t n, bool ok);
+
+/* ---- a version on its way --------------------------------------------------------------------------- */
+
+/* An own read-only descriptor of a version's bytes, for hashing and sending. -ESTALE; -EREMOTE if
+ * chunks are absent; -ENODATA: the data file is missing or shorter than its record says (the file
+ * becomes LOST). The bytes may still be changed by writers: check store_version_is afterwards. */
+must_check int store_version_open(struct store *s, uint64_t ino, uint64_t generation, int *ret_fd);
+bool store_version_is(struct store *s, uint64_t ino, uint64_t generation);
+/* Does any handle that may write stand open? */
+bool store_has_writers(struct store *s, uint64_t ino);
+
+/* The chunk digests of a version, all of them, with the state it goes to (SETTLED -> QUEUED, or
+ * UPLOADED when the object proves to hold the same). crcs in chunk order. -ESTALE. */
+must_check int store_version_digested(struct store *s, uint64_t ino, uint64_t generation,
+	const uint64_t *crcs, size_t count, enum file_state to, const char *reason);
+
+/*
+ * Change the state of a version: only if it has this generation and is in `from` (-ESTALE), and
+ * only along the table (check()). due_at_ns 0 = now. reason NULL keeps, "" clears.
+ */
+struct store_transition {
+	uint64_t ino, generation;
+	enum file_state from, to;
+	enum held_kind held;
+	const char *reason;
+	int64_t due_at_ns;
+	bool count_attempt; /* attempts + 1; else, on leaving for UPLOADED or CLOSED: 0 */
+};
+must_check int store_state_set(struct store *s, const struct store_transition *t);
+/* The object of a version as now known, with the state that follows (UPLOADED, VERIFIED, GONE …);
+ * adopting sets STORE_FLAG_ADOPTED. An earlier object of this inode under another key becomes a
+ * stray to delete. -ESTALE. */
+must_check int store_object_set(struct store *s, const struct store_transition *t,
+	const struct store_object *object, bool adopted);
+
+/* ---- the queues: files by state, in order ------------------------------------------------------- */
+
+/* Order within a state: QUEUED by close time, CLOSED/DELETING/FAILED by due time, VERIFIED by
+ * verification time, others by entry. */
+struct store_queue_item {
+	uint64_t ino;
+	uint64_t order; /* due or close time in ns, or a sequence */
+};
+/* Items after `after` (NULL: from the start). Returns how many (0 = none). */
+must_check int store_queue(struct store *s, enum file_state state,
+	const struct store_queue_item *after, struct store_queue_item *out, size_t max);
+
+struct store_counts {
+	uint64_t files[FILE_STATE_COUNT];
+	uint64_t bytes[FILE_STATE_COUNT];
+	uint64_t held[HELD_KIND_COUNT]; /* HELD by kind */
+	uint64_t foreign_files;
+};
+/* Of everything at or below an inode (STORE_ROOT_INO: all, DELETING included). O(states). */
+must_check int store_counts(struct store *s, uint64_t ino, struct store_counts *ret);
+
+/* ---- attempts: every request that changes the bucket, recorded before its first byte ----------- */
+
+enum attempt_kind { ATTEMPT_PUT = 1, ATTEMPT_MULTIPART, ATTEMPT_COPY, ATTEMPT_DELETE };
+enum attempt_phase {
+	ATTEMPT_OPEN = 1,   /* recorded; perhaps sent */
+	ATTEMPT_COMPLETING, /* multipart: Complete recorded; perhaps sent */
+	ATTEMPT_DOUBTFUL,   /* sent, no answer: the bucket must be asked */
+	ATTEMPT_ABORTING,   /* multipart: to be aborted */
+};
+struct store_attempt {
+	uint64_t id;          /* given by store_attempt_begin */
+	uint64_t ino, generation;
+	enum attempt_kind kind;
+	enum attempt_phase phase;
+	char key[KEY_MAX_BYTES + 1];
+	uint64_t size_bytes;
+	bool has_crc64nvme;
+	uint64_t crc64nvme;   /* of the whole content */
+	bool has_md5;
+	char md5[33];         /* hex, when it was computed on the way */
+	bool if_none_match;
+	char if_match[S3_ETAG_MAX];
+	char upload_id[S3_UPLOAD_ID_MAX];
+	char source_key[KEY_MAX_BYTES + 1]; /* COPY */
+	int64_t begun_at_ns;
+};
+/* Record it; the file goes from `from` to SENDING (PUT, MULTIPART), or keeps its state (from =
+ * FILE_NONE). -ESTALE. */
+must_check int store_attempt_begin(struct store *s, struct store_attempt *a, enum file_state from);
+/* Change phase, upload_id, md5 or crc of a recorded attempt. */
+must_check int store_attempt_update(struct store *s, const struct store_attempt *a);
+/* A part of a multipart attempt arrived (voided by any change of that chunk). */
+must_check int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t chunk,
+	uint64_t crc64nvme, const char *etag);
+/*
+ * The outcome is known, in one record: the attempt goes; the transition (NULL: none) and the object
+ * (NULL: none) come. With an object whose generation or key is not the inode's any more
+ * (-ESTALE inside, not returned): the attempt goes and *object is recorded as a stray of ours to be
+ * deleted or replaced; *ret_applied says false.
+ */
+must_check int store_attempt_end(struct store *s, uint64_t attempt_id,
+	const struct store_transition *t, const struct store_object *object, const char *current_key,
+	bool *ret_applied);
+/* Attempts of a key / an inode / all, oldest first; after_id pages. Returns how many. */
+must_check int store_attempts_of_key(
+	struct store *s, const char *key, struct store_attempt *out, size_t max);
+must_check int store_attempts(
+	struct store *s, uint64_t after_id, struct store_attempt *out, size_t max);
+
+/* ---- what the bucket holds of ours ----------------------------------------------------------------- */
+
+/* Inodes whose object has this key (the live one, one DELETING, strays …), with their state.
+ * Returns how many. */
+must_check int store_inodes_of_key(
+	struct store *s, const char *key, struct store_inode *out, size_t max);
+/* Is an object with this key hidden from listings (being deleted or moved away, and no live file
+ * has this key)? */
+bool store_key_is_hidden(struct store *s, const char *key);
+/* An object of ours that no file stands for: delete it when due. */
+must_check int store_stray_add(
+	struct store *s, const struct store_object *object, int64_t due_at_ns);
+/* A DELETING inode is done (object deleted, replaced or vanished): forget it and its data. */
+must_check int store_forget(struct store *s, uint64_t ino);
+/* Take a delete back: the name and the state before. -EEXIST if the name is taken, -ENOTDIR or
+ * -ENOENT if its folder is gone (made again if it was one of ours). */
+must_check int store_undelete(struct store *s, uint64_t ino);
+/* Drop the local version for good (`cpgfs discard`): the inode and its data go, the object stays. */
+must_check int store_discard(struct store *s, uint64_t ino);
+/* Subtree walk for re-key jobs and commands: files below dir in (folder, name) order, resumed by
+ * cursor (zero-initialised; plain data). Returns how many. */
+struct store_walk {
+	uint64_t stack[64];
+	char after[STORE_NAME_MAX + 1];
+	unsigned depth;
+	bool started;
+};
+must_check int store_walk_next(struct store *s, uint64_t top_ino, struct store_walk *cursor,
+	uint64_t *out_inos, size_t max);
+
+struct store_job {
+	uint64_t id;
+	uint64_t dir_ino;
+	char old_prefix[KEY_MAX_BYTES + 1]; /* path of the folder before, without trailing slash */
+};
+must_check int store_jobs(struct store *s, struct store_job *out, size_t max);
+must_check int store_job_end(struct store *s, uint64_t id);
+
+/* ---- space ------------------------------------------------------------------------------------------- */
+
+struct store_space {
+	uint64_t size_bytes;    /* what the buffer may hold now: --cache-size and --min-free together */
+	uint64_t used_bytes;    /* chunks present */
+	uint64_t pending_bytes; /* of these: not (yet) safe in the bucket */
+	uint64_t evictable_bytes;
+	uint64_t disk_free_bytes;
+	uint64_t index_bytes, journal_bytes;
+};
+void store_space(struct store *s, struct store_space *ret);
+/* Evict until `bytes` are free or nothing can go. May wait for the disk. */
+must_check int store_evict(struct store *s, uint64_t bytes);
+
+/* ---- settings: small values of other rooms, in the index --------------------------------------- */
+must_check int store_setting_set(struct store *s, const char *name, const char *value);
+must_check int store_setting_get(struct store *s, const char *name, char *out, size_t size);
