@@ -68,8 +68,8 @@ _Noreturn void check_failed(const char *expr, const char *file, int line);
 /* ---- locks with ranks -------------------------------------------------------------------- */
 
 /*
- * One table of all locks: a thread takes locks in rising rank only (never two of one rank).
- * Every build with asserts (NDEBUG unset) checks this and aborts naming both sites.
+ * One table of all locks: a thread takes locks in rising rank only (never two of one rank). Every
+ * build checks this at each take and aborts naming both sites.
  */
 enum lock_rank {
 	RANK_CONTROL = 10,     /* control: command queue, snapshots */
@@ -93,8 +93,6 @@ struct lock {
 	pthread_mutex_t mutex;
 	enum lock_rank rank;
 	const char *name;
-	pthread_t holder; /* valid while held */
-	bool held;
 };
 
 void lock_init(struct lock *l, enum lock_rank rank, const char *name);
@@ -106,15 +104,21 @@ bool lock_is_mine(const struct lock *l);
 #define BASE_STR(x) BASE_STR2(x)
 #define lock_take(l) lock_take_at((l), __FILE__ ":" BASE_STR(__LINE__))
 #define lock_assert_held(l) check(lock_is_mine(l))
+/* For places that may block (network, replies, callbacks upward): this thread holds no lock. */
+void lock_assert_none_held(void);
 
 void cleanup_lock_fn(struct lock **l);
 /* `with_lock(&x->lock);` holds it to the end of the scope. */
+#define BASE_PASTE2(a, b) a##b
+#define BASE_PASTE(a, b) BASE_PASTE2(a, b)
 #define with_lock(l)                                                                               \
-	__attribute__((cleanup(cleanup_lock_fn))) struct lock *scoped_lock_ = (l);                 \
-	lock_take(scoped_lock_)
+	__attribute__((cleanup(cleanup_lock_fn))) struct lock *BASE_PASTE(                         \
+		scoped_lock_, __LINE__) = (l);                                                     \
+	lock_take(BASE_PASTE(scoped_lock_, __LINE__))
 
 /* Condition on CLOCK_MONOTONIC. cond_wait_until returns 0 or -ETIMEDOUT; callers loop on their
- * predicate. deadline_ms is clock_mono_ms() based; INT64_MAX waits without end. */
+ * predicate. deadline_ms is clock_mono_ms() based; INT64_MAX waits without end. l must be the only
+ * lock this thread holds. */
 struct cond {
 	pthread_cond_t cond;
 };
@@ -126,13 +130,14 @@ void cond_broadcast(struct cond *c);
 
 /* ---- threads ----------------------------------------------------------------------------- */
 
-/* Start a named thread with all signals blocked; thread_join waits for its end. */
+/* Start a named thread (15 bytes shown) with all signals blocked; thread_join waits for its end. */
 struct thread;
 must_check int thread_start(
 	struct thread **ret, const char *name, void (*run)(void *user), void *user);
 void thread_join(struct thread *t); /* joins and frees; NULL is fine */
 
-/* A pool of worker threads over one FIFO; jobs run in any order across workers. */
+/* A pool of worker threads (>= 1) over one FIFO of at most max_queued (>= 1) waiting jobs; jobs run
+ * in any order across workers. */
 struct pool;
 must_check int pool_create(
 	struct pool **ret, const char *name, unsigned threads, unsigned max_queued);
@@ -146,15 +151,21 @@ int64_t clock_mono_ms(void); /* for durations and deadlines */
 int64_t clock_mono_ns(void);
 int64_t clock_wall_ns(void); /* since the epoch: for time stamps and signatures */
 /* Fake both clocks (tests): they stand still until moved. clock_fake_end restores the real ones.
- * cond_wait_until and poll-like waits wake up when a fake clock moves. */
+ * cond_wait_until notices a moved fake clock within a millisecond. */
 void clock_fake_begin(int64_t wall_ns);
 void clock_fake_advance_ms(int64_t ms);
 void clock_fake_end(void);
+/* Timeout for poll(2)-like calls up to a clock_mono_ms() based deadline: 0 when it has passed; with
+ * a fake clock at most 1 ms, so that the caller's loop looks again. */
+int clock_poll_timeout_ms(int64_t deadline_ms);
 
-/* "2026-03-01T12:00:00Z" (ISO 8601 UTC, optional .fraction) to ns since the epoch, and back. */
+/* "2026-03-01T12:00:00Z" (ISO 8601; optional .fraction; "+02:00" instead of Z) to ns since the
+ * epoch. -EINVAL, -ERANGE outside the years 1678..2261. */
 must_check int time_parse_iso8601(const char *text, int64_t *ret_ns);
+/* Back, in UTC: whole seconds (rounded down), or with three digits of milliseconds. */
 void time_format_iso8601(int64_t wall_ns, char out[32]);
-/* RFC 7231 "Sun, 06 Nov 1994 08:49:37 GMT" to ns. */
+void time_format_iso8601_ms(int64_t wall_ns, char out[32]);
+/* RFC 7231 "Sun, 06 Nov 1994 08:49:37 GMT" to ns. -EINVAL, -ERANGE. */
 must_check int time_parse_http(const char *text, int64_t *ret_ns);
 
 /* ---- log --------------------------------------------------------------------------------- */
@@ -162,7 +173,8 @@ must_check int time_parse_http(const char *text, int64_t *ret_ns);
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 /* Lines go to stderr, or to `path` (appended, reopened by log_reopen), or to syslog/journal when
- * use_syslog. One line: "2026-…Z level room: text". Never pass secrets. */
+ * use_syslog. One line: "2026-…Z level room: text", control characters as \xNN, cut at 8 KiB.
+ * errno is kept. Never pass secrets. Before log_open: stderr, level info. */
 must_check int log_open(enum log_level level, const char *path, bool use_syslog);
 int log_reopen(void);
 void log_set_level(enum log_level level);
@@ -179,9 +191,10 @@ must_check int log_level_parse(const char *text, enum log_level *ret);
 /* ---- buffers ----------------------------------------------------------------------------- */
 
 /*
- * A growing byte buffer with an upper bound and an error latch: after a failed append every later
- * one is a no-op; look at buf_error() once at the end. data is always NUL-terminated (never NULL
- * after the first append; buf_text() is "" before).
+ * A growing byte buffer with an upper bound and an error latch: after a failed append (-ENOMEM,
+ * -ENOBUFS beyond max) every later one is a no-op; look at buf_error() once at the end. data is
+ * always NUL-terminated (never NULL after the first append; buf_text() is "" before). All zeros is
+ * an empty buffer: `cleanup_buf struct buf b = {0};`.
  */
 struct buf {
 	char *data;
@@ -197,7 +210,7 @@ void buf_add_char(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *fmt, ...) printf_like(2, 3);
 const char *buf_text(const struct buf *b);
 must_check int buf_error(const struct buf *b);
-char *buf_steal(struct buf *b); /* the malloc'ed text (never NULL unless error); b is empty after */
+char *buf_steal(struct buf *b); /* the malloc'ed text, NULL only after an error; b is empty after */
 void cleanup_buf_fn(struct buf *b);
 #define cleanup_buf __attribute__((cleanup(cleanup_buf_fn)))
 
@@ -206,10 +219,14 @@ void put_be64(uint8_t *p, uint64_t v);
 uint64_t get_be64(const uint8_t *p);
 void put_be32(uint8_t *p, uint32_t v);
 uint32_t get_be32(const uint8_t *p);
+void put_be16(uint8_t *p, uint16_t v);
+uint16_t get_be16(const uint8_t *p);
 void put_le64(uint8_t *p, uint64_t v);
 uint64_t get_le64(const uint8_t *p);
 void put_le32(uint8_t *p, uint32_t v);
 uint32_t get_le32(const uint8_t *p);
+void put_le16(uint8_t *p, uint16_t v);
+uint16_t get_le16(const uint8_t *p);
 
 /* ---- digests ------------------------------------------------------------------------------- */
 
@@ -238,8 +255,9 @@ void md5_update(struct md5_ctx *c, const void *data, size_t len);
 void md5_finish(struct md5_ctx *c, uint8_t out[16]);
 
 void hex_encode(const void *data, size_t len, char *out /* 2*len+1 */);
-must_check int hex_decode(const char *text, size_t len, uint8_t *out);
+must_check int hex_decode(const char *text, size_t len, uint8_t *out /* len/2 */);
 void base64_encode(const void *data, size_t len, char *out /* 4*((len+2)/3)+1 */);
+/* Padded form only, no white space. -EINVAL, -ENOBUFS. */
 must_check int base64_decode(const char *text, uint8_t *out, size_t out_max, size_t *ret_len);
 uint64_t random_u64(void);
 
@@ -256,18 +274,20 @@ must_check int io_fdatasync(int fd);
 must_check int io_syncfs(int fd);
 must_check int io_truncate(int fd, uint64_t size);
 must_check int io_fallocate(int fd, int mode, uint64_t off, uint64_t len);
-must_check int io_mkdir_p(const char *path, mode_t mode); /* all levels; existing is fine */
+/* Makes all missing levels; existing folders are fine, -ENOTDIR where a level is something else. */
+must_check int io_mkdir_p(const char *path, mode_t mode);
 
 /* ---- text ----------------------------------------------------------------------------------- */
 
 /* "8M", "1.5G", "500" (binary K M G T P, optional B/iB) to bytes; "90", "90s", "10m", "12h",
- * "2d", "250ms" to milliseconds (no unit: seconds). -EINVAL names nothing: the caller does. */
+ * "2d", "250ms" to milliseconds (no unit: seconds). Units in either case. -EINVAL for anything
+ * else (signs, blanks, junk), -ERANGE when it does not fit; the caller names the option. */
 must_check int size_parse(const char *text, uint64_t *ret_bytes);
 must_check int duration_parse(const char *text, int64_t *ret_ms);
 /* "2.5 MiB", "60 GiB": for people. */
 void size_format(uint64_t bytes, char out[24]);
 void duration_format(int64_t ms, char out[24]);
-must_check int u64_parse(const char *text, uint64_t *ret);
+must_check int u64_parse(const char *text, uint64_t *ret); /* digits only; -EINVAL, -ERANGE */
 bool text_starts(const char *text, const char *prefix);
 bool text_ends(const char *text, const char *suffix);
 bool utf8_is_valid(const char *text, size_t len);
@@ -275,5 +295,6 @@ bool utf8_is_valid(const char *text, size_t len);
 bool text_copy(char *dst, const char *src, size_t size);
 char *text_dup(const char *text); /* NULL when out of memory */
 must_check int text_printf(char **ret, const char *fmt, ...) printf_like(2, 3);
-/* TSV/JSON-safe form of odd bytes in names for logs and tables: \t \n \\ and \xNN. */
+/* TSV/JSON-safe form of odd bytes in names for logs and tables: \t \n \\ and \xNN (other controls,
+ * DEL, C1 controls, bytes that are not UTF-8). */
 void text_escape(struct buf *out, const char *text);
