@@ -45,7 +45,8 @@ void cleanup_file_fn(FILE **f);
 #define cleanup_file __attribute__((cleanup(cleanup_file_fn)))
 #define cleanup_with(fn) __attribute__((cleanup(fn)))
 
-/* Declares cleanup_NAME_fn for an opaque `struct NAME *` that NAME_FREE(p) ends (NULL is skipped). */
+/* Declares cleanup_NAME_fn for an opaque `struct NAME *` that NAME_FREE(p) ends (NULL is skipped).
+ */
 #define DEFINE_CLEANUP(name, type, free_fn)                                                        \
 	static inline void cleanup_##name##_fn(type *pp)                                           \
 	{                                                                                          \
@@ -83,10 +84,10 @@ enum lock_rank {
 	RANK_STORE_SPACE = 65, /* store: space accounting and waiters */
 	RANK_STORE_INDEX = 70, /* store: index, journal append, the open LMDB transaction */
 	RANK_STORE_SYNC = 75,  /* store: group sync of the journal */
-	RANK_AUTH = 80,        /* auth: current credentials */
-	RANK_S3 = 85,          /* s3: submit queue, endpoint facts */
-	RANK_POOL = 90,        /* base: work queue of a thread pool */
-	RANK_LOG = 99,         /* base: log output */
+	RANK_AUTH = 80,	       /* auth: current credentials */
+	RANK_S3 = 85,	       /* s3: submit queue, endpoint facts */
+	RANK_POOL = 90,	       /* base: work queue of a thread pool */
+	RANK_LOG = 99,	       /* base: log output */
 };
 
 struct lock {
@@ -199,7 +200,7 @@ must_check int log_level_parse(const char *text, enum log_level *ret);
 struct buf {
 	char *data;
 	size_t len, cap, max; /* max 0: 64 MiB */
-	int error;            /* first -errno, 0 while fine */
+	int error;	      /* first -errno, 0 while fine */
 };
 void buf_init(struct buf *b, size_t max_bytes);
 void buf_release(struct buf *b);
