@@ -1,7 +1,515 @@
 /*
  * main - build the stack bottom to top, run it, take it down in reverse.
+ *
+ * `cpgfs mount` becomes a daemon before anything with a thread or a lock exists; the parent waits for
+ * one line through a pipe: "" = mounted, else why not.
  */
-int main(void)
+#define LOG_ROOM "main"
+
+#include "cpgfs/auth.h"
+#include "cpgfs/base.h"
+#include "cpgfs/cli.h"
+#include "cpgfs/control.h"
+#include "cpgfs/fs.h"
+#include "cpgfs/gallery.h"
+#include "cpgfs/remote.h"
+#include "cpgfs/s3.h"
+#include "cpgfs/store.h"
+#include "cpgfs/upload.h"
+#include "cpgfs/verify.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+
+#define LOCK_WAIT_MS 30000      /* for a daemon that is shutting down */
+#define STOP_WAIT_MS 10000      /* for requests under way */
+
+struct stack {
+	struct cli_mount options;
+	struct auth *auth;
+	struct s3 *s3;
+	struct store *store;
+	struct remote *remote;
+	struct upload *upload;
+	struct verify *verify;
+	struct control *control;
+	struct fs *fs;
+	char *message; /* why building it failed */
+};
+
+static volatile sig_atomic_t stop_signals;
+static struct fs *signalled_fs;
+
+/* ---- news between rooms --------------------------------------------------------------------- */
+
+static void on_store_changed(void *user, const struct store_change *change)
 {
+	struct stack *s = user;
+	upload_notice(s->upload, change);
+	verify_notice(s->verify, change);
+	fs_notice_store(s->fs, change);
+}
+
+static void on_room_freed(void *user)
+{
+	struct stack *s = user;
+	remote_room_freed(s->remote);
+	fs_notice_room(s->fs);
+}
+
+static void on_listed(void *user, const char *prefix, int error)
+{
+	struct stack *s = user;
+	fs_notice_listed(s->fs, prefix, error);
+}
+
+static void on_fetched(void *user, uint64_t ino, uint64_t chunk, int error)
+{
+	struct stack *s = user;
+	fs_notice_fetched(s->fs, ino, chunk, error);
+}
+
+static struct fs *the_fs(void *user)
+{
+	struct stack *s = user;
+	return s->fs;
+}
+
+static void on_stop_asked(void *user)
+{
+	struct stack *s = user;
+	fs_exit(s->fs);
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+	stop_signals++;
+	if (signalled_fs)
+		fs_exit(signalled_fs);
+}
+
+/* ---- building, bottom to top ------------------------------------------------------------------ */
+
+static int fail(struct stack *s, int error, const char *what)
+{
+	if (!s->message && text_printf(&s->message, "%s: %s", what, strerror(-error)) < 0)
+		s->message = NULL;
+	return error;
+}
+
+static int build_log(struct stack *s)
+{
+	const struct cli_mount *o = &s->options;
+	cleanup_free char *path = NULL;
+	int r = io_mkdir_p(o->cache_dir, 0700);
+	if (r < 0) {
+		if (text_printf(&s->message, "the cache directory %s cannot be made: %s", o->cache_dir,
+			    strerror(-r)) < 0)
+			return r;
+		return r;
+	}
+	if (o->log_file)
+		r = text_printf(&path, "%s", o->log_file);
+	else if (!o->foreground)
+		r = text_printf(&path, "%s/cpgfs.log", o->cache_dir);
+	if (r == 0)
+		r = log_open(o->log_level, path, false);
+	return r < 0 ? fail(s, r, path ? path : "the log") : 0;
+}
+
+/* The cache must not lie in its own mount; a network file system as cache is a bad idea. */
+static int check_cache_place(struct stack *s)
+{
+	const struct cli_mount *o = &s->options;
+	char cache[PATH_MAX], mount[PATH_MAX];
+	if (!realpath(o->cache_dir, cache) || !realpath(o->mountpoint, mount))
+		return fail(s, -errno, o->mountpoint);
+	size_t len = strlen(mount);
+	if (text_starts(cache, mount) && (cache[len] == '\0' || cache[len] == '/')) {
+		if (text_printf(&s->message,
+			    "the cache directory %s lies inside the mount point: give another --cache-dir",
+			    cache) < 0)
+			return -ENOMEM;
+		return -EINVAL;
+	}
+	static const unsigned long remote_types[] = { 0x6969, 0xff534d42, 0xfe534d42, 0x517b,
+		0x65735546, 0x01021997 }; /* NFS, CIFS, SMB2, SMB, FUSE, 9P */
+	struct statfs st;
+	if (statfs(cache, &st) == 0)
+		for (size_t i = 0; i < array_len(remote_types); i++)
+			if ((unsigned long)st.f_type == remote_types[i])
+				log_warn("the cache directory %s is on a network or FUSE file system: "
+					 "locks and syncs may not hold there; use a local disk",
+					cache);
 	return 0;
+}
+
+static int build_s3(struct stack *s)
+{
+	const struct cli_mount *o = &s->options;
+	struct auth_config auth = { .profile = o->profile, .anonymous = o->no_sign_request };
+	int r = auth_create(&s->auth, &auth, &s->message);
+	if (r < 0)
+		return fail(s, r, "credentials");
+	char region[64] = "";
+	auth_region(s->auth, region);
+	struct s3_config s3 = {
+		.endpoint = o->endpoint,
+		.region = o->region ? o->region : region[0] ? region : NULL,
+		.bucket = o->bucket,
+		.max_connections = o->max_transfers + 8, /* listings and reads beside the uploads */
+		.sign_payload_always = o->sign_payload_always,
+		.ca_bundle = o->ca_bundle,
+		.credentials = auth_source(s->auth),
+	};
+	r = s3_client_create(&s->s3, &s3);
+	return r < 0 ? fail(s, r, "the endpoint or bucket is not usable") : 0;
+}
+
+static int build_probe(struct stack *s)
+{
+	cleanup_free char *message = NULL;
+	int r = cli_probe_bucket(s->s3, s->options.bucket, s->options.prefix, &message);
+	if (r < 0) {
+		free(s->message);
+		s->message = steal_ptr(message);
+		return fail(s, r, "the bucket");
+	}
+	if (r > 0) {
+		log_warn("%s", message);
+		if (s->options.foreground)
+			return 0;
+		fprintf(stderr, "cpgfs: warning: %s\n", message);
+	}
+	return 0;
+}
+
+static int build_store(struct stack *s)
+{
+	const struct cli_mount *o = &s->options;
+	struct store_config config = {
+		.dir = o->cache_dir,
+		.identity = o->identity,
+		.cache_size_bytes = o->cache_size_bytes,
+		.min_free_bytes = o->min_free_bytes,
+		.part_size_bytes = o->part_size_bytes,
+		.settle_ms = o->settle_ms,
+		.durability_close = o->durability_close,
+	};
+	int r = store_open(&s->store, &config, LOCK_WAIT_MS, &s->message);
+	return r < 0 ? fail(s, r, "the cache directory") : 0;
+}
+
+static int build_remote(struct stack *s)
+{
+	struct remote_config config = { .s3 = s->s3,
+		.store = s->store,
+		.prefix = s->options.prefix,
+		.list_ttl_ms = s->options.list_ttl_ms };
+	int r = remote_create(&s->remote, &config);
+	return r < 0 ? fail(s, r, "remote") : 0;
+}
+
+static int build_upload(struct stack *s)
+{
+	const struct cli_mount *o = &s->options;
+	struct upload_config config = {
+		.s3 = s->s3,
+		.store = s->store,
+		.remote = s->remote,
+		.naming = o->naming,
+		.prefix = o->prefix,
+		.acl = o->acl,
+		.max_transfers = o->max_transfers,
+		.multipart_threshold_bytes = o->multipart_threshold_bytes,
+		.allow_overwrite = o->allow_overwrite,
+		.allow_delete = o->allow_delete,
+		.start_paused = o->start_paused,
+	};
+	int r = upload_create(&s->upload, &config);
+	return r < 0 ? fail(s, r, "upload") : 0;
+}
+
+static int build_verify(struct stack *s)
+{
+	struct verify_config config = {
+		.store = s->store, .remote = s->remote, .naming = s->options.naming };
+	int r = verify_create(&s->verify, &config);
+	return r < 0 ? fail(s, r, "verify") : 0;
+}
+
+static int build_control(struct stack *s)
+{
+	const struct cli_mount *o = &s->options;
+	struct control_config config = {
+		.store = s->store,
+		.remote = s->remote,
+		.upload = s->upload,
+		.verify = s->verify,
+		.auth = s->auth,
+		.fs = the_fs,
+		.fs_user = s,
+		.owner = getuid(),
+		.bucket = o->bucket,
+		.prefix = o->prefix,
+		.endpoint = o->endpoint,
+		.mountpoint = o->mountpoint,
+		.cache_dir = o->cache_dir,
+		.naming = o->naming,
+		.options = (const char *const *)o->options,
+		.request_stop = on_stop_asked,
+		.stop_user = s,
+	};
+	int r = control_create(&s->control, &config);
+	return r < 0 ? fail(s, r, "control") : 0;
+}
+
+static int build_fs(struct stack *s)
+{
+	const struct cli_mount *o = &s->options;
+	cleanup_free char *name = NULL;
+	int r = text_printf(&name, "s3://%s%s%s", o->bucket, o->prefix[0] ? "/" : "", o->prefix);
+	if (r < 0)
+		return r;
+	struct fs_config config = {
+		.store = s->store,
+		.remote = s->remote,
+		.upload = s->upload,
+		.verify = s->verify,
+		.naming = o->naming,
+		.prefix = o->prefix,
+		.mountpoint = o->mountpoint,
+		.fsname = name,
+		.view = o->view_uploaded ? FS_VIEW_UPLOADED : FS_VIEW_MERGED,
+		.read_only = o->read_only,
+		.allow_other = o->allow_other,
+		.allow_overwrite = o->allow_overwrite,
+		.allow_delete = o->allow_delete,
+		.df_unlimited = o->df_unlimited,
+		.delete_delay_ms = o->delete_delay_ms,
+		.full_timeout_ms = o->full_timeout_ms,
+		.virtual = control_virtual(s->control),
+	};
+	r = fs_create(&s->fs, &config);
+	return r < 0 ? fail(s, r, "fs") : 0;
+}
+
+/* Every room knows where its news goes; then the threads start, lowest room first. */
+static int start_rooms(struct stack *s)
+{
+	struct store_events store = {
+		.user = s, .changed = on_store_changed, .room_freed = on_room_freed };
+	struct remote_events remote = { .user = s, .listed = on_listed, .fetched = on_fetched };
+	store_subscribe(s->store, &store);
+	remote_subscribe(s->remote, &remote);
+	int r = store_start(s->store);
+	if (r == 0)
+		r = remote_start(s->remote);
+	if (r == 0)
+		r = fs_mount(s->fs, &s->message);
+	if (r == 0)
+		r = upload_start(s->upload);
+	if (r == 0)
+		r = verify_start(s->verify);
+	return r < 0 ? fail(s, r, s->options.mountpoint) : 0;
+}
+
+static int stack_build(struct stack *s)
+{
+	int (*const steps[])(struct stack *) = { build_log, check_cache_place, build_s3, build_probe,
+		build_store, build_remote, build_upload, build_verify, build_control, build_fs,
+		start_rooms };
+	for (size_t i = 0; i < array_len(steps); i++) {
+		int r = steps[i](s);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* ---- running and taking down -------------------------------------------------------------------- */
+
+static uint64_t pending_files(struct stack *s)
+{
+	struct store_counts counts;
+	uint64_t pending = 0;
+	if (store_counts(s->store, STORE_ROOT_INO, &counts) < 0)
+		return 0;
+	for (enum file_state state = FILE_NONE + 1; state < FILE_STATE_COUNT; state++)
+		if (file_state_exit(state) == EXIT_PENDING)
+			pending += counts.files[state];
+	return pending;
+}
+
+static void drain(struct stack *s)
+{
+	sig_atomic_t before = stop_signals;
+	log_info("uploading what is pending before the end; another signal ends at once");
+	while (pending_files(s) > 0 && stop_signals == before)
+		(void)poll(NULL, 0, 200); /* the pace of looking */
+}
+
+static void say_what_is_left(struct stack *s)
+{
+	uint64_t pending = pending_files(s);
+	if (pending)
+		log_info("stopped with %" PRIu64
+			 " files still to upload: safe in %s, the next mount goes on with them",
+			pending, s->options.cache_dir);
+	else
+		log_info("stopped; nothing is left to upload");
+}
+
+static void stack_take_down(struct stack *s)
+{
+	signalled_fs = NULL;
+	if (s->fs)
+		fs_unmount(s->fs);
+	if (s->upload)
+		upload_stop(s->upload, clock_mono_ms() + STOP_WAIT_MS);
+	if (s->verify)
+		verify_stop(s->verify);
+	if (s->remote)
+		remote_stop(s->remote);
+	s3_destroy(s->s3);
+	if (s->fs)
+		fs_destroy(s->fs);
+	if (s->control)
+		control_destroy(s->control);
+	if (s->verify)
+		verify_destroy(s->verify);
+	if (s->upload)
+		upload_destroy(s->upload);
+	if (s->remote)
+		remote_destroy(s->remote);
+	if (s->store)
+		store_close(s->store);
+	if (s->auth)
+		auth_destroy(s->auth);
+	cli_mount_release(&s->options);
+	free(s->message);
+}
+
+static void catch_signals(struct stack *s)
+{
+	signalled_fs = s->fs;
+	struct sigaction action = { .sa_handler = on_signal };
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGHUP, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
+	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
+}
+
+static void prepare_process(void)
+{
+	struct rlimit files;
+	umask(0077);
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* keys are in memory; a refusal only weakens that */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files); /* fewer files at once, if it fails */
+	}
+}
+
+/* ready_fd: where the parent waits (-1 in the foreground). Returns the exit code. */
+static int run_mount(struct stack *s, int ready_fd)
+{
+	prepare_process();
+	int r = stack_build(s);
+	if (r < 0) {
+		fprintf(stderr, "cpgfs: %s\n", s->message ? s->message : strerror(-r));
+		stack_take_down(s);
+		return EXIT_USAGE;
+	}
+	catch_signals(s);
+	if (ready_fd >= 0) {
+		(void)!write(ready_fd, "", 1); /* a parent that is gone needs no news */
+		close(ready_fd);
+		int null_fd = open("/dev/null", O_RDWR);
+		if (null_fd >= 0)
+			for (int fd = 0; fd < 3; fd++)
+				dup2(null_fd, fd);
+	}
+	log_info("mounted s3://%s/%s on %s (pid %d)", s->options.bucket, s->options.prefix,
+		s->options.mountpoint, (int)getpid());
+	r = fs_run(s->fs);
+	if (r < 0)
+		log_error("the file system ended: %s", strerror(-r));
+	fs_unmount(s->fs);
+	if (s->options.drain)
+		drain(s);
+	say_what_is_left(s);
+	stack_take_down(s);
+	return r < 0 ? EXIT_USAGE : EXIT_VERIFIED;
+}
+
+/* The parent's part: 0 when the child says that it is mounted. */
+static int await_child(int ready_fd, pid_t child)
+{
+	char word;
+	ssize_t n;
+	do
+		n = read(ready_fd, &word, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		return EXIT_VERIFIED;
+	int status;
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return EXIT_USAGE;
+	if (WIFSIGNALED(status))
+		fprintf(stderr, "cpgfs: the daemon died of signal %d while starting\n",
+			WTERMSIG(status));
+	return EXIT_USAGE;
+}
+
+static int cmd_mount(int argc, char **argv)
+{
+	struct stack s = { 0 };
+	int code;
+	if (cli_mount_parse(argc, argv, &s.options, &code) < 0)
+		return code;
+	int r = fs_mountpoint_prepare(s.options.mountpoint, &s.message);
+	if (r < 0) {
+		fprintf(stderr, "cpgfs: %s\n", s.message ? s.message : strerror(-r));
+		stack_take_down(&s);
+		return EXIT_USAGE;
+	}
+	if (s.options.foreground)
+		return run_mount(&s, -1);
+	int ready[2];
+	pid_t child = pipe2(ready, O_CLOEXEC) < 0 ? -1 : fork();
+	if (child < 0) {
+		fprintf(stderr, "cpgfs: no new process can be made: %s\n", strerror(errno));
+		stack_take_down(&s);
+		return EXIT_USAGE;
+	}
+	if (child == 0) {
+		close(ready[0]);
+		(void)setsid(); /* a new child is no group leader: cannot fail */
+		if (chdir("/") < 0)
+			_exit(EXIT_USAGE);
+		return run_mount(&s, ready[1]);
+	}
+	close(ready[1]);
+	code = await_child(ready[0], child);
+	close(ready[0]);
+	stack_take_down(&s);
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	if (cli_is_mount(argc, argv))
+		return cmd_mount(argc, argv);
+	return cli_run(argc, argv);
 }

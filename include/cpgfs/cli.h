@@ -15,15 +15,20 @@
 #endif
 
 #include "cpgfs/gallery.h"
+#include "cpgfs/s3.h"
 #include "cpgfs/store.h"
 #include "cpgfs/upload.h"
 
-/* Everything `cpgfs mount` was told, parsed and checked. Strings live as long as the struct. */
+enum cli_exit { EXIT_VERIFIED = 0, EXIT_USAGE = 1, EXIT_PENDING = 2, EXIT_NEEDS_PERSON = 3 };
+
+/* Everything `cpgfs mount` was told, parsed and checked. Strings are owned by the struct; NULL is
+ * "not given" and means what include/cpgfs/<room>.h says for it. */
 struct cli_mount {
-	char *bucket, *prefix, *mountpoint;
+	char *bucket, *prefix, *mountpoint; /* prefix "" or "p/q"; mountpoint absolute */
 	char *endpoint, *region, *profile, *ca_bundle;
 	char *acl;                /* NULL: none */
 	char *cache_dir;
+	char *identity;           /* endpoint, bucket and prefix in one line: what a cache belongs to */
 	uint64_t cache_size_bytes, min_free_bytes, part_size_bytes, multipart_threshold_bytes;
 	int64_t settle_ms, delete_delay_ms, full_timeout_ms, list_ttl_ms;
 	unsigned max_transfers;
@@ -33,13 +38,23 @@ struct cli_mount {
 	struct naming_policy naming;
 	enum log_level log_level;
 	char *log_file;
-	char **options;           /* in force, "name=value", NULL-ended */
+	char **options;           /* in force, "name=value", NULL-ended: for status */
 };
-/* argv after the word `mount` (or of `cpgfs s3://… DIR -o …` as mount(8) calls it). Prints its own
- * errors. 0, or the exit code + 1 when there is nothing to run (--help: 1, usage error: 2). */
-must_check int cli_mount_parse(int argc, char **argv, struct cli_mount *ret);
+
+/* `mount …`, or `s3://… DIR -o …` as mount(8) calls a helper of type fuse.cpgfs. */
+bool cli_is_mount(int argc, char **argv);
+/* Whole argv. Prints help and errors itself. 0: go on; else *ret_exit is the exit code and the
+ * result is -ECANCELED (help was asked for) or -EINVAL. */
+must_check int cli_mount_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit);
 void cli_mount_release(struct cli_mount *m);
 
-/* Every command but mount. Returns the exit code; -1: argv[1] is not a command of ours. */
+/* Every command but mount. Returns the exit code. */
 int cli_run(int argc, char **argv);
-bool cli_is_mount(int argc, char **argv); /* `mount`, or s3:// first as mount(8) does */
+
+/*
+ * Ask the bucket once whether this mount can work: list one key under the prefix. 0: fine; 1: it
+ * may heal by itself (unreachable, throttled, expired credentials, listing denied); -errno: it will
+ * not. Unless 0, *ret_message (malloc'ed) names cause and way out. Blocks for at most 5 s.
+ */
+must_check int cli_probe_bucket(
+	struct s3 *s3, const char *bucket, const char *prefix, char **ret_message);

@@ -1,0 +1,178 @@
+/*
+ * cli_ls - `cpgfs ls`: a fresh listing of the bucket in the format of `aws s3 ls`, read through
+ *          `.cpgfs/remote`.
+ *
+ * Keys are printed in the bytewise order S3 lists them in, which places a folder where "name/" sorts.
+ */
+#include "cli_private.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+#include <time.h>
+
+struct ls {
+	bool recursive;
+	uint64_t objects, bytes;
+	size_t root_len; /* of ".../.cpgfs/remote/" in paths */
+};
+
+struct ls_entry {
+	char *name; /* folders with their final '/' */
+	struct stat st;
+};
+
+static void ls_usage(FILE *out)
+{
+	fprintf(out, "Usage: cpgfs ls [-R] [--summarize] MOUNTPOINT[/PATH]\n\n"
+		     "List what the bucket holds now, as `aws s3 ls` does (-R: --recursive).\n");
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(((const struct ls_entry *)a)->name, ((const struct ls_entry *)b)->name);
+}
+
+static void entries_free(struct ls_entry *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(list[i].name);
+	free(list);
+}
+
+/* All entries of a folder, sorted. */
+static int entries_read(const char *dir, struct ls_entry **ret, size_t *ret_count)
+{
+	DIR *d = opendir(dir);
+	if (!d)
+		return -errno;
+	struct ls_entry *list = NULL;
+	size_t count = 0, room = 0;
+	int r = 0;
+	for (;;) {
+		errno = 0;
+		struct dirent *e = readdir(d);
+		if (!e) {
+			r = -errno;
+			break;
+		}
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (count == room) {
+			room = room ? room * 2 : 256;
+			struct ls_entry *grown = realloc(list, room * sizeof(*list));
+			if (!grown) {
+				r = -ENOMEM;
+				break;
+			}
+			list = grown;
+		}
+		struct ls_entry *entry = &list[count];
+		if (fstatat(dirfd(d), e->d_name, &entry->st, AT_SYMLINK_NOFOLLOW) < 0) {
+			if (errno == ENOENT)
+				continue; /* gone since it was listed */
+			r = -errno;
+			break;
+		}
+		r = text_printf(&entry->name, "%s%s", e->d_name, S_ISDIR(entry->st.st_mode) ? "/" : "");
+		if (r < 0)
+			break;
+		count++;
+	}
+	closedir(d);
+	if (r < 0) {
+		entries_free(list, count);
+		return r;
+	}
+	if (count)
+		qsort(list, count, sizeof(*list), compare_names);
+	*ret = list;
+	*ret_count = count;
+	return 0;
+}
+
+static void print_object(struct ls *ls, const struct stat *st, const char *name)
+{
+	char when[32] = "";
+	struct tm tm;
+	if (localtime_r(&st->st_mtime, &tm))
+		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
+	printf("%s %10" PRIu64 " %s\n", when, (uint64_t)st->st_size, name);
+	ls->objects++;
+	ls->bytes += (uint64_t)st->st_size;
+}
+
+static int list_dir(struct ls *ls, const char *dir)
+{
+	struct ls_entry *list;
+	size_t count;
+	int r = entries_read(dir, &list, &count);
+	if (r < 0) {
+		cli_error("%s: %s", dir + ls->root_len, strerror(-r));
+		return r;
+	}
+	for (size_t i = 0; i < count && r == 0; i++) {
+		cleanup_free char *path = NULL;
+		r = text_printf(&path, "%s/%s", dir, list[i].name);
+		if (r < 0)
+			break;
+		if (!S_ISDIR(list[i].st.st_mode)) {
+			print_object(ls, &list[i].st, ls->recursive ? path + ls->root_len : list[i].name);
+		} else if (ls->recursive) {
+			path[strlen(path) - 1] = '\0';
+			r = list_dir(ls, path);
+		} else {
+			printf("%26s %s\n", "PRE", list[i].name);
+		}
+	}
+	entries_free(list, count);
+	return r < 0 ? r : 0;
+}
+
+int cmd_ls(int argc, char **argv)
+{
+	static const struct option longs[] = { { "recursive", no_argument, NULL, 'R' },
+		{ "summarize", no_argument, NULL, 's' }, { "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 } };
+	struct ls ls = { 0 };
+	bool summarize = false;
+	for (int c; (c = getopt_long(argc, argv, "Rh", longs, NULL)) != -1;) {
+		if (c == 'R')
+			ls.recursive = true;
+		else if (c == 's')
+			summarize = true;
+		else {
+			ls_usage(c == 'h' ? stdout : stderr);
+			return c == 'h' ? EXIT_VERIFIED : EXIT_USAGE;
+		}
+	}
+	struct cli_target target;
+	if (optind != argc - 1) {
+		ls_usage(stderr);
+		return EXIT_USAGE;
+	}
+	if (cli_target_find(argv[optind], &target) < 0)
+		return EXIT_USAGE;
+	cleanup_free char *top = NULL;
+	if (text_printf(&top, "%s/.cpgfs/remote%s%s", target.root, target.path[0] ? "/" : "",
+		    target.path) < 0)
+		return EXIT_USAGE;
+	ls.root_len = strlen(target.root) + strlen("/.cpgfs/remote/");
+	struct stat st;
+	int r = 0;
+	if (lstat(top, &st) < 0) {
+		cli_error("%s: %s", target.path[0] ? target.path : target.root, strerror(errno));
+		return EXIT_USAGE;
+	}
+	if (S_ISDIR(st.st_mode))
+		r = list_dir(&ls, top);
+	else
+		print_object(&ls, &st, ls.recursive ? target.path : strrchr(top, '/') + 1);
+	if (summarize)
+		printf("\nTotal Objects: %" PRIu64 "\n   Total Size: %" PRIu64 "\n", ls.objects, ls.bytes);
+	if (r == 0 && ls.objects == 0 && ls.recursive && !summarize)
+		return EXIT_USAGE; /* as aws s3 ls: nothing there */
+	return r < 0 || fflush(stdout) != 0 ? EXIT_USAGE : EXIT_VERIFIED;
+}

@@ -1,0 +1,314 @@
+/*
+ * cli_mount - the command line of `cpgfs mount` (and of mount(8)) to one checked struct.
+ */
+#include "cli_options.h"
+#include "cli_private.h"
+
+#include <limits.h>
+#include <sys/stat.h>
+
+bool cli_is_mount(int argc, char **argv)
+{
+	return argc > 1 && (strcmp(argv[1], "mount") == 0 || text_starts(argv[1], "s3://"));
+}
+
+static void mount_usage(FILE *out)
+{
+	fprintf(out,
+		"Usage: cpgfs mount [OPTION…] s3://BUCKET[/PREFIX] MOUNTPOINT\n"
+		"\n"
+		"Mount the prefix of a bucket. What is copied in is safe on this machine when cp\n"
+		"returns, and goes to the bucket in the background; a path in the mount is the\n"
+		"object's key. `cpgfs wait MOUNTPOINT` waits until all of it is verified there.\n"
+		"\n"
+		"  -f, --foreground            stay in the foreground, log to standard error\n"
+		"  -o NAME[=VALUE][,…]         the options below as mount(8) gives them\n");
+	options_help(out);
+	fprintf(out,
+		"\nSizes take K, M, G, T (binary); times take ms, s, m, h, d (no unit: seconds).\n"
+		"Exit code: 0 mounted, 1 not (the message says why).\n");
+}
+
+/* Options of mount(8) and fstab that are not ours, or are ours by another name. */
+static int set_generic(struct cli_mount *m, const char *name)
+{
+	static const char *const ignored[] = { "rw", "defaults", "auto", "noauto", "user", "nouser",
+		"users", "owner", "group", "_netdev", "nofail", "dev", "nodev", "suid", "nosuid", "exec",
+		"noexec", "atime", "noatime", "relatime", "nodiratime", "async", "default_permissions",
+		"big_writes" };
+	if (strcmp(name, "ro") == 0) {
+		m->read_only = true;
+		return 0;
+	}
+	if (text_starts(name, "x-") || text_starts(name, "comment="))
+		return 0;
+	for (size_t i = 0; i < array_len(ignored); i++)
+		if (strcmp(name, ignored[i]) == 0)
+			return 0;
+	return -ENOENT;
+}
+
+static int complain_option(const char *dashes, const char *name, const char *value, int error)
+{
+	if (error == -ENOENT)
+		cli_error("no option %s%s; `cpgfs mount --help` lists them all", dashes, name);
+	else if (error == -EINVAL && !value)
+		cli_error("option %s%s needs a value", dashes, name);
+	else if (error == -EINVAL)
+		cli_error("option %s%s: \"%s\" does not fit; see `cpgfs mount --help`", dashes, name,
+			value);
+	else
+		cli_error("option %s%s: %s", dashes, name, strerror(-error));
+	return -EINVAL;
+}
+
+static int set_list(struct cli_mount *m, const char *list)
+{
+	cleanup_free char *copy = text_dup(list);
+	if (!copy)
+		return -ENOMEM;
+	char *save = NULL;
+	for (char *item = strtok_r(copy, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
+		char *value = strchr(item, '=');
+		if (set_generic(m, item) == 0)
+			continue;
+		if (value)
+			*value++ = '\0';
+		int r = option_set(m, item, value);
+		if (r < 0)
+			return complain_option("-o ", item, value, r);
+	}
+	return 0;
+}
+
+static int set_long(struct cli_mount *m, int argc, char **argv, int *at)
+{
+	char name[64];
+	const char *arg = argv[*at] + 2;
+	const char *value = strchr(arg, '=');
+	size_t len = value ? (size_t)(value - arg) : strlen(arg);
+	snprintf(name, sizeof(name), "%.*s", (int)len, arg);
+	if (value)
+		value++;
+	int r = option_set(m, name, value);
+	if (r == -EINVAL && !value && *at + 1 < argc) {
+		value = argv[*at + 1];
+		r = option_set(m, name, value);
+		if (r == 0)
+			(*at)++;
+	}
+	return r < 0 ? complain_option("--", name, value, r) : 0;
+}
+
+struct words {
+	const char *source, *target;
+};
+
+static int take_word(struct words *w, const char *word)
+{
+	if (!w->source)
+		w->source = word;
+	else if (!w->target)
+		w->target = word;
+	else {
+		cli_error("one s3:// address and one mount point, please; \"%s\" is too much", word);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int parse_words(int argc, char **argv, struct cli_mount *m, struct words *w)
+{
+	bool only_words = false;
+	for (int i = 1 + (strcmp(argv[1], "mount") == 0); i < argc; i++) {
+		const char *arg = argv[i];
+		int r = 0;
+		if (only_words || arg[0] != '-') {
+			r = take_word(w, arg);
+		} else if (strcmp(arg, "--") == 0) {
+			only_words = true;
+		} else if (strcmp(arg, "-h") == 0 || strcmp(arg, "--help") == 0) {
+			mount_usage(stdout);
+			return -ECANCELED;
+		} else if (strcmp(arg, "-f") == 0 || strcmp(arg, "--foreground") == 0) {
+			m->foreground = true;
+		} else if (strcmp(arg, "-o") == 0 && i + 1 < argc) {
+			r = set_list(m, argv[++i]);
+		} else if (text_starts(arg, "-o") && arg[2]) {
+			r = set_list(m, arg + 2);
+		} else if (strcmp(arg, "-d") == 0 || strcmp(arg, "-n") == 0 || strcmp(arg, "-s") == 0) {
+			m->foreground |= arg[1] == 'd'; /* mount(8) may pass these */
+		} else if (text_starts(arg, "--")) {
+			r = set_long(m, argc, argv, &i);
+		} else {
+			cli_error("no option %s; `cpgfs mount --help` lists them all", arg);
+			r = -EINVAL;
+		}
+		if (r < 0)
+			return r;
+	}
+	if (!w->source || !w->target) {
+		cli_error("usage: cpgfs mount [OPTION…] s3://BUCKET[/PREFIX] MOUNTPOINT "
+			  "(`cpgfs mount --help` tells more)");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* Bucket naming rules of S3, as far as they keep an address unambiguous. */
+static bool bucket_is_valid(const char *bucket)
+{
+	size_t len = strlen(bucket);
+	if (len < 3 || len > 63)
+		return false;
+	return strspn(bucket, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") ==
+		len;
+}
+
+static int split_address(struct cli_mount *m, const char *address)
+{
+	if (!text_starts(address, "s3://")) {
+		cli_error("\"%s\" is not an address like s3://BUCKET/PREFIX", address);
+		return -EINVAL;
+	}
+	const char *bucket = address + 5;
+	size_t len = strcspn(bucket, "/");
+	m->bucket = strndup(bucket, len);
+	if (!m->bucket)
+		return -ENOMEM;
+	if (!bucket_is_valid(m->bucket)) {
+		cli_error("\"%s\" in %s is not a bucket name", m->bucket, address);
+		return -EINVAL;
+	}
+	char prefix[KEY_MAX_BYTES + 1];
+	if (prefix_normalise(bucket[len] ? bucket + len + 1 : "", prefix) < 0) {
+		cli_error("the prefix of %s has an empty, \".\" or \"..\" component, or is too long",
+			address);
+		return -EINVAL;
+	}
+	m->prefix = text_dup(prefix);
+	return m->prefix ? 0 : -ENOMEM;
+}
+
+static int absolute_path(const char *path, char **ret)
+{
+	if (path[0] == '/')
+		return (*ret = text_dup(path)) ? 0 : -ENOMEM;
+	char here[PATH_MAX];
+	if (!getcwd(here, sizeof(here)))
+		return -errno;
+	return text_printf(ret, "%s/%s", here, path);
+}
+
+static int fill_endpoint(struct cli_mount *m)
+{
+	const char *from_env = getenv("AWS_ENDPOINT_URL_S3");
+	if (!from_env || !from_env[0])
+		from_env = getenv("AWS_ENDPOINT_URL");
+	if (!m->endpoint && from_env && from_env[0] && !(m->endpoint = text_dup(from_env)))
+		return -ENOMEM;
+	if (m->endpoint && !text_starts(m->endpoint, "http://") &&
+		!text_starts(m->endpoint, "https://")) {
+		cli_error("--endpoint %s: begin it with http:// or https://", m->endpoint);
+		return -EINVAL;
+	}
+	const char *bundle = getenv("AWS_CA_BUNDLE");
+	if (!m->ca_bundle && bundle && bundle[0] && !(m->ca_bundle = text_dup(bundle)))
+		return -ENOMEM;
+	return 0;
+}
+
+/* What a cache directory belongs to, and the default directory made from it. */
+static int fill_cache(struct cli_mount *m)
+{
+	int r = text_printf(&m->identity, "%s %s %s", m->endpoint ? m->endpoint : "aws", m->bucket,
+		m->prefix);
+	if (r < 0)
+		return r;
+	if (m->cache_dir) {
+		char *whole = NULL;
+		r = absolute_path(m->cache_dir, &whole);
+		if (r < 0)
+			return r;
+		free(m->cache_dir);
+		m->cache_dir = whole;
+		return 0;
+	}
+	uint8_t digest[32];
+	char hash[17];
+	sha256_of(m->identity, strlen(m->identity), digest);
+	hex_encode(digest, 8, hash);
+	const char *cache_home = getenv("XDG_CACHE_HOME");
+	const char *home = getenv("HOME");
+	if (cache_home && cache_home[0] == '/')
+		return text_printf(&m->cache_dir, "%s/cpgfs/%s-%s", cache_home, m->bucket, hash);
+	if (home && home[0] == '/')
+		return text_printf(&m->cache_dir, "%s/.cache/cpgfs/%s-%s", home, m->bucket, hash);
+	if (geteuid() == 0) /* mount(8) at boot: no HOME */
+		return text_printf(&m->cache_dir, "/var/cache/cpgfs/%s-%s", m->bucket, hash);
+	cli_error("neither HOME nor XDG_CACHE_HOME is set: give --cache-dir DIR");
+	return -EINVAL;
+}
+
+static int check_values(struct cli_mount *m)
+{
+	if (m->acl && strcmp(m->acl, "none") == 0) {
+		free(m->acl);
+		m->acl = NULL;
+	}
+	if (m->part_size_bytes < 5 * MIB || m->part_size_bytes > 5 * GIB) {
+		cli_error("--part-size: S3 takes parts of 5M to 5G");
+		return -EINVAL;
+	}
+	if (m->multipart_threshold_bytes < m->part_size_bytes)
+		m->multipart_threshold_bytes = m->part_size_bytes;
+	if (m->multipart_threshold_bytes > 5 * GIB) {
+		cli_error("--multipart-threshold: S3 takes at most 5G in one piece");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int cli_mount_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit)
+{
+	struct cli_mount m = { 0 };
+	struct words words = { 0 };
+	int r = options_preset(&m);
+	if (r == 0)
+		r = parse_words(argc, argv, &m, &words);
+	if (r == 0)
+		r = split_address(&m, words.source);
+	if (r == 0)
+		r = absolute_path(words.target, &m.mountpoint);
+	if (r == 0)
+		r = fill_endpoint(&m);
+	if (r == 0)
+		r = fill_cache(&m);
+	if (r == 0)
+		r = check_values(&m);
+	if (r == 0)
+		r = options_describe(&m, &m.options);
+	if (r < 0) {
+		if (r != -EINVAL && r != -ECANCELED)
+			cli_error("%s", strerror(-r));
+		cli_mount_release(&m);
+		*ret_exit = r == -ECANCELED ? EXIT_VERIFIED : EXIT_USAGE;
+		return r == -ECANCELED ? r : -EINVAL;
+	}
+	*ret = m;
+	return 0;
+}
+
+void cli_mount_release(struct cli_mount *m)
+{
+	char **texts[] = { &m->bucket, &m->prefix, &m->mountpoint, &m->endpoint, &m->region,
+		&m->profile, &m->ca_bundle, &m->acl, &m->cache_dir, &m->identity, &m->log_file };
+	for (size_t i = 0; i < array_len(texts); i++) {
+		free(*texts[i]);
+		*texts[i] = NULL;
+	}
+	for (char **o = m->options; o && *o; o++)
+		free(*o);
+	free(m->options);
+	m->options = NULL;
+}

@@ -1,0 +1,47 @@
+/*
+ * cli_private - what the commands share.
+ */
+#pragma once
+
+#include "cpgfs/cli.h"
+
+/* "cpgfs: …\n" on standard error. */
+void cli_error(const char *fmt, ...) printf_like(1, 2);
+
+/* ---- a mount, seen from outside (cli_talk.c) ------------------------------------------------------ */
+
+struct cli_target {
+	char root[4096]; /* the mount point, absolute */
+	char path[4096]; /* below it, no leading slash; "" = all */
+};
+/* Which mount holds this path? It may be the mount point or anything in it (need not exist).
+ * Prints why not. -ENODEV: not inside a cpgfs mount. */
+must_check int cli_target_find(const char *path, struct cli_target *ret);
+/* A second path of the same command: absolute inside root, or relative to it (else to the working
+ * directory). Prints why not. */
+must_check int cli_target_path(const char *root, const char *path, char out[4096]);
+
+/* Read a whole file of `.cpgfs`. */
+must_check int cli_read(const char *root, const char *name, struct buf *out);
+/* Give a command, return its answer as JSON (jansson's json_t, the caller's). Prints errors of
+ * transport; an answer with "error" is returned as it is. */
+struct json_t;
+must_check int cli_ask(
+	const char *root, const char *verb, const char *path, struct json_t **ret_answer);
+
+/* ---- commands: argv[0] is the command's own name ------------------------------------------------ */
+
+int cmd_umount(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_wait(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
+int cmd_simple(int argc, char **argv); /* retry accept discard undelete pause resume … */
+
+/* The exit code that counts (a JSON object with "files" and "held") amount to. */
+int cli_exit_of_counts(const struct json_t *counts);
+/* Sums of "files" and "bytes" over the states that still have to reach the bucket, and of all. */
+struct cli_progress {
+	uint64_t files_all, files_done, files_person, files_pending;
+	uint64_t bytes_all, bytes_done;
+};
+void cli_progress_of(const struct json_t *counts, struct cli_progress *ret);

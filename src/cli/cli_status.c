@@ -1,0 +1,53 @@
+/*
+ * cli_status - `cpgfs status`: what the mount says of itself.
+ */
+#include "cli_private.h"
+
+#include <getopt.h>
+#include <jansson.h>
+
+static void status_usage(FILE *out)
+{
+	fprintf(out, "Usage: cpgfs status [--json] MOUNTPOINT\n\n"
+		     "Exit code: 0 all verified, 1 error, 2 still pending, 3 something needs a person.\n");
+}
+
+int cmd_status(int argc, char **argv)
+{
+	static const struct option longs[] = { { "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+	bool as_json = false;
+	for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+		if (c == 'j') {
+			as_json = true;
+			continue;
+		}
+		status_usage(c == 'h' ? stdout : stderr);
+		return c == 'h' ? EXIT_VERIFIED : EXIT_USAGE;
+	}
+	struct cli_target target;
+	if (optind != argc - 1) {
+		status_usage(stderr);
+		return EXIT_USAGE;
+	}
+	if (cli_target_find(argv[optind], &target) < 0)
+		return EXIT_USAGE;
+	cleanup_buf struct buf json, text;
+	buf_init(&json, 0);
+	buf_init(&text, 0);
+	int r = cli_read(target.root, "status.json", &json);
+	if (r == 0 && !as_json)
+		r = cli_read(target.root, "status", &text);
+	json_error_t error;
+	json_t *status = r < 0 ? NULL : json_loadb(buf_text(&json), json.len, 0, &error);
+	if (!status) {
+		cli_error("%s: status cannot be read: %s", target.root,
+			r < 0 ? strerror(-r) : error.text);
+		return EXIT_USAGE;
+	}
+	const struct buf *shown = as_json ? &json : &text;
+	fwrite(shown->data, 1, shown->len, stdout);
+	int code = cli_exit_of_counts(status);
+	json_decref(status);
+	return fflush(stdout) == 0 ? code : EXIT_USAGE;
+}
