@@ -250,6 +250,18 @@ static int fill_cache(struct cli_mount *m)
 	return -EINVAL;
 }
 
+/* The daemon works in "/". */
+static int fill_log_file(struct cli_mount *m)
+{
+	char *whole = NULL;
+	int r = m->log_file ? absolute_path(m->log_file, &whole) : 0;
+	if (r == 0 && whole) {
+		free(m->log_file);
+		m->log_file = whole;
+	}
+	return r;
+}
+
 static int check_values(struct cli_mount *m)
 {
 	if (m->acl && strcmp(m->acl, "none") == 0) {
@@ -284,6 +296,8 @@ int cli_mount_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit)
 		r = fill_endpoint(&m);
 	if (r == 0)
 		r = fill_cache(&m);
+	if (r == 0)
+		r = fill_log_file(&m);
 	if (r == 0)
 		r = check_values(&m);
 	if (r == 0)

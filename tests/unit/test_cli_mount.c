@@ -1,0 +1,135 @@
+/* The command line of `cpgfs mount`. */
+#include "cpgfs/cli.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+static int parse(struct cli_mount *m, int *ret_exit, const char *words)
+{
+	static char copy[1024];
+	static char *argv[32];
+	int argc = 0;
+	char *save = NULL;
+	text_copy(copy, words, sizeof(copy));
+	for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save))
+		argv[argc++] = w;
+	argv[argc] = NULL;
+	assert_true(cli_is_mount(argc, argv));
+	return cli_mount_parse(argc, argv, m, ret_exit);
+}
+
+static const char *option(const struct cli_mount *m, const char *start)
+{
+	for (char **o = m->options; *o; o++)
+		if (text_starts(*o, start))
+			return *o;
+	return NULL;
+}
+
+static void test_defaults(void **state)
+{
+	struct cli_mount m;
+	int code;
+	assert_int_equal(parse(&m, &code, "cpgfs mount s3://bucket/a/b/ /mnt/x"), 0);
+	assert_string_equal(m.bucket, "bucket");
+	assert_string_equal(m.prefix, "a/b");
+	assert_string_equal(m.mountpoint, "/mnt/x");
+	assert_string_equal(m.acl, "bucket-owner-full-control");
+	assert_int_equal(m.naming.mode, NAMING_HOLD);
+	assert_int_equal(m.settle_ms, 2000);
+	assert_int_equal(m.part_size_bytes, 8 * MIB);
+	assert_int_equal(m.delete_delay_ms, 600000);
+	assert_false(m.allow_overwrite);
+	assert_non_null(strstr(m.cache_dir, "/cpgfs/bucket-"));
+	assert_string_equal(option(&m, "settle"), "settle=2000ms");
+	cli_mount_release(&m);
+}
+
+static void test_long_options(void **state)
+{
+	struct cli_mount m;
+	int code;
+	assert_int_equal(parse(&m, &code,
+				 "cpgfs mount --acl none --settle=500ms --part-size 5M -f --naming clean "
+				 "--clean-with=_ --endpoint http://127.0.0.1:9000 --allow-delete s3://bucket /m"),
+		0);
+	assert_null(m.acl);
+	assert_int_equal(m.settle_ms, 500);
+	assert_int_equal(m.part_size_bytes, 5 * MIB);
+	assert_true(m.foreground);
+	assert_int_equal(m.naming.mode, NAMING_CLEAN);
+	assert_int_equal(m.naming.clean_with, '_');
+	assert_string_equal(m.endpoint, "http://127.0.0.1:9000");
+	assert_true(m.allow_delete);
+	assert_string_equal(m.prefix, "");
+	cli_mount_release(&m);
+}
+
+/* As mount(8) and fstab call it. */
+static void test_mount8(void **state)
+{
+	struct cli_mount m;
+	int code;
+	assert_int_equal(parse(&m, &code,
+				 "cpgfs s3://bucket/p /m -o rw,_netdev,allow_other,cache-size=10G,ro,settle=1s"),
+		0);
+	assert_true(m.allow_other);
+	assert_true(m.read_only);
+	assert_int_equal(m.cache_size_bytes, 10 * GIB);
+	assert_int_equal(m.settle_ms, 1000);
+	cli_mount_release(&m);
+}
+
+static void test_two_prefixes_two_caches(void **state)
+{
+	struct cli_mount a, b;
+	int code;
+	assert_int_equal(parse(&a, &code, "cpgfs mount s3://bucket/p /m"), 0);
+	assert_int_equal(parse(&b, &code, "cpgfs mount s3://bucket/q /m"), 0);
+	assert_string_not_equal(a.cache_dir, b.cache_dir);
+	cli_mount_release(&a);
+	cli_mount_release(&b);
+}
+
+static void test_refused(void **state)
+{
+	static const char *const wrong[] = {
+		"cpgfs mount s3://bucket",
+		"cpgfs mount bucket /m",
+		"cpgfs mount s3://b /m",
+		"cpgfs mount s3://bucket/a//b /m",
+		"cpgfs mount s3://bucket/../b /m",
+		"cpgfs mount s3://bucket /m more",
+		"cpgfs mount --no-such s3://bucket /m",
+		"cpgfs mount --settle soon s3://bucket /m",
+		"cpgfs mount --part-size 1M s3://bucket /m",
+		"cpgfs mount --endpoint localhost:9000 s3://bucket /m",
+		"cpgfs mount --naming tidy s3://bucket /m",
+		"cpgfs mount --max-transfers 0 s3://bucket /m",
+		"cpgfs mount -o no_such s3://bucket /m",
+		"cpgfs mount s3://bucket /m --acl",
+	};
+	for (size_t i = 0; i < array_len(wrong); i++) {
+		struct cli_mount m;
+		int code = 0;
+		assert_int_equal(parse(&m, &code, wrong[i]), -EINVAL);
+		assert_int_equal(code, EXIT_USAGE);
+	}
+}
+
+int main(void)
+{
+	setenv("XDG_CACHE_HOME", "/tmp/cache-home", 1);
+	unsetenv("AWS_ENDPOINT_URL");
+	unsetenv("AWS_ENDPOINT_URL_S3");
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_long_options),
+		cmocka_unit_test(test_mount8),
+		cmocka_unit_test(test_two_prefixes_two_caches),
+		cmocka_unit_test(test_refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
