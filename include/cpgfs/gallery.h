@@ -29,27 +29,32 @@ enum naming_mode {
 enum name_verdict {
 	NAME_OK,
 	NAME_TEMPORARY, /* rsync's .x.XXXXXX, .~tmp~, .rsync-partial, *.part, *.partial, *.tmp, … */
-	NAME_JUNK,      /* .DS_Store, Thumbs.db, ._*, $RECYCLE.BIN, System Volume Information, … */
-	NAME_REFUSED,   /* a folder name the gallery refuses */
-	NAME_TOO_LONG,  /* the key would exceed 1,024 bytes */
-	NAME_NOT_TEXT,  /* not UTF-8, or a control character: S3 listings could not show it */
+	NAME_JUNK,     /* .DS_Store, Thumbs.db, ._*, $RECYCLE.BIN, System Volume Information, … */
+	NAME_REFUSED,  /* a folder name the gallery refuses */
+	NAME_TOO_LONG, /* the key would exceed 1,024 bytes */
+	NAME_NOT_TEXT, /* not UTF-8, or a control character: S3 listings could not show it */
 };
 
 struct naming_policy {
 	enum naming_mode mode;
-	char clean_with;          /* '\0': remove; else the replacing character ('_' usually) */
-	const char *const *temporary; /* fnmatch patterns, NULL-ended; NULL: built-in list */
-	const char *const *junk;      /* likewise */
+	char clean_with; /* '\0': remove; else the replacing character ('_' usually) */
+	/* fnmatch patterns in any case, NULL-ended; NULL: the built-in list, {NULL}: none */
+	const char *const *temporary;
+	const char *const *junk;
 };
 
 must_check int naming_mode_parse(const char *text, enum naming_mode *ret);
 const char *naming_mode_text(enum naming_mode mode);
+/* Value of --clean-with: "" (remove) or one letter, digit, _ or -. -EINVAL. */
+must_check int naming_clean_with_parse(const char *text, char *ret);
 
 /*
  * Judge one component. is_folder: the strict rule (letters, digits, _ - and inner dots; no leading
  * or trailing dot) holds for folders down to the plate, i.e. at depth <= NAMING_STRICT_DEPTH
  * components of the key; below, and for files, other characters are fine (at most a warning).
- * depth counts from 1 for the first component of the key (the project).
+ * depth counts from 1 for the first component of the key (the project). Under NAMING_CLEAN a strict
+ * folder is NAME_OK if it can be cleaned; under NAMING_OFF nothing is strict. "", ".", ".." and
+ * names with a '/' are always NAME_REFUSED.
  */
 #define NAMING_STRICT_DEPTH 6 /* project/source/images/batch/images/plate */
 enum name_verdict name_judge(
@@ -58,7 +63,7 @@ enum name_verdict name_judge(
 /*
  * Judge a whole path relative to the mount root ("a/b/c", no leading slash; the last component is
  * a folder if is_folder). Returns the first verdict that is not NAME_OK, and then
- * *ret_component / *ret_len name the component inside path.
+ * *ret_component / *ret_len name the component inside path. "" (the root) is NAME_OK.
  */
 enum name_verdict path_judge(const struct naming_policy *p, const char *path, bool is_folder,
 	const char **ret_component, size_t *ret_len);
@@ -68,8 +73,9 @@ enum name_verdict path_judge(const struct naming_policy *p, const char *path, bo
 void name_reason(const struct naming_policy *p, enum name_verdict verdict, const char *component,
 	size_t len, char *out, size_t out_size);
 
-/* The component as the naming rule would have it: refused characters removed or replaced. Writes
- * at most size bytes; -EINVAL when nothing is left, -ENAMETOOLONG. */
+/* The component as the naming rule would have it: refused characters removed or replaced (one for
+ * one character), dots at its ends too. Writes at most size bytes with the NUL; -EINVAL when
+ * nothing is left, -ENAMETOOLONG, -ENOMEM. */
 must_check int name_clean(const struct naming_policy *p, const char *name, char *out, size_t size);
 
 /*
@@ -87,13 +93,13 @@ must_check int path_to_key(const struct naming_policy *p, const char *path, bool
  */
 bool key_component_is_showable(const char *name, size_t len, bool at_root);
 
-/* "a/b" or "a/b/" or "" is a valid prefix to mount: no empty, "." or ".." component, at most
- * 1,024 bytes. out gets the form without trailing slash. -EINVAL, -ENAMETOOLONG. */
+/* "a/b" or "a/b/" or "" is a valid prefix to mount: UTF-8, at most 1,024 bytes, every component
+ * showable. out gets the form without trailing slash. -EINVAL, -ENAMETOOLONG. */
 must_check int prefix_normalise(const char *prefix, char out[KEY_MAX_BYTES + 1]);
 
 /*
  * Where a path lies relative to the mounted prefix "p/q": inside (at or below it), above (one of
- * the synthesised levels "", "p"), or outside (EACCES).
+ * the synthesised levels "", "p"), or outside (EACCES). Both in the form of prefix_normalise().
  */
 enum prefix_side { PREFIX_INSIDE, PREFIX_ABOVE, PREFIX_OUTSIDE };
 enum prefix_side prefix_side_of(const char *prefix, const char *path);
@@ -104,8 +110,9 @@ const char *content_type_of(const char *name);
 
 /*
  * Does a finished file look cut off? head is its first head_len bytes (>= 16 when the file has
- * them). For .tif/.tiff names: the magic must be there and the first IFD must lie inside
- * size_bytes. Other names: never. An empty file never looks cut off.
+ * them; more lets the IFD be read if it is there). For .tif/.tiff names, classic and BigTIFF: the
+ * magic must be there and the first IFD, with at least one entry, must lie inside size_bytes. Other
+ * names: never. An empty file never looks cut off.
  */
 bool tiff_looks_cut_off(
 	const char *name, const uint8_t *head, size_t head_len, uint64_t size_bytes);
