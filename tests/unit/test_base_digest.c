@@ -105,6 +105,9 @@ static void crc_of_zeros(void **state)
 	for (size_t i = 0; i < array_len(lens); i++)
 		assert_int_equal(crc64nvme_zeros(start, lens[i]), crc64nvme(start, zeros, lens[i]));
 	/* Far beyond what could be fed: 2^63 + 5 zeros in two ways. */
+	assert_int_equal(
+		crc64nvme_zeros(crc64nvme_zeros(start, UINT64_C(1) << 62), UINT64_C(1) << 62),
+		crc64nvme_zeros(start, UINT64_C(1) << 63));
 	assert_int_equal(crc64nvme_zeros(crc64nvme_zeros(start, UINT64_C(1) << 63), 5),
 		crc64nvme_zeros(start, (UINT64_C(1) << 63) + 5));
 	assert_int_not_equal(crc64nvme_zeros(start, UINT64_C(1) << 63), start);

@@ -120,6 +120,9 @@ static void errno_is_kept(void **state)
 	errno = EXDEV;
 	log_debug("filtered");
 	assert_int_equal(errno, EXDEV);
+	assert_int_equal(log_open(LOG_LEVEL_INFO, "/dev/full", false), 0);
+	log_info("this write fails");
+	assert_int_equal(errno, EXDEV);
 }
 
 static void long_line_is_cut(void **state)
