@@ -58,7 +58,7 @@ struct s3_part {
 
 struct s3_list_entry {
 	const char *key;    /* whole key as in the bucket (decoded), or prefix ending in '/' */
-	size_t key_len;     /* keys may hold any byte but NUL is refused by the parser */
+	size_t key_len;     /* keys may hold any byte but NUL */
 	bool is_prefix;     /* CommonPrefixes */
 	struct s3_object object; /* of a key */
 };
@@ -68,13 +68,16 @@ struct s3_list_page {
 	size_t count;
 	bool truncated;
 	char *next_token; /* when truncated */
+	size_t left_out;  /* keys with a NUL byte: no file name can show them */
+	char *keys;       /* where the entries' keys lie */
 };
 
 struct s3_reply {
 	enum s3_class class;
 	bool body_fully_sent;  /* the whole request body left: the outcome may be "applied" */
 	int http_status;       /* 0: none arrived */
-	char code[64];         /* XML <Code>, or a word of ours ("ConnectFailed", "Timeout", …) */
+	char code[64];         /* XML <Code>, or a word of ours ("ConnectFailed", "Timeout", …:
+	                        * src/s3/s3_classify.c has them all) */
 	char message[256];     /* one line for a person */
 	char request_id[64];
 	int64_t date_ns;       /* Date header, 0 if none */
@@ -125,7 +128,9 @@ const char *s3_op_text(enum s3_op op);
 
 /* Bytes to send: a range of an open file, read with io_pread as curl asks. The fd stays the
  * caller's and must stay open until done. A file shorter than promised ends the request with
- * S3_RETRY, code "BodyTooShort". */
+ * S3_RETRY, code "BodyTooShort"; one that can't be read with "BodyReadFailed". Without sha256 where
+ * s3_wants_sha256() (it may have changed meanwhile), or without both digests, nothing is sent:
+ * S3_RETRY, code "PayloadHashNeeded". */
 struct s3_body {
 	int fd;
 	uint64_t offset_bytes;
@@ -170,6 +175,7 @@ struct s3_request {
 	/* multipart */
 	const char *upload_id;
 	unsigned part_number;        /* UPLOAD_PART*; LIST_PARTS: marker */
+	                             /* UPLOAD_PART_COPY: has_range and range_* are the source's */
 	const struct s3_part *parts; /* COMPLETE */
 	size_t part_count;
 	bool has_full_crc;           /* COMPLETE: full-object CRC64NVME */
@@ -290,3 +296,7 @@ void s3_retry_bucket_give(struct s3_retry_bucket *b);
 
 /* Is this the plain MD5 of the content (32 hex digits, no "-parts")? Only then comparable. */
 bool s3_etag_is_md5(const char *etag);
+/* The ETag that an object made of these parts gets: MD5 of their MD5s and "-count". False when a
+ * part's ETag is no MD5. (RADOS Gateway 16 answers Complete with an empty ETag: S3_UNKNOWN, code
+ * "NoEtag"; a HEAD whose ETag is this proves it.) */
+bool s3_etag_of_parts(const struct s3_part *parts, size_t count, char out[S3_ETAG_MAX]);
