@@ -125,8 +125,8 @@ static int civil_to_ns(const struct civil *c, int64_t *ret_ns)
 		return -EINVAL;
 	if (c->year < 1678 || c->year > 2261)
 		return -ERANGE;
-	s = days_of_civil(c) * S_PER_DAY + c->hour * 3600 + c->minute * 60 + c->second -
-	    c->offset_s;
+	s = days_of_civil(c) * S_PER_DAY + INT64_C(3600) * c->hour + INT64_C(60) * c->minute +
+	    c->second - c->offset_s;
 	*ret_ns = s * NS_PER_S + c->fraction_ns;
 	return 0;
 }

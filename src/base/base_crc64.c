@@ -24,8 +24,9 @@
 #define X_REFLECTED (UINT64_C(1) << 62)	  /* x^1 */
 
 #define SLICES 16
-#define LANE_BYTES 16
-#define LANES 8
+#define LANE_BYTES 16U
+#define LANE_BITS 128U
+#define LANES 8U
 #define POWERS 67 /* x^(2^k), k up to 63 bits of a length and 3 for bits per byte */
 
 static pthread_once_t crc_once = PTHREAD_ONCE_INIT;
@@ -82,16 +83,14 @@ static void make_tables(void)
 
 static void crc_init(void)
 {
-	const uint64_t lane_bits = LANE_BYTES * 8;
-
 	make_tables();
 	x_to_2_to[0] = X_REFLECTED;
 	for (unsigned k = 1; k < POWERS; k++)
 		x_to_2_to[k] = multiply(x_to_2_to[k - 1], x_to_2_to[k - 1]);
-	fold_by.far_low = power(LANES * lane_bits + 63, 0);
-	fold_by.far_high = power(LANES * lane_bits - 1, 0);
-	fold_by.near_low = power(lane_bits + 63, 0);
-	fold_by.near_high = power(lane_bits - 1, 0);
+	fold_by.far_low = power(LANES * LANE_BITS + 63, 0);
+	fold_by.far_high = power(LANES * LANE_BITS - 1, 0);
+	fold_by.near_low = power(LANE_BITS + 63, 0);
+	fold_by.near_high = power(LANE_BITS - 1, 0);
 #ifdef __x86_64__
 	__builtin_cpu_init();
 	can_fold = __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1");
@@ -162,7 +161,7 @@ FOLD_TARGET static void fold_lanes(uint64_t state, const uint8_t *p, size_t coun
 	__m128i sum = _mm_xor_si128(load(p), _mm_cvtsi64_si128((int64_t)state));
 	size_t next = 1;
 
-	if (count >= 2 * LANES) {
+	if (count / 2 >= LANES) {
 		__m128i lane[LANES] = {sum};
 
 		for (size_t i = 1; i < LANES; i++)

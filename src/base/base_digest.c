@@ -127,7 +127,8 @@ int hex_decode(const char *text, size_t len, uint8_t *out)
 			return -EINVAL;
 	}
 	for (size_t i = 0; i < len / 2; i++)
-		out[i] = (uint8_t)(hex_value(text[2 * i]) << 4 | hex_value(text[2 * i + 1]));
+		out[i] = (uint8_t)((unsigned)hex_value(text[2 * i]) << 4 |
+				   (unsigned)hex_value(text[2 * i + 1]));
 	return 0;
 }
 

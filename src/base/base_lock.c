@@ -49,7 +49,7 @@ static void held_remove(const struct lock *l)
 
 	while (i > 0 && held.at[i - 1].lock != l)
 		i--;
-	check(i > 0 && "lock_drop of a lock that is not held");
+	check(i > 0); /* it is held by this thread */
 	for (; i < held.count; i++)
 		held.at[i - 1] = held.at[i];
 	held.count--;

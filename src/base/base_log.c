@@ -195,8 +195,8 @@ void log_at(enum log_level level, const char *room, const char *fmt, ...)
 	if (!log_wants(level))
 		return;
 	va_start(args, fmt);
-	n = vsnprintf(
-		text, sizeof(text), fmt, args); /* first of all: %m wants the caller's errno */
+	/* First of all: %m wants the caller's errno. */
+	n = vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
 	if (n < 0)
 		(void)text_copy(text, "(a log line that could not be formatted)", sizeof(text));

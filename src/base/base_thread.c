@@ -131,7 +131,7 @@ int pool_create(struct pool **ret, const char *name, unsigned threads, unsigned 
 	lock_init(&p->lock, RANK_POOL, "pool");
 	cond_init(&p->work);
 	p->synced.ring = calloc(max_queued, sizeof(*p->synced.ring));
-	p->workers = calloc(threads, sizeof(*p->workers));
+	p->workers = calloc(threads, sizeof(struct thread *));
 	r = p->synced.ring && p->workers ? pool_start_workers(p, name, threads) : -ENOMEM;
 	if (r < 0) {
 		pool_destroy(p);

@@ -124,11 +124,11 @@ static size_t strip_outer_dots(char *out, size_t len)
 
 int name_clean(const struct naming_policy *p, const char *name, char *out, size_t size)
 {
-	cleanup_free char *clean = malloc(strlen(name) + 1);
+	char clean[KEY_MAX_BYTES + 1];
 	size_t in_len = strlen(name), len = 0;
 
-	if (!clean)
-		return -ENOMEM;
+	if (in_len >= sizeof(clean))
+		return -ENAMETOOLONG;
 	for (size_t i = 0; i < in_len;) {
 		size_t n = character_bytes(name + i, in_len - i);
 		bool outer_dot = name[i] == '.' && (i == 0 || i + 1 == in_len);

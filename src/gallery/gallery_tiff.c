@@ -29,7 +29,8 @@ static const struct tiff_form *tiff_form_of(const uint8_t *head, size_t head_len
 {
 	uint64_t magic;
 
-	if (head_len < classic.header_bytes || (memcmp(head, "II", 2) && memcmp(head, "MM", 2)))
+	if (head_len < classic.header_bytes || head[0] != head[1] ||
+		(head[0] != 'I' && head[0] != 'M'))
 		return NULL;
 	magic = number_at(head + 2, 2, little);
 	if (magic == 42)
