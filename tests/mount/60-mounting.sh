@@ -1,0 +1,239 @@
+#!/usr/bin/env bash
+# Mounting, stopping and starting again; what is refused, and with which words.
+# rights: both
+. "$(dirname "$0")/lib.sh"
+
+# WORDS COMMAND…: ends with 1, says so, and nothing is mounted.
+refused() {
+	local words=$1
+	shift
+	exits 1 "$@"
+	says "$words"
+	not mountpoint -q "$M"
+}
+
+try_mount() { # OPTION…
+	"$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$T/cache" --log-file "$T/cpgfs.log" "$@" "s3://$BUCKET/$PREFIX" "$M"
+}
+
+test_usage() {
+	exits 1 "$CPGFS"
+	exits 0 "$CPGFS" --help
+	says mount
+	exits 0 "$CPGFS" --version
+	exits 0 "$CPGFS" mount --help
+	says --multipart-threshold
+	exits 1 "$CPGFS" nonsense
+	exits 1 "$CPGFS" mount
+	exits 1 "$CPGFS" mount --nonsense s3://b/p "$M"
+	says nonsense
+	exits 1 "$CPGFS" mount --part-size 7Q s3://b/p "$M"
+	says part-size
+	exits 1 "$CPGFS" mount --naming loud s3://b/p "$M"
+	exits 1 "$CPGFS" mount http://b/p "$M"
+	exits 1 "$CPGFS" status "$T/src"
+	exits 1 "$CPGFS" umount "$T/src"
+	same "mounts" "$(grep -c "$T" /proc/self/mounts || true)" 0
+}
+
+test_a_mount_point_with_files_is_refused() {
+	s3d_start
+	echo precious >"$M/precious"
+	refused empty try_mount
+	same "content" "$(cat "$M/precious")" precious
+	rm "$M/precious"
+	rmdir "$M"
+	refused "$M" try_mount
+	echo file >"$M"
+	refused "$M" try_mount
+}
+
+test_what_cannot_heal_refuses_the_mount() {
+	expect_log '.'
+	s3d_start
+	BUCKET=no-such-bucket refused no-such-bucket try_mount
+	AWS_SECRET_ACCESS_KEY=wrong refused credentials try_mount
+	AWS_ACCESS_KEY_ID=AKIDNOBODY refused credentials try_mount
+	AWS_ACCESS_KEY_ID='' AWS_SECRET_ACCESS_KEY='' refused credentials try_mount
+	ENDPOINT=nonsense refused endpoint try_mount
+	refused profile try_mount --profile nobody
+	PREFIX=a/../b refused prefix try_mount
+	refused mount try_mount --cache-dir "$M/cache"
+	same "secrets in the log" "$(grep -c "$SECRET" "$T/cpgfs.log" || true)" 0
+}
+
+test_a_dead_mount_is_cleared() {
+	s3d_start
+	mount_start
+	mkdir -p "$P/images"
+	echo a >"$P/images/a"
+	local pid
+	pid=$(daemon_pid)
+	kill -KILL "$pid"
+	wait_for 10 ended "$pid"
+	fails_with 'not connected' ls "$M"
+	mount_start
+	same "content" "$(cat "$P/images/a")" a
+	exits 0 all_verified
+}
+
+test_a_live_mount_is_not_mounted_over() {
+	s3d_start
+	mount_start
+	mkdir -p "$P/images"
+	echo a >"$P/images/a"
+	exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$T/other" "s3://$BUCKET/$PREFIX" "$M"
+	same "mounts" "$(grep -c " $M " /proc/self/mounts)" 1
+	same "content" "$(cat "$P/images/a")" a
+	exits 0 all_verified
+}
+
+deadline_test_two_daemons_on_one_cache_are_refused=90
+test_two_daemons_on_one_cache_are_refused() {
+	s3d_start
+	mount_start
+	mkdir "$T/second"
+	exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$T/cache" "s3://$BUCKET/$PREFIX" "$T/second"
+	says "$(daemon_pid)"
+	not mountpoint -q "$T/second"
+	# a lock of a killed daemon is none
+	mount_crash
+	mount_start
+}
+
+test_a_cache_of_another_bucket_is_refused() {
+	expect_log '.'
+	s3d_start
+	mount_start
+	mount_end
+	PREFIX=cpg0123-example/other refused cache try_mount
+	mount_start
+}
+
+test_stopped_by_a_signal() {
+	s3d_start
+	local signal pid
+	for signal in TERM INT; do
+		mount_start --paused
+		mkdir -p "$P/images"
+		echo $signal >"$P/images/$signal"
+		pid=$(daemon_pid)
+		kill -$signal "$pid"
+		wait_for 20 ended "$pid"
+		not mountpoint -q "$M"
+	done
+	mount_start
+	same "content" "$(cat "$P/images/TERM" "$P/images/INT" | tr '\n' ' ')" "TERM INT "
+	exits 0 all_verified
+	same "objects" "$(find "$T/s3/$BUCKET" -type f | wc -l)" 2
+}
+
+test_stopped_by_fusermount() {
+	s3d_start
+	mount_start --paused
+	mkdir -p "$P/images"
+	echo a >"$P/images/a"
+	local pid
+	pid=$(daemon_pid)
+	fusermount3 -u "$M"
+	wait_for 20 ended "$pid"
+	mount_start
+	exits 0 all_verified
+	same "content" "$(cat "$(bucket_file "$PREFIX/images/a")")" a
+}
+
+test_umount_of_a_busy_mount_says_so() {
+	s3d_start
+	mount_start
+	mkdir -p "$P/images"
+	exec 7>"$P/images/open"
+	exits 1 "$CPGFS" umount "$M"
+	mountpoint -q "$M"
+	echo a >&7
+	exec 7>&-
+	exits 0 all_verified
+}
+
+test_umount_with_drain_uploads_first() {
+	make_plate
+	s3d_start
+	mount_start --settle 1h
+	copy_plate
+	exits 0 "$CPGFS" umount --drain "$M"
+	same_in_bucket "$SRC" "$PREFIX"
+}
+
+test_term_with_drain_uploads_first() {
+	make_plate
+	s3d_start --delay 20
+	mount_start --drain
+	copy_plate
+	local pid
+	pid=$(daemon_pid)
+	kill -TERM "$pid"
+	wait_for 40 ended "$pid"
+	same_in_bucket "$SRC" "$PREFIX"
+}
+
+test_in_the_foreground() {
+	s3d_start
+	"$CPGFS" mount -f --endpoint "$ENDPOINT" --cache-dir "$T/cache" "s3://$BUCKET/$PREFIX" "$M" 2>"$T/cpgfs.log" &
+	local pid=$!
+	wait_for 10 mountpoint -q "$M"
+	kill -INT $pid
+	wait $pid || fail "ended with $?"
+	not mountpoint -q "$M"
+}
+
+test_by_mount_8() {
+	[ "$(id -u)" = 0 ] || skip "mount -t needs root"
+	s3d_start
+	PATH=$T/bin:$PATH
+	mkdir "$T/bin"
+	ln -s "$CPGFS" "$T/bin/cpgfs"
+	mount -t fuse.cpgfs -o "endpoint=$ENDPOINT,cache-dir=$T/cache,log-file=$T/cpgfs.log,settle=100ms,_netdev,nofail,rw,dev,suid" \
+		"s3://$BUCKET/$PREFIX" "$M" || fail "mount(8) failed"
+	P=$M/$PREFIX
+	mkdir -p "$P/images"
+	echo a >"$P/images/a"
+	exits 0 all_verified
+	grep -q " $M fuse.cpgfs " /proc/self/mounts || fail "type in /proc/mounts: $(grep " $M " /proc/self/mounts)"
+	local pid
+	pid=$(status_json pid)
+	umount "$M"
+	wait_for 20 ended "$pid"
+}
+
+test_keys_come_from_a_profile_and_may_change() {
+	expect_log 'credential|expired|Expired|refus|InvalidAccessKeyId|key'
+	make_plate --wells 1
+	s3d_start
+	mkdir "$HOME/.aws"
+	printf '[profile cpg_staging]\nregion = us-east-1\n' >"$HOME/.aws/config"
+	printf '[cpg_staging]\naws_access_key_id = %s\naws_secret_access_key = %s\n' "$KEY" "$SECRET" >"$HOME/.aws/credentials"
+	unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+	mount_start --profile cpg_staging
+	faults <<<"* always expire-token"
+	copy_plate
+	wait_for 30 paused
+	faults </dev/null
+	printf '[cpg_staging]\naws_access_key_id = %s\naws_secret_access_key = %s\n\n' "$KEY" "$SECRET" >"$HOME/.aws/credentials"
+	exits 0 all_verified
+	same "secrets written down" "$(grep -rlF "$SECRET" "$T/cache" "$T/cpgfs.log" | wc -l)" 0
+	same "secrets shown" "$(grep -F "$SECRET" "$M/.cpgfs/status" "$M/.cpgfs/status.json" | wc -l)" 0
+}
+
+paused() {
+	[ "$(status_json paused_reason)" != None ]
+}
+
+test_the_cache_is_private() {
+	s3d_start
+	mount_start
+	mkdir -p "$P/images"
+	echo a >"$P/images/a"
+	same "mode of the cache" "$(stat -c %a "$T/cache")" 700
+	same "files open to others" "$(find "$T/cache" -perm /077 ! -type d | wc -l)" 0
+}
+
+run_tests "$@"

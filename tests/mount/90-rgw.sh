@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# End to end against Ceph RADOS Gateway, with an uploader who does not own the bucket and a policy that
+# refuses objects without the ACL.
+. "$(dirname "$0")/lib.sh"
+
+# Every object below PREFIX grants the bucket's owner full control.
+owner_controls_all() { # PREFIX
+	"$TOOLS/s3" owners "$BUCKET" "$1/" "$CPGFS_RGW_OWNER" >"$T/last" || fail "the owner lacks FULL_CONTROL of:
+$(head -n 5 "$T/last")"
+}
+
+by_aws() { # PREFIX: "size key", sorted
+	"$AWS" s3 ls --recursive "s3://$BUCKET/$1/" | sed 's/^[^ ]* [^ ]* *//' | sort -k 2
+}
+
+deadline_test_a_plate=300
+test_a_plate() {
+	need "$AWS"
+	rgw_use
+	"$TOOLS/make-plate" --wells 10 --sites 4 --channels 5 --bytes 2.5M "$T/src" >/dev/null
+	SRC=$T/src/$PREFIX
+	local odd="$IMAGES/odd/A - 01(fld 1 wv 390 - Blue)+%~=&,;:@!\$'\"?#[]{}|^\`<>\\ Größe 日本.xml"
+	mkdir -p "$SRC/$IMAGES/odd"
+	: >"$SRC/$IMAGES/odd/empty.bin"
+	make_file "$SRC/$odd" 12345
+	mount_start
+	mkdir -p "$P"
+
+	cp -r "$SRC/." "$P/"
+	exits 0 all_verified 120
+	local files
+	files=$(find "$SRC" -type f | wc -l)
+	same "files" "$files" 217
+	same "verified files" "$(status_json files.verified)" "$files"
+	# cp -r gave new times; with those of the source nothing is left to transfer
+	rsync -a "$SRC/" "$P/"
+	same "changes found by rsync" "$(rsync -ain "$SRC/" "$P/")" ""
+	exits 0 all_verified
+	same "files that rsync would send by size" \
+		"$(rsync -rn --size-only --out-format=%n "$SRC/" "$M/.cpgfs/remote/$PREFIX/" | grep -v '/$')" ""
+
+	diff <(cd "$SRC" && find . -type f -printf "%s $PREFIX/%P\n" | sort -k 2) <(by_aws "$PREFIX") ||
+		fail "aws s3 ls shows other names or sizes"
+	diff <("$CPGFS" ls -R "$M/$PREFIX") <("$AWS" s3 ls --recursive "s3://$BUCKET/$PREFIX/") ||
+		fail "cpgfs ls -R and aws s3 ls --recursive differ"
+	diff <(cd "$M/.cpgfs/remote" && find "$PREFIX" -type f -printf '%s %p\n' | sort -k 2) <(by_aws "$PREFIX") ||
+		fail "the pure view and aws s3 ls differ"
+	mkdir "$T/back"
+	"$AWS" s3 cp --recursive --only-show-errors "s3://$BUCKET/$PREFIX/" "$T/back/"
+	same_tree "$SRC" "$T/back"
+	owner_controls_all "$PREFIX"
+	same "files with one link" "$(find "$P" -type f -links 1 | wc -l)" 0
+	mount_end
+
+	CACHE=$T/other mount_start
+	cp -r "$SRC/." "$P/"
+	exits 0 all_verified 120
+	same "verified files in the second cache" "$(status_json files.verified)" "$files"
+	"$AWS" s3api list-objects-v2 --bucket "$BUCKET" --prefix "$PREFIX/" --query 'Contents[].LastModified' \
+		--output text | tr '\t' '\n' | sort | tail -1 >"$T/newest"
+	same "files uploaded by the second mount" "$(uploaded_by_this_mount)" 0
+}
+
+uploaded_by_this_mount() {
+	sed -n 's/^cpgfs_objects_sent_total\(.*\) \([0-9]*\)$/\2/p' "$M/.cpgfs/metrics" | head -1
+}
+
+test_a_large_file_in_parts() {
+	need "$AWS"
+	rgw_use
+	SOURCE=s3://$BUCKET/$PREFIX_MP mount_start
+	mkdir -p "$M/$PREFIX_MP/images"
+	make_file "$T/src/big.bin" $((80 << 20))
+	cp "$T/src/big.bin" "$M/$PREFIX_MP/images/big.bin"
+	exits 0 all_verified
+	"$AWS" s3 cp --only-show-errors "s3://$BUCKET/$PREFIX_MP/images/big.bin" "$T/back.bin"
+	cmp "$T/src/big.bin" "$T/back.bin"
+	owner_controls_all "$PREFIX_MP"
+	"$TOOLS/s3" head "$BUCKET" "$PREFIX_MP/images/big.bin" >"$T/last"
+	grep -q 'etag: ".*-10"' "$T/last" || fail "not in ten parts: $(grep etag "$T/last")"
+}
+
+test_without_the_acl_nothing_goes_up_and_nothing_is_lost() {
+	expect_log 'AccessDenied|denied'
+	rgw_use
+	make_plate --batch 2021_05_01_NoAcl
+	mount_start --acl none
+	copy_plate
+	wait_for 60 refused_by_the_server
+	exits 3 "$CPGFS" status "$M"
+	says AccessDenied
+	same "objects" "$("$TOOLS/s3" list "$BUCKET" "$PREFIX/images/2021_05_01_NoAcl/" | wc -l)" 0
+	same_tree "$SRC" "$P"
+	mount_end
+	mount_start
+	exits 0 "$CPGFS" retry "$M"
+	exits 0 all_verified
+	same_by_get "$SRC/images/2021_05_01_NoAcl" "$PREFIX/images/2021_05_01_NoAcl"
+	owner_controls_all "$PREFIX/images/2021_05_01_NoAcl"
+}
+
+refused_by_the_server() {
+	[ "$(status_json files.failed)" -ge 1 ] && [ "$(status_json files.sending)" = 0 ]
+}
+
+test_rename_and_delete_follow() {
+	rgw_use
+	mount_start --delete-delay 0
+	local here=$P/images/2021_05_02_Moves there=$PREFIX/images/2021_05_02_Moves
+	mkdir -p "$here/one"
+	make_file "$T/src/a" 300000
+	make_file "$T/src/b" 200000
+	cp "$T/src/a" "$here/one/a.bin"
+	cp "$T/src/b" "$here/one/b.bin"
+	exits 0 all_verified
+	mv "$here/one/a.bin" "$here/one/c.bin"
+	mv "$here/one" "$here/two"
+	rm "$here/two/b.bin"
+	exits 0 all_verified
+	wait_for 30 keys_are "$there/" "$there/two/c.bin"
+	"$TOOLS/s3" get "$BUCKET" "$there/two/c.bin" | cmp - "$T/src/a"
+	owner_controls_all "$there"
+}
+
+keys_are() { # PREFIX KEY…
+	[ "$("$TOOLS/s3" list "$BUCKET" "$1" | cut -f 2)" = "$(printf '%s\n' "${@:2}")" ]
+}
+
+deadline_test_the_gateway_stops_for_a_while=120
+test_the_gateway_stops_for_a_while() {
+	expect_log 'unreachable|not reach|refused|connect|endpoint|network|reset|retry|answer'
+	rgw_use
+	[ -w "$RGW_DIR" ] || skip "the gateway is another user's"
+	make_plate --batch 2021_05_03_Outage --wells 10 --bytes 500K
+	mount_start
+	mkdir -p "$P"
+	cp -r "$SRC/images" "$P/"
+	"$TESTS/rgw/rgw" pause "$RGW_DIR"
+	cp -r "$SRC/workspace" "$P/"
+	same_tree "$SRC/images/2021_05_03_Outage" "$P/images/2021_05_03_Outage"
+	"$TESTS/rgw/rgw" resume "$RGW_DIR"
+	exits 0 all_verified 100
+	same_by_get "$SRC/images/2021_05_03_Outage" "$PREFIX/images/2021_05_03_Outage"
+}
+
+test_another_tools_upload_is_adopted() {
+	need "$AWS"
+	rgw_use
+	make_plate --batch 2021_05_04_Adopt --images-only
+	"$AWS" s3 cp --recursive --only-show-errors --acl bucket-owner-full-control "$SRC" "s3://$BUCKET/$PREFIX"
+	mount_start
+	copy_plate
+	exits 0 all_verified
+	same "files uploaded" "$(uploaded_by_this_mount)" 0
+	make_file "$T/src/other" 7777
+	cp "$T/src/other" "$P/images/2021_05_04_Adopt/images/x.bin"
+	exits 0 all_verified
+	same "files uploaded" "$(uploaded_by_this_mount)" 1
+}
+
+test_outside_the_grant_is_said_when_mounting() {
+	expect_log 'denied|AccessDenied'
+	rgw_use
+	SOURCE=s3://$BUCKET/cpg0999-other/broad exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$T/c2" \
+		"s3://no-such-bucket-here/$PREFIX" "$M"
+	AWS_SECRET_ACCESS_KEY=wrong exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$T/c3" "s3://$BUCKET/$PREFIX" "$M"
+	not mountpoint -q "$M"
+}
+
+run_tests "$@"
