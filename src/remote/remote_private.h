@@ -1,0 +1,181 @@
+/*
+ * remote_private - what the files of this room share.
+ *
+ * One lock (RANK_REMOTE) guards everything marked `synced`; no request, callback or merge of a page
+ * happens under it. Work that replies start is a remote_task, run by the room's own threads.
+ */
+#pragma once
+
+#include "remote_names.h"
+#include "remote_page.h"
+
+#define REMOTE_SUBSCRIBERS_MAX 8
+#define REMOTE_WORKERS 3
+
+/* A piece of work, embedded in what it works on. Runs once, at due_ms or when the room stops. */
+struct remote_task {
+	struct remote_task *next;
+	int64_t due_ms; /* clock_mono_ms; 0: at once */
+	void (*run)(struct remote *r, struct remote_task *task);
+};
+
+/* Our own writes while a listing is under way: it may have been begun before them. */
+struct remote_note {
+	struct remote_note *next;
+	bool is_delete, is_dir;
+	struct s3_object object;
+	char name[]; /* one component */
+};
+struct remote_note_log {
+	struct remote_note_log *next; /* of the same folder */
+	struct remote_note *first, **last;
+	bool incomplete; /* out of memory: the listing counts as old at once */
+};
+
+struct remote_folder {
+	struct remote_folder *hash_next;
+	struct remote_folder *lru_newer, *lru_older;
+	char *prefix;
+	uint64_t hash;
+	bool known;   /* names are a complete listing (or the folder was born here) */
+	bool born;    /* made here, never listed yet: names hold what we put */
+	bool expired; /* known, but to be asked again */
+	struct remote_names names;
+	int64_t begun_at_ns, begun_mono_ms;
+	int error; /* of the last listing, valid until error_until_ms */
+	int64_t error_until_ms;
+	struct remote_flight *flight;
+	struct remote_note_log *logs;
+	bool event_pending;
+};
+
+struct remote_cache {
+	struct remote_folder **buckets;
+	size_t bucket_count, folder_count;
+	struct remote_folder *newest, *oldest;
+	uint64_t entries, entries_max; /* names, and one for each folder */
+};
+
+struct remote_fetch; /* remote_fetch.c */
+
+struct remote {
+	/* const after start */
+	struct s3 *s3;
+	struct store *store;
+	char *prefix; /* "" or "p/q/": with its final slash */
+	int64_t list_ttl_ms;
+	struct remote_events events[REMOTE_SUBSCRIBERS_MAX];
+	size_t event_count;
+	struct thread *workers[REMOTE_WORKERS];
+	size_t worker_count;
+
+	struct lock lock;
+	struct cond work;    /* a task came or became due, or stopping */
+	struct cond stopped; /* stopping, for those who wait out a backoff */
+	struct cond fetched; /* a fetch ended */
+	struct {
+		bool stopping;
+		struct remote_task *tasks;     /* by due time */
+		unsigned requests; /* on their way, whose replies come back as tasks */
+		struct remote_cache cache;
+		/* listings */
+		struct remote_flight *flights;	     /* all, for stopping */
+		struct remote_flight *wanted_first;  /* not begun: somebody waits */
+		struct remote_flight **wanted_last;
+		struct remote_flight *later_first;   /* not begun: in the background */
+		struct remote_flight **later_last;
+		unsigned flights_running;
+		int64_t probe_at_ms; /* next listing while the endpoint is down */
+		/* blocking calls */
+		struct remote_call *calls;
+		/* content */
+		struct remote_fetch *fetches; /* all that have not ended */
+		struct remote_fetch *fetch_line_first; /* not begun */
+		struct remote_fetch **fetch_line_last;
+		unsigned fetches_running;
+		uint64_t room_generation; /* rises with each remote_room_freed */
+		struct remote_reader {
+			uint64_t ino, last_chunk, next_chunk;
+		} readers[16]; /* who reads in order; round robin */
+		unsigned reader_next;
+		/* health */
+		int list_error; /* of the last listing or probe that got an answer */
+		char list_message[256];
+	} synced; /* by lock */
+};
+
+/* remote.c */
+bool remote_is_inside(const struct remote *r, const char *key_or_prefix);
+/* A folder above the mounted prefix: *ret_name is the one component it has. */
+bool remote_is_above(const struct remote *r, const char *prefix, const char **ret_name, size_t *len);
+void remote_tell_listed(struct remote *r, const char *prefix, int error);
+void remote_tell_fetched(struct remote *r, uint64_t ino, uint64_t chunk, int error);
+void remote_tell_changed_locked(struct remote *r, struct remote_folder *f);
+void remote_health_set_locked(struct remote *r, int error, const char *message);
+
+/* remote_work.c */
+must_check int remote_work_start(struct remote *r);
+void remote_work_stop(struct remote *r);
+void remote_task_push_locked(struct remote *r, struct remote_task *task);
+void remote_task_pull_locked(struct remote *r, struct remote_task *task); /* it is in the line */
+bool remote_is_stopping(struct remote *r);
+/* Waits until due_ms; false when the room stops. */
+bool remote_sleep_until(struct remote *r, int64_t due_ms);
+
+/* remote_judge.c: what a reply to a read means */
+enum remote_verdict { REMOTE_OK, REMOTE_AGAIN, REMOTE_AGAIN_AT_ONCE, REMOTE_NO };
+enum remote_verdict remote_judge(const struct s3_reply *reply, int *ret_error);
+
+/* remote_cache.c (all with the lock held) */
+must_check int remote_cache_init(struct remote_cache *c, uint64_t entries_max);
+void remote_cache_release(struct remote_cache *c);
+struct remote_folder *remote_cache_find(struct remote_cache *c, const char *prefix);
+struct remote_folder *remote_cache_add(struct remote_cache *c, const char *prefix);
+void remote_cache_touch(struct remote_cache *c, struct remote_folder *f);
+/* names are taken over (and emptied). */
+void remote_cache_install(
+	struct remote_cache *c, struct remote_folder *f, struct remote_names *names);
+void remote_cache_forget(struct remote_cache *c, struct remote_folder *f);
+void remote_cache_trim(struct remote_cache *c);
+void remote_cache_each_below(struct remote_cache *c, const char *prefix,
+	void (*fn)(struct remote_cache *c, struct remote_folder *f));
+
+/* remote_note.c */
+void remote_log_open_locked(struct remote_folder *f, struct remote_note_log *log);
+/* Takes the log off its folder and applies it to names; false: it is incomplete. */
+bool remote_log_close_locked(
+	struct remote_folder *f, struct remote_note_log *log, struct remote_names *names);
+
+/* remote_listing.c */
+void remote_flight_want_locked(struct remote *r, struct remote_folder *f, bool background);
+void remote_flights_stop(struct remote *r);
+/* Adds a page's entries to names. */
+must_check int remote_merge_page(
+	struct remote_names *names, const char *prefix, const struct s3_list_page *page);
+/* A complete listing of f begun at these times is here; its log is closed. */
+void remote_listing_install_locked(struct remote *r, struct remote_folder *f,
+	struct remote_names *names, struct remote_note_log *log, int64_t begun_at_ns,
+	int64_t begun_mono_ms);
+
+/* remote_call.c: one request that a thread waits for */
+struct remote_call {
+	struct remote_call *next;
+	struct remote *remote;
+	struct cond cond;
+	bool done, submitted;
+	uint64_t id;
+	struct s3_reply reply;
+};
+void remote_call_init(struct remote *r, struct remote_call *c);
+/* May be used again after each wait. -ESHUTDOWN, -EINVAL, -ENOMEM. */
+must_check int remote_call_submit(struct remote_call *c, const struct s3_request *req);
+/* Waits; at the deadline or when the room stops the request is cut off (and its end waited for). */
+void remote_call_wait(struct remote_call *c, int64_t deadline_ms);
+void remote_call_release(struct remote_call *c); /* cuts off what is under way */
+void remote_calls_wake_locked(struct remote *r);
+/* Before asking again after such a reply: waits out the backoff. 0, -ENETDOWN (beyond the deadline),
+ * -EIO (answers that make no sense, again and again), -ESHUTDOWN. */
+must_check int remote_wait_again(struct remote_call *c, unsigned *attempts, int64_t deadline_ms);
+
+/* remote_fetch.c */
+void remote_fetches_stop(struct remote *r);
