@@ -51,7 +51,7 @@ lines_in() { # FILE AT-LEAST
 
 test_while_uploading() {
 	make_plate --wells 15 --bytes 300K
-	s3d_start --delay 20
+	s3d_start --delay-ms 20
 	mount_start --max-transfers 4
 	copy_plate
 	local files crash

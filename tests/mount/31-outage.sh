@@ -22,7 +22,7 @@ test_away_before_the_mount() {
 test_away_in_the_middle() {
 	expect_log 'unreachable|not reach|refused|connect|endpoint|network|reset|retry'
 	make_plate --wells 10
-	s3d_start --delay 20
+	s3d_start --delay-ms 20
 	mount_start --max-transfers 4
 	copy_plate
 	wait_for 20 requests_at_least 10 PutObject

@@ -35,7 +35,7 @@ test_the_same_plate_from_another_tool_is_adopted() {
 	need "$AWS"
 	make_plate
 	s3d_start
-	"$AWS" s3 cp --recursive --only-show-errors --acl bucket-owner-full-control "$SRC" "s3://$BUCKET/$PREFIX"
+	aws_cli s3 cp --recursive --only-show-errors --acl bucket-owner-full-control "$SRC" "s3://$BUCKET/$PREFIX"
 	: >"$T/requests.log"
 	mount_start
 	copy_plate

@@ -8,7 +8,7 @@ by_mount() {
 }
 
 by_aws() {
-	"$AWS" s3 ls --recursive "s3://$BUCKET/$PREFIX/" | sed 's/^[^ ]* [^ ]* *//' | sort -k 2
+	aws_cli s3 ls --recursive "s3://$BUCKET/$PREFIX/" | sed 's/^[^ ]* [^ ]* *//' | sort -k 2
 }
 
 test_the_pure_view_equals_aws_s3_ls() {
@@ -22,12 +22,12 @@ test_the_pure_view_equals_aws_s3_ls() {
 	refresh
 	diff <(by_mount) <(by_aws) || fail "the views differ"
 	same "objects" "$(by_mount | wc -l)" "$(find "$SRC" -type f | wc -l)"
-	diff <("$CPGFS" ls -R "$M/$PREFIX") <("$AWS" s3 ls --recursive "s3://$BUCKET/$PREFIX/") ||
+	diff <("$CPGFS" ls -R "$M/$PREFIX") <(aws_cli s3 ls --recursive "s3://$BUCKET/$PREFIX/") ||
 		fail "cpgfs ls -R and aws s3 ls --recursive differ"
-	diff <("$CPGFS" ls "$M/$PREFIX") <("$AWS" s3 ls "s3://$BUCKET/$PREFIX/") ||
+	diff <("$CPGFS" ls "$M/$PREFIX") <(aws_cli s3 ls "s3://$BUCKET/$PREFIX/") ||
 		fail "cpgfs ls and aws s3 ls differ"
 	diff <("$CPGFS" ls -R --summarize "$M/$PREFIX" | tail -2) \
-		<("$AWS" s3 ls --recursive --summarize "s3://$BUCKET/$PREFIX/" | tail -2) || fail "the sums differ"
+		<(aws_cli s3 ls --recursive --summarize "s3://$BUCKET/$PREFIX/" | tail -2) || fail "the sums differ"
 	"$TOOLS/s3" delete "$BUCKET" "$PREFIX/$IMAGES/Index.idx.xml"
 	refresh
 	diff <(by_mount) <(by_aws) || fail "the views differ after a delete by others"
@@ -96,7 +96,7 @@ test_local_changes_are_seen_at_once() {
 
 test_every_listing_shows_every_file_while_they_upload() {
 	make_plate --wells 10
-	s3d_start --delay 5
+	s3d_start --delay-ms 5
 	mount_start
 	copy_plate
 	local count n

@@ -165,7 +165,7 @@ test_umount_with_drain_uploads_first() {
 
 test_term_with_drain_uploads_first() {
 	make_plate
-	s3d_start --delay 20
+	s3d_start --delay-ms 20
 	mount_start --drain
 	copy_plate
 	local pid

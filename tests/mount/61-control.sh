@@ -131,7 +131,7 @@ test_commands_are_the_owners_alone() {
 
 test_many_waiters_and_a_status_while_uploading() {
 	make_plate --wells 10
-	s3d_start --delay 20
+	s3d_start --delay-ms 20
 	mount_start
 	copy_plate
 	local n waiters=()

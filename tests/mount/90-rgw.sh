@@ -10,7 +10,7 @@ $(head -n 5 "$T/last")"
 }
 
 by_aws() { # PREFIX: "size key", sorted
-	"$AWS" s3 ls --recursive "s3://$BUCKET/$1/" | sed 's/^[^ ]* [^ ]* *//' | sort -k 2
+	aws_cli s3 ls --recursive "s3://$BUCKET/$1/" | sed 's/^[^ ]* [^ ]* *//' | sort -k 2
 }
 
 deadline_test_a_plate=300
@@ -41,12 +41,12 @@ test_a_plate() {
 
 	diff <(cd "$SRC" && find . -type f -printf "%s $PREFIX/%P\n" | sort -k 2) <(by_aws "$PREFIX") ||
 		fail "aws s3 ls shows other names or sizes"
-	diff <("$CPGFS" ls -R "$M/$PREFIX") <("$AWS" s3 ls --recursive "s3://$BUCKET/$PREFIX/") ||
+	diff <("$CPGFS" ls -R "$M/$PREFIX") <(aws_cli s3 ls --recursive "s3://$BUCKET/$PREFIX/") ||
 		fail "cpgfs ls -R and aws s3 ls --recursive differ"
 	diff <(cd "$M/.cpgfs/remote" && find "$PREFIX" -type f -printf '%s %p\n' | sort -k 2) <(by_aws "$PREFIX") ||
 		fail "the pure view and aws s3 ls differ"
 	mkdir "$T/back"
-	"$AWS" s3 cp --recursive --only-show-errors "s3://$BUCKET/$PREFIX/" "$T/back/"
+	aws_cli s3 cp --recursive --only-show-errors "s3://$BUCKET/$PREFIX/" "$T/back/"
 	same_tree "$SRC" "$T/back"
 	owner_controls_all "$PREFIX"
 	same "files with one link" "$(find "$P" -type f -links 1 | wc -l)" 0
@@ -56,7 +56,7 @@ test_a_plate() {
 	cp -r "$SRC/." "$P/"
 	exits 0 all_verified 120
 	same "verified files in the second cache" "$(status_json files.verified)" "$files"
-	"$AWS" s3api list-objects-v2 --bucket "$BUCKET" --prefix "$PREFIX/" --query 'Contents[].LastModified' \
+	aws_cli s3api list-objects-v2 --bucket "$BUCKET" --prefix "$PREFIX/" --query 'Contents[].LastModified' \
 		--output text | tr '\t' '\n' | sort | tail -1 >"$T/newest"
 	same "files uploaded by the second mount" "$(uploaded_by_this_mount)" 0
 }
@@ -73,7 +73,7 @@ test_a_large_file_in_parts() {
 	make_file "$T/src/big.bin" $((80 << 20))
 	cp "$T/src/big.bin" "$M/$PREFIX_MP/images/big.bin"
 	exits 0 all_verified
-	"$AWS" s3 cp --only-show-errors "s3://$BUCKET/$PREFIX_MP/images/big.bin" "$T/back.bin"
+	aws_cli s3 cp --only-show-errors "s3://$BUCKET/$PREFIX_MP/images/big.bin" "$T/back.bin"
 	cmp "$T/src/big.bin" "$T/back.bin"
 	owner_controls_all "$PREFIX_MP"
 	"$TOOLS/s3" head "$BUCKET" "$PREFIX_MP/images/big.bin" >"$T/last"
@@ -147,7 +147,7 @@ test_another_tools_upload_is_adopted() {
 	need "$AWS"
 	rgw_use
 	make_plate --batch 2021_05_04_Adopt --images-only
-	"$AWS" s3 cp --recursive --only-show-errors --acl bucket-owner-full-control "$SRC" "s3://$BUCKET/$PREFIX"
+	aws_cli s3 cp --recursive --only-show-errors --acl bucket-owner-full-control "$SRC" "s3://$BUCKET/$PREFIX"
 	mount_start
 	copy_plate
 	exits 0 all_verified

@@ -95,13 +95,8 @@ run_case() { # NAME
 # Those that inherited CPGFS_TEST_CASE, and the daemon: it hides its environment, but names its mount
 # point in its arguments.
 case_processes() {
-	local environ pid
-	for environ in /proc/[0-9]*/environ; do
-		if { grep -qxzF "CPGFS_TEST_CASE=$T" "$environ"; } 2>/dev/null; then
-			environ=${environ#/proc/}
-			echo "${environ%/environ}"
-		fi
-	done
+	local pid
+	grep -lxzF "CPGFS_TEST_CASE=$T" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3
 	for pid in $(processes_with "$CPGFS"); do
 		! cmdline_has "$pid" "$T/" || echo "$pid"
 	done
@@ -354,6 +349,11 @@ bucket_file() { # KEY: where s3d keeps it (keys that can be a path)
 # An object from elsewhere: KEY FILE.
 put_elsewhere() {
 	"$TOOLS/s3" put "$BUCKET" "$1" "$2" "x-amz-acl: bucket-owner-full-control"
+}
+
+aws_cli() { # ARGS…: the real one, against this case's server (after: need "$AWS")
+	AWS_REQUEST_CHECKSUM_CALCULATION=when_required AWS_RESPONSE_CHECKSUM_VALIDATION=when_required \
+		"$AWS" --endpoint-url "$ENDPOINT" --region us-east-1 --no-cli-pager "$@"
 }
 
 # ---- Ceph RADOS Gateway ---------------------------------------------------------------------------
