@@ -135,10 +135,10 @@ test_the_gateway_stops_for_a_while() {
 	mount_start
 	mkdir -p "$P"
 	cp -r "$SRC/images" "$P/"
-	"$TESTS/rgw/rgw" pause "$RGW_DIR"
+	rgw_pause
 	cp -r "$SRC/workspace" "$P/"
 	same_tree "$SRC/images/2021_05_03_Outage" "$P/images/2021_05_03_Outage"
-	"$TESTS/rgw/rgw" resume "$RGW_DIR"
+	rgw_resume
 	exits 0 all_verified 100
 	same_by_get "$SRC/images/2021_05_03_Outage" "$PREFIX/images/2021_05_03_Outage"
 }

@@ -373,6 +373,15 @@ rgw_use() {
 	export AWS_SECRET_ACCESS_KEY=$CPGFS_RGW_UPLOADER_SECRET_KEY
 }
 
+# The gateway's process stops, and comes back: an outage. Other cases of the file still need it.
+rgw_pause() {
+	"$TESTS/rgw/rgw" pause "$RGW_DIR"
+}
+
+rgw_resume() {
+	CPGFS_TEST_CASE="$FILE_T" "$TESTS/rgw/rgw" resume "$RGW_DIR"
+}
+
 # ---- the mount -----------------------------------------------------------------------------------
 
 # [OPTION…]: as a daemon, of s3://$BUCKET/$PREFIX at $M with quick settle. SOURCE, CACHE override.
