@@ -1,0 +1,214 @@
+/*
+ * verify - the thread that looks at uploads: which are new, which folder's turn it is.
+ *
+ * News is only a number put on a list; the thread finds the object's folder, waits until the folder
+ * is quiet, and compares it with one fresh listing.
+ */
+#include "verify_private.h"
+
+#define LOG_ROOM "verify"
+#define QUIET_DEFAULT_MS 1000
+#define QUEUE_BATCH 256
+#define NO_MEMORY_MS 1000
+#define REST_FACTOR 4 /* of the time that a check took */
+
+int verify_create(struct verify **ret, const struct verify_config *config)
+{
+	struct verify *v = calloc(1, sizeof(*v));
+
+	if (!v)
+		return -ENOMEM;
+	v->store = config->store;
+	v->remote = config->remote;
+	v->naming = config->naming;
+	v->quiet_ms = config->quiet_ms ? config->quiet_ms : QUIET_DEFAULT_MS;
+	lock_init(&v->lock, RANK_VERIFY, "verify");
+	cond_init(&v->wake);
+	*ret = v;
+	return 0;
+}
+
+bool verify_is_stopping(struct verify *v)
+{
+	with_lock(&v->lock);
+	return v->synced.stopping;
+}
+
+/* ---- news ---- */
+
+static void notice_ino(struct verify *v, uint64_t ino)
+{
+	with_lock(&v->lock);
+	if (verify_inos_add(&v->synced.noticed, ino) < 0)
+		v->synced.overflow = true;
+	cond_signal(&v->wake);
+}
+
+void verify_notice(struct verify *v, const struct store_change *change)
+{
+	if (change->to == FILE_UPLOADED)
+		notice_ino(v, change->ino);
+}
+
+static int key_of_path(struct verify *v, const char *path, char key[KEY_MAX_BYTES + 1])
+{
+	if (*path && path_to_key(&v->naming, path, true, key) == 0)
+		return 0;
+	return text_copy(key, path, KEY_MAX_BYTES + 1) ? 0 : -ENAMETOOLONG;
+}
+
+void verify_hurry(struct verify *v, const char *path)
+{
+	char key[KEY_MAX_BYTES + 1];
+
+	if (key_of_path(v, path, key) < 0)
+		return; /* no key is that long */
+	with_lock(&v->lock);
+	/* A second wish before the first is taken up: everything. */
+	if (v->synced.hurry && strcmp(v->synced.hurry, key) != 0)
+		v->synced.hurry[0] = '\0';
+	else if (!v->synced.hurry)
+		v->synced.hurry = text_dup(key);
+	cond_signal(&v->wake);
+}
+
+/* ---- the thread ---- */
+
+struct news {
+	struct verify_inos inos;
+	bool overflow;
+	char *hurry;
+};
+
+static bool wait_for_news(struct verify *v, int64_t until_ms, struct news *ret)
+{
+	with_lock(&v->lock);
+	if (v->synced.overflow && until_ms > clock_mono_ms() + NO_MEMORY_MS)
+		until_ms = clock_mono_ms() + NO_MEMORY_MS;
+	while (!v->synced.stopping && v->synced.noticed.count == 0 && !v->synced.hurry) {
+		if (cond_wait_until(&v->wake, &v->lock, until_ms) == -ETIMEDOUT)
+			break;
+	}
+	*ret = (struct news){v->synced.noticed, v->synced.overflow, v->synced.hurry};
+	v->synced.noticed = (struct verify_inos){0};
+	v->synced.overflow = false;
+	v->synced.hurry = NULL;
+	return !v->synced.stopping;
+}
+
+static int add_upload(struct verify *v, uint64_t ino, struct store_inode *inode)
+{
+	if (store_inode(v->store, ino, inode) < 0)
+		return 0; /* forgotten meanwhile */
+	if (inode->attr.state != FILE_UPLOADED || !inode->object.key[0])
+		return 0;
+	return verify_folders_add(&v->folders, inode->object.key, ino, clock_mono_ms());
+}
+
+/* Everything that is UPLOADED, from the store's queue. */
+static int add_queue(struct verify *v, struct store_inode *inode)
+{
+	struct store_queue_item items[QUEUE_BATCH], last;
+	const struct store_queue_item *after = NULL;
+	int n, r = 0;
+
+	while (r == 0 && !verify_is_stopping(v) &&
+		(n = store_queue(v->store, FILE_UPLOADED, after, items, QUEUE_BATCH)) > 0) {
+		for (int i = 0; i < n && r == 0; i++)
+			r = add_upload(v, items[i].ino, inode);
+		last = items[n - 1];
+		after = &last;
+	}
+	return r;
+}
+
+static int take_news(struct verify *v, struct news *news, struct store_inode *inode)
+{
+	int r = news->overflow ? add_queue(v, inode) : 0;
+
+	for (size_t i = 0; i < news->inos.count && r == 0; i++)
+		r = add_upload(v, news->inos.ino[i], inode);
+	if (news->hurry)
+		verify_folders_hurry(&v->folders, news->hurry);
+	verify_inos_release(&news->inos);
+	free(news->hurry);
+	return r;
+}
+
+static void set_overflow(struct verify *v)
+{
+	with_lock(&v->lock);
+	v->synced.overflow = true;
+}
+
+static void check_one(struct verify *v, struct verify_folder *f)
+{
+	int64_t begun_ms = clock_mono_ms();
+	int r = verify_check_folder(v, f);
+
+	/* A large folder in which uploads go on is not listed all the time. */
+	f->not_before_ms = clock_mono_ms() + REST_FACTOR * (clock_mono_ms() - begun_ms);
+	if (r < 0) {
+		verify_folder_failed(f, r);
+		if (r != -ESHUTDOWN)
+			log_info("\"%s\" can't be verified now (%s); will try again", f->prefix,
+				strerror(-r));
+	}
+	verify_folders_settle(&v->folders, f);
+}
+
+static void run(void *user)
+{
+	struct verify *v = user;
+	cleanup_free struct store_inode *inode = calloc(1, sizeof(*inode));
+	struct news news = {.overflow = true}; /* at first: what was uploaded before */
+	int64_t next_ms = 0;
+
+	check(inode); /* a thread that can't start is not a state to go on from */
+	do {
+		struct verify_folder *due;
+
+		if (take_news(v, &news, inode) < 0) {
+			log_warn("out of memory; the uploads are read again in a moment");
+			set_overflow(v);
+			next_ms = INT64_MAX;
+			continue;
+		}
+		due = verify_folders_due(&v->folders, v->quiet_ms, &next_ms);
+		if (due) {
+			check_one(v, due);
+			next_ms = 0;
+		}
+	} while (wait_for_news(v, next_ms, &news));
+	verify_inos_release(&news.inos);
+	free(news.hurry);
+}
+
+int verify_start(struct verify *v)
+{
+	return thread_start(&v->thread, "verify", run, v);
+}
+
+void verify_stop(struct verify *v)
+{
+	{
+		with_lock(&v->lock);
+		v->synced.stopping = true;
+		cond_signal(&v->wake);
+	}
+	thread_join(v->thread);
+	v->thread = NULL;
+}
+
+void verify_destroy(struct verify *v)
+{
+	if (!v)
+		return;
+	verify_stop(v);
+	verify_folders_release(&v->folders);
+	verify_inos_release(&v->synced.noticed);
+	free(v->synced.hurry);
+	cond_release(&v->wake);
+	lock_release_storage(&v->lock);
+	free(v);
+}

@@ -1,0 +1,186 @@
+/*
+ * verify_check - one folder's uploads against one fresh listing of it.
+ *
+ * The listing is read first, then each upload is looked up in it. An upload counts as verified only
+ * if it was finished before the listing was begun; a later one waits for the next. What is missing
+ * or different is asked for by name before anything follows from it. When a listing comes by anyway
+ * and the folder is quiet, the files verified earlier are looked up as well: what vanished is gone.
+ */
+#include "verify_private.h"
+
+#define LOG_ROOM "verify"
+#define LISTING_MAX_MS (10 * 60 * 1000) /* then it is begun anew, later */
+#define HEAD_MAX_MS 20000
+#define READDIR_BATCH 64
+
+struct check {
+	struct verify *verify;
+	struct verify_listing listing;
+	int64_t begun_at_ns;
+	struct verify_inos open; /* to be looked at again */
+	uint64_t parent;	 /* local folder of what was looked at; 0: none */
+	unsigned verified, asked, failed;
+};
+
+static int each(void *user, const struct remote_walk_entry *entry)
+{
+	struct check *c = user;
+
+	if (verify_is_stopping(c->verify))
+		return -ESHUTDOWN;
+	if (entry->is_prefix)
+		return 0;
+	return verify_listing_add(&c->listing, entry->key, entry->key_len, &entry->object);
+}
+
+static int read_listing(struct check *c, const char *prefix)
+{
+	struct verify *v = c->verify;
+	int r = remote_walk(v->remote, prefix, false, clock_mono_ms() + LISTING_MAX_MS, each, c,
+		&c->begun_at_ns);
+
+	if (r == 0)
+		verify_listing_finish(&c->listing);
+	return r;
+}
+
+/* Finished after the listing was begun. A time that still lies ahead is from before the clock was
+ * set back. */
+static bool is_too_new(const struct check *c, const struct store_inode *inode)
+{
+	return inode->object.uploaded_at_ns > c->begun_at_ns &&
+	       inode->object.uploaded_at_ns <= clock_wall_ns();
+}
+
+/* The listing did not show our object: does the bucket have it? 0 settled, -errno not known. */
+static int ask_by_name(struct check *c, const struct store_inode *inode)
+{
+	struct verify *v = c->verify;
+	struct s3_reply reply = {0};
+	int r = remote_head_fresh(v->remote, inode->object.key, clock_mono_ms() + HEAD_MAX_MS, &reply);
+
+	c->asked++;
+	if (r == -ENOENT)
+		verify_outcome_missing(v, inode);
+	else if (r == 0 && verify_compare(&inode->object, &reply.object) < 0)
+		verify_outcome_different(v, inode, &reply.object);
+	else if (r == 0)
+		r = -EAGAIN; /* it is there, but listings do not say so yet */
+	s3_reply_release(&reply);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* 0: settled, or no longer of interest; else it stays open. */
+static int look_at(struct check *c, const struct store_inode *inode, enum file_state state)
+{
+	if (inode->attr.state != state || !inode->object.key[0])
+		return 0;
+	if (is_too_new(c, inode))
+		return -EAGAIN;
+	if (verify_listing_look(&c->listing, &inode->object) != SHOWN_EQUAL) {
+		int r = ask_by_name(c, inode);
+
+		c->failed += r < 0;
+		return r;
+	}
+	if (state == FILE_UPLOADED) {
+		verify_outcome_equal(c->verify, inode);
+		c->verified++;
+	}
+	return 0;
+}
+
+static int check_uploads(struct check *c, const struct verify_inos *inos, struct store_inode *inode)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < inos->count && r == 0; i++) {
+		if (i > 0 && inos->ino[i] == inos->ino[i - 1])
+			continue;
+		if (verify_is_stopping(c->verify))
+			return -ESHUTDOWN;
+		if (store_inode(c->verify->store, inos->ino[i], inode) < 0)
+			continue; /* forgotten meanwhile */
+		c->parent = inode->attr.parent;
+		if (look_at(c, inode, FILE_UPLOADED) < 0)
+			r = verify_inos_add(&c->open, inode->attr.ino);
+	}
+	return r;
+}
+
+static bool is_in_folder(const char *key, const char *prefix)
+{
+	size_t len = strlen(prefix);
+
+	return strncmp(key, prefix, len) == 0 && !strchr(key + len, '/');
+}
+
+static void check_verified_one(struct check *c, const char *prefix,
+	const struct store_entry *entry, struct store_inode *inode)
+{
+	if (entry->attr.type != STORE_FILE || entry->attr.state != FILE_VERIFIED)
+		return;
+	if (store_inode(c->verify->store, entry->attr.ino, inode) < 0 ||
+		!is_in_folder(inode->object.key, prefix))
+		return;
+	(void)look_at(c, inode, FILE_VERIFIED); /* what can't be asked now is asked another time */
+}
+
+/* The files of the local folder that were verified before. */
+static void check_verified(struct check *c, const char *prefix, struct store_inode *inode)
+{
+	cleanup_free struct store_entry *batch = calloc(READDIR_BATCH, sizeof(*batch));
+	char after[STORE_NAME_MAX + 1] = "";
+	int n;
+
+	if (!batch || !c->parent)
+		return;
+	while ((n = store_readdir(c->verify->store, c->parent, after, batch, READDIR_BATCH)) > 0) {
+		for (int i = 0; i < n && !verify_is_stopping(c->verify); i++)
+			check_verified_one(c, prefix, &batch[i], inode);
+		if (verify_is_stopping(c->verify))
+			return;
+		(void)text_copy(after, batch[n - 1].name, sizeof(after)); /* same size */
+	}
+}
+
+static int compare_inos(const void *pa, const void *pb)
+{
+	uint64_t a = *(const uint64_t *)pa, b = *(const uint64_t *)pb;
+
+	return a < b ? -1 : a > b;
+}
+
+static int check_all(struct check *c, const char *prefix, struct verify_inos *inos, bool quiet)
+{
+	cleanup_free struct store_inode *inode = calloc(1, sizeof(*inode));
+	int r = inode ? read_listing(c, prefix) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	qsort(inos->ino, inos->count, sizeof(*inos->ino), compare_inos);
+	r = check_uploads(c, inos, inode);
+	if (r == 0 && quiet)
+		check_verified(c, prefix, inode);
+	log_debug("\"%s\": %u verified, %u asked by name, %zu still open", prefix, c->verified,
+		c->asked, c->open.count);
+	return r;
+}
+
+int verify_check_folder(struct verify *v, struct verify_folder *f)
+{
+	struct check c = {.verify = v};
+	bool quiet = clock_mono_ms() - f->last_ms >= v->quiet_ms;
+	int r = check_all(&c, f->prefix, &f->inos, quiet);
+
+	verify_listing_release(&c.listing);
+	if (r < 0) { /* all of them again: judging twice does no harm */
+		verify_inos_release(&c.open);
+		return r;
+	}
+	verify_inos_release(&f->inos);
+	f->inos = c.open;
+	if (c.failed == 0)
+		f->failures = 0;
+	return c.failed > 0 ? -EAGAIN : 0;
+}
