@@ -144,10 +144,9 @@ static enum s3d_error chunked_feed_line(struct chunked *chunked, char c)
 		buf_char(&chunked->line, c);
 		return chunked->line.len > LINE_MAX_BYTES ? ERROR_INVALID_CHUNK : ERROR_NONE;
 	}
-	if (chunked->line.len && chunked->line.data[chunked->line.len - 1] == '\r')
-		chunked->line.data[--chunked->line.len] = '\0';
-	else
-		buf_str(&chunked->line, "");
+	if (!chunked->line.len || chunked->line.data[chunked->line.len - 1] != '\r')
+		return ERROR_INVALID_CHUNK;
+	chunked->line.data[--chunked->line.len] = '\0';
 	error = chunked_take_line(chunked, chunked->line.data);
 	buf_reset(&chunked->line);
 	return error;

@@ -33,6 +33,8 @@ static const struct operation operations[] = {
 		.flags = OPERATION_CHECKS_KEYS, .handle = handle_delete_objects},
 	{"HeadObject", "HEAD", LEVEL_OBJECT, .handle = handle_get_object},
 	{"GetObjectAcl", "GET", LEVEL_OBJECT, .query = "acl", .handle = handle_get_object_acl},
+	{"GetObjectTagging", "GET", LEVEL_OBJECT, .query = "tagging",
+		.handle = handle_get_object_tagging},
 	{"ListParts", "GET", LEVEL_OBJECT, .query = "uploadId", .handle = handle_list_parts},
 	{"GetObject", "GET", LEVEL_OBJECT, .handle = handle_get_object},
 	{"CreateMultipartUpload", "POST", LEVEL_OBJECT, .query = "uploads",

@@ -207,37 +207,44 @@ static bool reply_write_range(struct request *request, uint64_t from, uint64_t t
 	return true;
 }
 
-static bool reply_write_headers(struct request *request)
+static void reply_format_head(struct request *request, struct buf *head)
 {
 	const struct reply *reply = &request->reply;
-	AUTO(buf_release) struct buf head = {0};
 	int64_t announced = (int64_t)reply->length_bytes;
 
 	if (request->fault.has_wrong_length)
 		announced += request->fault.wrong_length_delta_bytes;
-	buf_printf(&head, "HTTP/1.1 %d Scripted\r\n", reply->status);
+	buf_printf(head, "HTTP/1.1 %d Scripted\r\n", reply->status);
 	for (size_t i = 0; i < reply->headers_len; i++)
-		buf_printf(&head, "%s: %s\r\n", reply->headers[i].name, reply->headers[i].value);
-	buf_printf(&head, "Content-Length: %lld\r\n\r\n", (long long)(announced < 0 ? 0 : announced));
-	return socket_write(request_fd(request), head.data, head.len);
+		buf_printf(head, "%s: %s\r\n", reply->headers[i].name, reply->headers[i].value);
+	buf_printf(head, "Content-Length: %lld\r\n\r\n", (long long)(announced < 0 ? 0 : announced));
 }
 
-/* The headers, the body up to where the fault strikes, a pause or the end. */
+/*
+ * The headers, the body up to where the fault strikes, a pause or the end. A reply without a body
+ * stalls before the last line of its headers: else the client would have it all.
+ */
 static enum MHD_Result reply_send_raw(struct request *request)
 {
 	const struct fault *fault = &request->fault;
 	uint64_t len = request_is_head(request) ? 0 : request->reply.length_bytes, strike = len;
+	AUTO(buf_release) struct buf head = {0};
+	int fd = request_fd(request);
+	size_t held = len || !fault->stall_ms ? 0 : 2;
 
 	if (fault->stall_ms && (uint64_t)fault->after_bytes < strike)
 		strike = (uint64_t)fault->after_bytes;
 	if (fault->has_cut_body && (uint64_t)fault->cut_body_bytes < strike)
 		strike = (uint64_t)fault->cut_body_bytes;
-	if (!reply_write_headers(request) || !reply_write_range(request, 0, strike))
+	reply_format_head(request, &head);
+	if (!socket_write(fd, head.data, head.len - held) ||
+		!reply_write_range(request, 0, strike))
 		return MHD_NO;
 	if (fault->stall_ms && !request_wait(request, fault->stall_ms, NULL, true))
 		return MHD_NO;
+	(void)socket_write(fd, head.data + head.len - held, held); /* closed next in any case */
 	if (!fault->has_cut_body)
-		(void)reply_write_range(request, strike, len); /* closed next in any case */
+		(void)reply_write_range(request, strike, len); /* likewise */
 	(void)shutdown(request_fd(request), SHUT_WR);
 	return MHD_NO;
 }

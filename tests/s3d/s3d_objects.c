@@ -1,5 +1,6 @@
 /*
- * objects - PutObject, GetObject and HeadObject, DeleteObject(s), CopyObject, GetObjectAcl.
+ * objects - PutObject, GetObject and HeadObject, DeleteObject(s), CopyObject, GetObjectAcl,
+ * GetObjectTagging.
  */
 #include "s3d_server.h"
 #include "s3d_xml.h"
@@ -502,5 +503,22 @@ void handle_get_object_acl(struct request *request)
 	xml_canned_grants(&out, object->acl);
 	xml_close(&out, "AccessControlList");
 	xml_close(&out, "AccessControlPolicy");
+	reply_xml(request, 200, &out);
+}
+
+/* No object has tags; `aws s3 cp` asks before it copies a large one. */
+void handle_get_object_tagging(struct request *request)
+{
+	AUTO(object_unrefp) struct object *object = NULL;
+	AUTO(buf_release) struct buf out = {0};
+	int r = bucket_get(request->bucket, request->key, &object, NULL);
+
+	if (r) {
+		reply_error(request, error_from_errno(r));
+		return;
+	}
+	xml_begin(&out, "Tagging");
+	xml_text(&out, "TagSet", "");
+	xml_close(&out, "Tagging");
 	reply_xml(request, 200, &out);
 }

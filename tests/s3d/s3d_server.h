@@ -166,6 +166,7 @@ void handle_delete_object(struct request *request);
 void handle_delete_objects(struct request *request);
 void handle_copy_object(struct request *request);
 void handle_get_object_acl(struct request *request);
+void handle_get_object_tagging(struct request *request);
 /* The object that x-amz-copy-source names, its conditions checked, and its data. */
 enum s3d_error request_copy_source(struct request *request, struct object **ret, int *ret_fd);
 /* x-amz-checksum-* of an object (or of a part), as HEAD shows it. */
