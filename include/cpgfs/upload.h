@@ -36,6 +36,11 @@ struct upload_config {
 	bool allow_overwrite, allow_delete; /* of objects from elsewhere */
 	bool start_paused;
 	unsigned hash_threads;        /* 0: 2 */
+	/* A number that changes with the credentials (no secret in it). While these are refused it
+	 * is asked for every two seconds, so that uploading goes on as soon as others are there.
+	 * NULL: a request a minute finds out. Scheduler thread. */
+	uint64_t (*credentials_stamp)(void *user);
+	void *credentials_user;
 };
 
 must_check int upload_create(struct upload **ret, const struct upload_config *config);

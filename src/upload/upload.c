@@ -1,0 +1,205 @@
+/*
+ * upload - the room's life cycle, notices from the store, and its status.
+ */
+#include "upload_private.h"
+
+#define MAX_TRANSFERS 64
+#define MULTIPART_THRESHOLD_BYTES (16 * MIB)
+#define HASH_THREADS 2
+#define POOL_QUEUE 256
+
+static int upload_copy_texts(struct upload *u, const struct upload_config *config)
+{
+	if (config->acl) {
+		u->acl = text_dup(config->acl);
+		if (!u->acl)
+			return -ENOMEM;
+	}
+	return prefix_normalise(config->prefix ? config->prefix : "", u->prefix);
+}
+
+static void upload_configure(struct upload *u, const struct upload_config *config)
+{
+	u->s3 = config->s3;
+	u->store = config->store;
+	u->remote = config->remote;
+	u->naming = config->naming;
+	u->max_transfers = config->max_transfers ? config->max_transfers : MAX_TRANSFERS;
+	u->hash_threads = config->hash_threads ? config->hash_threads : HASH_THREADS;
+	u->multipart_threshold_bytes = config->multipart_threshold_bytes
+					       ? config->multipart_threshold_bytes
+					       : MULTIPART_THRESHOLD_BYTES;
+	u->allow_overwrite = config->allow_overwrite;
+	u->allow_delete = config->allow_delete;
+	u->credentials_stamp = config->credentials_stamp;
+	u->credentials_user = config->credentials_user;
+	u->synced.paused_by_hand = config->start_paused;
+}
+
+static void sched_init(struct upload *u)
+{
+	window_init(&u->sched.settled, FILE_SETTLED);
+	window_init(&u->sched.queued, FILE_QUEUED);
+	window_init(&u->sched.moving, FILE_MOVING);
+	limit_init(&u->sched.limit, u->max_transfers, clock_mono_ms());
+	s3_retry_bucket_init(&u->sched.retry_bucket);
+	u->sched.rate_second = clock_mono_ms() / MS_PER_S;
+	u->sched.jobs_look = true;
+}
+
+int upload_create(struct upload **ret, const struct upload_config *config)
+{
+	struct upload *u = calloc(1, sizeof(*u));
+	int r;
+
+	if (!u)
+		return -ENOMEM;
+	atomic_init(&u->refs, 1);
+	lock_init(&u->lock, RANK_UPLOAD, "upload");
+	cond_init(&u->wake);
+	u->synced.last = &u->synced.first;
+	upload_configure(u, config);
+	r = upload_copy_texts(u, config);
+	if (r < 0) {
+		upload_unref(u);
+		return r;
+	}
+	sched_init(u);
+	*ret = u;
+	return 0;
+}
+
+int upload_start(struct upload *u)
+{
+	int r = doubt_recover(u);
+
+	if (r == 0)
+		r = pool_create(&u->pool, "hash", u->hash_threads, POOL_QUEUE);
+	if (r == 0)
+		r = thread_start(&u->thread, "upload", scheduler_run, u);
+	return r;
+}
+
+static struct event *close_events(struct upload *u)
+{
+	struct event *left;
+
+	with_lock(&u->lock);
+	left = u->synced.first;
+	u->synced.first = NULL;
+	u->synced.last = &u->synced.first;
+	u->synced.closed = true;
+	return left;
+}
+
+static void stop_ask(struct upload *u, int64_t deadline_ms)
+{
+	with_lock(&u->lock);
+	u->synced.stopping = true;
+	u->synced.stop_deadline_ms = deadline_ms;
+	cond_signal(&u->wake);
+}
+
+void upload_stop(struct upload *u, int64_t deadline_ms)
+{
+	struct event *left;
+
+	atomic_store(&u->digests_end, true);
+	stop_ask(u, deadline_ms);
+	thread_join(u->thread);
+	u->thread = NULL;
+	left = close_events(u);
+	while (left) {
+		struct event *next = left->next;
+
+		left->drop(left);
+		left = next;
+	}
+	pool_destroy(u->pool);
+	u->pool = NULL;
+}
+
+static void sched_release(struct upload *u)
+{
+	while (u->sched.tasks) {
+		u->sched.tasks->outstanding = 0; /* what is still out will find nobody listening */
+		task_destroy(u, u->sched.tasks);
+	}
+	sha_cache_release(u);
+	map_release(&u->sched.tasks_of_ino);
+	map_release(&u->sched.digests_of_ino);
+	map_release(&u->sched.keys);
+	waits_release(&u->sched.waiting_inos);
+	waits_release(&u->sched.waiting_attempts);
+}
+
+void upload_destroy(struct upload *u)
+{
+	if (!u)
+		return;
+	if (u->thread)
+		upload_stop(u, clock_mono_ms());
+	else
+		(void)close_events(u);
+	pool_destroy(u->pool);
+	u->pool = NULL;
+	sched_release(u);
+	upload_unref(u);
+}
+
+/* ---- notices ------------------------------------------------------------------------------------ */
+
+static bool was_in_flight(const struct store_change *change)
+{
+	if (change->from != FILE_SENDING && change->from != FILE_UNKNOWN)
+		return false;
+	return change->to == FILE_OPEN || change->to == FILE_CLOSED ||
+	       change->to == FILE_INCOMPLETE || change->to == FILE_DELETING ||
+	       change->to == FILE_NONE;
+}
+
+static void notice_stale_locked(struct upload *u, uint64_t ino)
+{
+	if (u->synced.stale_count < array_len(u->synced.stale))
+		u->synced.stale[u->synced.stale_count++] = ino;
+	else
+		u->synced.stale_all = true;
+}
+
+void upload_notice(struct upload *u, const struct store_change *change)
+{
+	int64_t now_ms = clock_mono_ms();
+
+	with_lock(&u->lock);
+	if (was_in_flight(change))
+		notice_stale_locked(u, change->ino);
+	if (change->to == FILE_CLOSED) {
+		u->synced.closed_news = true;
+		if (u->synced.sleep_until_ms <= now_ms + CLOSED_NEWS_MS)
+			return;
+		u->synced.sleep_until_ms = now_ms + CLOSED_NEWS_MS;
+	} else {
+		u->synced.looks |= UINT64_C(1) << change->to;
+	}
+	cond_signal(&u->wake);
+}
+
+/* ---- status ------------------------------------------------------------------------------------- */
+
+static uint64_t bytes_pending(const struct store_counts *c)
+{
+	return c->bytes[FILE_OPEN] + c->bytes[FILE_CLOSED] + c->bytes[FILE_SETTLED] +
+	       c->bytes[FILE_QUEUED] + c->bytes[FILE_SENDING] + c->bytes[FILE_UNKNOWN];
+}
+
+void upload_status(struct upload *u, struct upload_status *ret)
+{
+	struct store_counts counts;
+
+	lock_take(&u->lock);
+	*ret = u->synced.status;
+	lock_drop(&u->lock);
+	ret->eta_s = -1;
+	if (ret->rate_bytes_per_s > 0 && store_counts(u->store, STORE_ROOT_INO, &counts) == 0)
+		ret->eta_s = (int64_t)((double)bytes_pending(&counts) / ret->rate_bytes_per_s);
+}

@@ -1,0 +1,118 @@
+/*
+ * upload_ask - what does the bucket hold under a key now?
+ *
+ * HEAD with checksums answers when it succeeds. Its errors carry no cause (a missing key is 403
+ * where listing is limited to a prefix), so a listing of exactly that key decides then. A 404 is
+ * believed where a wrong belief would be refused or cost nothing (sure = false).
+ */
+#include "upload_private.h"
+
+#define CLOCK_RETRIES_MAX 3
+
+static bool says_nothing(const struct s3_reply *reply)
+{
+	switch (reply->class) {
+	case S3_RETRY:
+	case S3_THROTTLED:
+	case S3_AUTH:
+	case S3_CLOCK:
+	case S3_UNKNOWN:
+		return true;
+	case S3_DONE:
+	case S3_NOT_FOUND:
+	case S3_DENIED:
+	case S3_CONFLICT:
+	case S3_FATAL:
+		break;
+	}
+	return false;
+}
+
+static void ask_again(struct upload *u, struct task *t);
+
+/* The same question again at once, after the clock was set right; else later. */
+static void ask_failed(struct upload *u, struct task *t, const struct s3_reply *reply)
+{
+	if (reply->class == S3_CLOCK && t->clock_retries++ < CLOCK_RETRIES_MAX)
+		ask_again(u, t);
+	else
+		task_transient(u, t, reply);
+}
+
+/* ---- the listing that decides ------------------------------------------------------------------- */
+
+static void listed(struct task *t, const struct s3_reply *reply)
+{
+	const struct s3_list_entry *e = reply->list.entries;
+
+	t->found = (struct found){.says = BUCKET_ABSENT};
+	if (reply->list.count == 0 || e->is_prefix || e->key_len != strlen(t->ask_key) ||
+		memcmp(e->key, t->ask_key, e->key_len) != 0)
+		return;
+	t->found.says = BUCKET_HOLDS;
+	t->found.object = e->object;
+}
+
+static void ask_listed(struct upload *u, struct task *t, struct request *rq)
+{
+	if (rq->reply.class == S3_DONE) {
+		listed(t, &rq->reply);
+		t->then(u, t);
+	} else if (says_nothing(&rq->reply)) {
+		ask_failed(u, t, &rq->reply);
+	} else if (t->kind == TASK_PUT && t->attempt.id == 0) {
+		put_failed(u, t, &rq->reply);
+	} else {
+		task_transient(u, t, &rq->reply);
+	}
+}
+
+static void ask_list(struct upload *u, struct task *t)
+{
+	struct s3_request req = {.op = S3_LIST, .prefix = t->ask_key, .max_keys = 1};
+	int r = request_send(u, t, &req, NULL, 0, ask_listed);
+
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
+/* ---- HEAD --------------------------------------------------------------------------------------- */
+
+static void ask_headed(struct upload *u, struct task *t, struct request *rq)
+{
+	const struct s3_reply *reply = &rq->reply;
+
+	if (reply->class == S3_DONE && reply->object.etag[0] != '\0') {
+		t->found = (struct found){.says = BUCKET_HOLDS, .object = reply->object};
+		t->found.has_crc64nvme = reply->has_crc64nvme && reply->crc_is_full_object;
+		t->found.crc64nvme = reply->crc64nvme;
+		t->then(u, t);
+	} else if (says_nothing(reply)) {
+		ask_failed(u, t, reply);
+	} else if (reply->class == S3_NOT_FOUND && !t->asked_surely) {
+		t->found = (struct found){.says = BUCKET_ABSENT};
+		t->then(u, t);
+	} else {
+		ask_list(u, t);
+	}
+}
+
+static void ask_again(struct upload *u, struct task *t)
+{
+	struct s3_request req = {.op = S3_HEAD, .key = t->ask_key};
+	int r = request_send(u, t, &req, NULL, 0, ask_headed);
+
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
+void ask_bucket(
+	struct upload *u, struct task *t, const char *key, bool sure, task_step_fn *then)
+{
+	check(prefix_side_of(u->prefix, key) == PREFIX_INSIDE);
+	(void)text_copy(t->ask_key, key, sizeof(t->ask_key));
+	t->asked_surely = sure;
+	t->then = then;
+	t->compared = false;
+	ask_again(u, t);
+}

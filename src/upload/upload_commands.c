@@ -1,0 +1,286 @@
+/*
+ * upload_commands - what a person may order for a path and everything below: retry, accept,
+ * discard, undelete, hurry; pause and resume.
+ *
+ * They run in the caller's thread, in batches, and change states like everything else: a file that
+ * has moved on meanwhile is passed by. Each returns how many files it touched.
+ */
+#include "upload_private.h"
+
+#include <inttypes.h>
+
+#define BATCH 256
+
+/* 1: touched, 0: not for this command, or -errno that ends it. */
+typedef int command_fn(struct upload *u, const struct store_inode *inode);
+
+static int apply_one(struct upload *u, uint64_t ino, command_fn *command)
+{
+	struct store_inode inode;
+	int r = store_inode(u->store, ino, &inode);
+
+	if (r == 0)
+		r = command(u, &inode);
+	return r == -ESTALE || r == -ENOENT ? 0 : r;
+}
+
+static int64_t apply_below(struct upload *u, uint64_t dir_ino, command_fn *command)
+{
+	struct store_walk walk = {0};
+	uint64_t inos[BATCH];
+	int64_t touched = 0;
+	int n;
+
+	while ((n = store_walk_next(u->store, dir_ino, &walk, inos, array_len(inos))) > 0) {
+		for (int i = 0; i < n; i++) {
+			int r = apply_one(u, inos[i], command);
+
+			if (r < 0)
+				return r;
+			touched += r;
+		}
+	}
+	return n < 0 ? n : touched;
+}
+
+static int64_t apply(struct upload *u, const char *path, command_fn *command)
+{
+	struct store_attr attr;
+	int r = store_resolve(u->store, path, &attr);
+
+	if (r < 0)
+		return r;
+	return attr.type == STORE_DIR ? apply_below(u, attr.ino, command)
+				      : apply_one(u, attr.ino, command);
+}
+
+/* 1, or why not. */
+static int command_state(struct upload *u, const struct store_inode *inode, enum file_state to)
+{
+	struct version v = {.ino = inode->attr.ino,
+		.generation = inode->attr.generation,
+		.state = inode->attr.state};
+	struct store_transition t = {.ino = v.ino,
+		.generation = v.generation,
+		.from = v.state,
+		.to = to,
+		.reason = ""};
+	int r;
+
+	if (!file_state_may_follow(v.state, to))
+		return 0;
+	r = store_state_set(u->store, &t);
+	return r < 0 ? r : 1;
+}
+
+static void nudge(struct upload *u, bool retry)
+{
+	with_lock(&u->lock);
+	u->synced.retry_wanted = u->synced.retry_wanted || retry;
+	u->synced.looks |= UINT64_C(1) << FILE_CLOSED | UINT64_C(1) << FILE_QUEUED |
+			   UINT64_C(1) << FILE_DELETING | UINT64_C(1) << FILE_MOVING;
+	cond_signal(&u->wake);
+}
+
+/* ---- pause, resume ------------------------------------------------------------------------------ */
+
+static void pause_set(struct upload *u, bool paused)
+{
+	lock_take(&u->lock);
+	u->synced.paused_by_hand = paused;
+	lock_drop(&u->lock);
+	nudge(u, false);
+}
+
+void upload_pause(struct upload *u)
+{
+	pause_set(u, true);
+}
+
+void upload_resume(struct upload *u)
+{
+	pause_set(u, false);
+}
+
+/* ---- retry -------------------------------------------------------------------------------------- */
+
+/* Settled anew: the name is judged, the bytes are read, the bucket is asked. */
+static int command_retry(struct upload *u, const struct store_inode *inode)
+{
+	if (inode->attr.state != FILE_FAILED && inode->attr.state != FILE_CONFLICT)
+		return 0;
+	if (inode->attr.state == FILE_FAILED && inode->object.etag[0] != '\0' &&
+		inode->object.generation == inode->attr.generation)
+		return command_state(u, inode, FILE_MOVING);
+	return command_state(u, inode, FILE_CLOSED);
+}
+
+int64_t upload_retry(struct upload *u, const char *path)
+{
+	int64_t n = apply(u, path, command_retry);
+
+	nudge(u, true);
+	return n;
+}
+
+/* ---- accept ------------------------------------------------------------------------------------- */
+
+static int command_accept(struct upload *u, const struct store_inode *inode)
+{
+	struct store_attr values = {.flags = inode->attr.flags | STORE_FLAG_ACCEPTED};
+	int r;
+
+	if (inode->attr.state != FILE_CONFLICT && inode->attr.state != FILE_INCOMPLETE &&
+		inode->attr.state != FILE_TORN)
+		return 0;
+	r = store_setattr(u->store, inode->attr.ino, STORE_SET_FLAGS, &values, NULL);
+	return r < 0 ? r
+		     : command_state(u, inode,
+			       inode->attr.state == FILE_CONFLICT ? FILE_QUEUED : FILE_SETTLED);
+}
+
+int64_t upload_accept(struct upload *u, const char *path)
+{
+	int64_t n = apply(u, path, command_accept);
+
+	nudge(u, false);
+	return n;
+}
+
+/* ---- discard ------------------------------------------------------------------------------------ */
+
+static bool may_discard(enum file_state s)
+{
+	return s == FILE_CONFLICT || s == FILE_INCOMPLETE || s == FILE_TORN || s == FILE_LOST ||
+	       s == FILE_FAILED || s == FILE_HELD;
+}
+
+static int command_discard(struct upload *u, const struct store_inode *inode)
+{
+	cleanup_buf struct buf path = {0}, shown = {0};
+	int r;
+
+	if (!may_discard(inode->attr.state))
+		return 0;
+	r = store_path(u->store, inode->attr.ino, &path);
+	if (r == 0)
+		r = store_discard(u->store, inode->attr.ino);
+	if (r < 0)
+		return r;
+	text_escape(&shown, buf_text(&path));
+	log_warn("discarded by command: %s (%s, %" PRIu64 " bytes)", buf_text(&shown),
+		file_state_text(inode->attr.state), inode->attr.size_bytes);
+	return 1;
+}
+
+/* A walk must not lose its place under its feet: what is to go is collected folder-wise first. */
+int64_t upload_discard(struct upload *u, const char *path)
+{
+	return path[0] == '\0' ? -EINVAL : apply(u, path, command_discard);
+}
+
+/* ---- undelete ----------------------------------------------------------------------------------- */
+
+static bool is_at_or_below(const char *path, const char *top)
+{
+	size_t len = strlen(top);
+
+	return len == 0 ||
+	       (strncmp(path, top, len) == 0 && (path[len] == '\0' || path[len] == '/'));
+}
+
+/* Not while its DELETE is on its way: then it is too late. */
+static bool undelete_claim(struct upload *u, uint64_t ino)
+{
+	with_lock(&u->lock);
+	for (unsigned i = 0; i < u->synced.deleting_count; i++) {
+		if (u->synced.deleting_ino[i] == ino)
+			return false;
+	}
+	if (u->synced.deleting_count == array_len(u->synced.deleting_ino))
+		return false;
+	u->synced.deleting_ino[u->synced.deleting_count++] = ino;
+	return true;
+}
+
+static void undelete_release(struct upload *u, uint64_t ino)
+{
+	with_lock(&u->lock);
+	for (unsigned i = 0; i < u->synced.deleting_count; i++) {
+		if (u->synced.deleting_ino[i] == ino) {
+			u->synced.deleting_ino[i] =
+				u->synced.deleting_ino[--u->synced.deleting_count];
+			return;
+		}
+	}
+}
+
+static int undelete_one(struct upload *u, uint64_t ino, const char *top)
+{
+	cleanup_buf struct buf path = {0};
+	int r = store_path(u->store, ino, &path);
+
+	if (r < 0 || buf_error(&path) < 0 || !is_at_or_below(buf_text(&path), top))
+		return 0;
+	if (!undelete_claim(u, ino))
+		return 0;
+	r = store_undelete(u->store, ino);
+	undelete_release(u, ino);
+	if (r < 0)
+		log_warn("%s cannot be undeleted: %s", buf_text(&path), strerror(-r));
+	return r == 0;
+}
+
+int64_t upload_undelete(struct upload *u, const char *path)
+{
+	struct store_queue_item items[BATCH], last, *after = NULL;
+	int64_t touched = 0;
+	int n;
+
+	while ((n = store_queue(u->store, FILE_DELETING, after, items, array_len(items))) > 0) {
+		for (int i = 0; i < n; i++)
+			touched += undelete_one(u, items[i].ino, path);
+		last = items[n - 1];
+		after = &last;
+	}
+	nudge(u, false);
+	return n < 0 ? n : touched;
+}
+
+/* ---- hurry -------------------------------------------------------------------------------------- */
+
+static int command_hurry(struct upload *u, const struct store_inode *inode)
+{
+	if (inode->attr.state != FILE_CLOSED || inode->due_at_ns <= clock_wall_ns())
+		return 0;
+	return command_state(u, inode, FILE_CLOSED);
+}
+
+/* Everything: by the queue, which holds only what is closed. */
+static int64_t hurry_all(struct upload *u)
+{
+	struct store_queue_item items[BATCH], last, *after = NULL;
+	int64_t touched = 0;
+	int n;
+
+	while ((n = store_queue(u->store, FILE_CLOSED, after, items, array_len(items))) > 0) {
+		last = items[n - 1];
+		for (int i = 0; i < n; i++) {
+			int r = apply_one(u, items[i].ino, command_hurry);
+
+			if (r < 0)
+				return r;
+			touched += r;
+		}
+		after = &last;
+	}
+	return n < 0 ? n : touched;
+}
+
+int64_t upload_hurry(struct upload *u, const char *path)
+{
+	int64_t n = path[0] == '\0' ? hurry_all(u) : apply(u, path, command_hurry);
+
+	nudge(u, false);
+	return n;
+}

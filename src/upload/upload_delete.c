@@ -1,0 +1,278 @@
+/*
+ * upload_delete - DELETING records whose time has come: files unlinked here, and strays (objects
+ * of ours that no file stands for any more).
+ *
+ * Only the object that was recorded is deleted: If-Match where the server honours it for DELETE,
+ * else the key is asked for right before. What someone else has put there meanwhile stays, and the
+ * record goes. A key that a live file has again is left to that file's write, which replaces it.
+ */
+#include "upload_private.h"
+
+#define DELETE_WINDOW 64
+#define LEFT_TO_NEWCOMER_MS 10000
+#define DENIED_AGAIN_MS (10 * 60 * MS_PER_S)
+
+/* ---- undelete and DELETE exclude each other ------------------------------------------------------ */
+
+static bool claim_delete(struct upload *u, uint64_t ino)
+{
+	with_lock(&u->lock);
+	for (unsigned i = 0; i < u->synced.deleting_count; i++) {
+		if (u->synced.deleting_ino[i] == ino)
+			return false;
+	}
+	if (u->synced.deleting_count == array_len(u->synced.deleting_ino))
+		return false;
+	u->synced.deleting_ino[u->synced.deleting_count++] = ino;
+	return true;
+}
+
+static void release_delete(struct upload *u, uint64_t ino)
+{
+	with_lock(&u->lock);
+	for (unsigned i = 0; i < u->synced.deleting_count; i++) {
+		if (u->synced.deleting_ino[i] != ino)
+			continue;
+		u->synced.deleting_ino[i] = u->synced.deleting_ino[--u->synced.deleting_count];
+		return;
+	}
+}
+
+static void delete_end(struct upload *u, struct task *t)
+{
+	release_delete(u, t->version.ino);
+	task_destroy(u, t);
+}
+
+static void delete_forget(struct upload *u, struct task *t)
+{
+	int r = store_forget(u->store, t->version.ino);
+
+	if (r < 0 && r != -ENOENT)
+		pause_note_store(u, r);
+	delete_end(u, t);
+}
+
+/* ---- the request -------------------------------------------------------------------------------- */
+
+static void delete_foreign(struct upload *u, struct task *t)
+{
+	log_info("%s: changed by someone else before it was deleted: it stays in the bucket", t->key);
+	delete_forget(u, t);
+}
+
+static void delete_failed(struct upload *u, struct task *t, const struct s3_reply *reply)
+{
+	char reason[REASON_MAX];
+
+	release_delete(u, t->version.ino);
+	if (reply->class != S3_DENIED && reply->class != S3_FATAL) {
+		task_transient(u, t, reply);
+		return;
+	}
+	reason_of_reply(reply, u->acl, reason);
+	log_warn("%s: cannot be deleted: %s; it is tried again in 10 min", t->key, reason);
+	state_set(u, &t->version,
+		&(struct state_change){.to = FILE_DELETING,
+			.reason = reason,
+			.due_at_ns = clock_wall_ns() + DENIED_AGAIN_MS * 1000000,
+			.count_attempt = true});
+	task_destroy(u, t);
+}
+
+static void delete_answered(struct upload *u, struct task *t, struct request *rq)
+{
+	const struct s3_reply *reply = &rq->reply;
+	enum applied applied = reply_applied(reply);
+
+	if (applied == APPLIED_PERHAPS) {
+		release_delete(u, t->version.ino);
+		task_transient(u, t, reply); /* the attempt stays: the bucket is asked */
+		return;
+	}
+	if (!task_attempt_end(u, t, FILE_NONE, NULL, false, NULL))
+		t->attempt.id = 0;
+	if (applied == APPLIED_YES || reply->class == S3_NOT_FOUND) {
+		if (u->remote)
+			remote_note_delete(u->remote, t->key);
+		delete_forget(u, t);
+	} else if (reply->class == S3_CONFLICT && reply->http_status == 412) {
+		delete_foreign(u, t);
+	} else {
+		delete_failed(u, t, reply);
+	}
+}
+
+static void delete_send(struct upload *u, struct task *t)
+{
+	struct s3_request req = {.op = S3_DELETE,
+		.key = t->key,
+		.if_match = s3_enforces(u->s3, S3_DELETE) ? t->object.etag : NULL};
+	int r;
+
+	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
+	r = task_attempt_begin(u, t, ATTEMPT_DELETE, FILE_NONE, t->object.etag);
+	if (r == 0)
+		r = request_send(u, t, &req, NULL, 0, delete_answered);
+	if (r < 0) {
+		release_delete(u, t->version.ino);
+		put_unsent(u, t, r);
+	}
+}
+
+static void delete_asked(struct upload *u, struct task *t)
+{
+	if (t->found.says == BUCKET_ABSENT) {
+		if (u->remote)
+			remote_note_delete(u->remote, t->key);
+		delete_forget(u, t);
+	} else if (strcmp(t->found.object.etag, t->object.etag) != 0) {
+		delete_foreign(u, t);
+	} else {
+		delete_send(u, t);
+	}
+}
+
+/* ---- start -------------------------------------------------------------------------------------- */
+
+static bool live_object_at(const struct store_inode *other, const struct store_inode *gone)
+{
+	return other->attr.ino != gone->attr.ino && other->attr.state != FILE_DELETING &&
+	       other->attr.state != FILE_NONE && other->object.etag[0] != '\0' &&
+	       other->object.uploaded_at_ns >= gone->object.uploaded_at_ns;
+}
+
+/* A file here has this key again. Once its write has replaced the object, the record is done. */
+static bool was_replaced(struct upload *u, const struct store_inode *gone)
+{
+	static __thread struct store_inode others[16]; /* 30 KiB: not for the stack */
+	int n = store_inodes_of_key(u->store, gone->object.key, others, array_len(others));
+
+	for (int i = 0; i < n; i++) {
+		if (live_object_at(&others[i], gone))
+			return true;
+	}
+	return false;
+}
+
+/* A file here is on its way to this key: its write replaces the object. */
+static bool newcomer_comes(struct upload *u, const char *key)
+{
+	struct store_attr attr;
+
+	if (store_resolve(u->store, key, &attr) < 0 || attr.type != STORE_FILE)
+		return false;
+	return attr.state == FILE_OPEN || attr.state == FILE_CLOSED || attr.state == FILE_SETTLED ||
+	       attr.state == FILE_QUEUED || attr.state == FILE_SENDING || attr.state == FILE_UNKNOWN;
+}
+
+static bool attempts_stand(struct upload *u, const char *key)
+{
+	static __thread struct store_attempt a; /* 4 KiB */
+
+	return store_attempts_of_key(u->store, key, &a, 1) > 0;
+}
+
+/* Something was sent for this file whose outcome is not known: there may be an object yet. */
+static bool attempts_of_inode(struct upload *u, uint64_t ino)
+{
+	static __thread struct store_attempt window[16]; /* 70 KiB: not for the stack */
+	uint64_t after = 0;
+	int n;
+
+	while ((n = store_attempts(u->store, after, window, array_len(window))) > 0) {
+		for (int i = 0; i < n; i++) {
+			if (window[i].ino == ino)
+				return true;
+		}
+		after = window[n - 1].id;
+	}
+	return n < 0;
+}
+
+static bool is_ours_to_delete(const struct upload *u, const struct store_inode *inode)
+{
+	return !(inode->attr.flags & STORE_FLAG_FOREIGN) || u->allow_delete;
+}
+
+static void delete_task(struct upload *u, const struct store_inode *inode)
+{
+	struct task *t;
+
+	if (!claim_delete(u, inode->attr.ino))
+		return;
+	if (task_create(u, TASK_DELETE, inode->attr.ino, &t) < 0) {
+		release_delete(u, inode->attr.ino);
+		return;
+	}
+	version_of_inode(u, inode, &t->version);
+	t->object = inode->object;
+	if (task_claim_key(u, t, inode->object.key) < 0) {
+		delete_end(u, t);
+		return;
+	}
+	t->holds_slot = true;
+	u->sched.slots_used++;
+	if (s3_enforces(u->s3, S3_DELETE))
+		delete_send(u, t);
+	else
+		ask_bucket(u, t, t->key, false, delete_asked);
+}
+
+static void forget_now(struct upload *u, uint64_t ino)
+{
+	int r = store_forget(u->store, ino);
+
+	if (r < 0 && r != -ENOENT)
+		pause_note_store(u, r);
+}
+
+static void delete_start(struct upload *u, uint64_t ino)
+{
+	static __thread struct store_inode inode;
+
+	if (store_inode(u->store, ino, &inode) < 0 || inode.attr.state != FILE_DELETING)
+		return;
+	if (inode.object.etag[0] == '\0') {
+		if (attempts_of_inode(u, ino))
+			wait_for(u, ino, LEFT_TO_NEWCOMER_MS);
+		else
+			forget_now(u, ino);
+	} else if (!is_ours_to_delete(u, &inode) || was_replaced(u, &inode)) {
+		forget_now(u, ino);
+	} else if (prefix_side_of(u->prefix, inode.object.key) != PREFIX_INSIDE) {
+		log_error("%s: outside the mounted prefix: not deleted", inode.object.key);
+		forget_now(u, ino);
+	} else if (key_is_busy(u, inode.object.key) || attempts_stand(u, inode.object.key) ||
+		   newcomer_comes(u, inode.object.key)) {
+		wait_for(u, ino, LEFT_TO_NEWCOMER_MS);
+	} else {
+		delete_task(u, &inode);
+	}
+}
+
+void delete_pass(struct upload *u)
+{
+	struct store_queue_item items[DELETE_WINDOW], last, *after = NULL;
+	int64_t wall_ns = clock_wall_ns();
+	int n;
+
+	u->sched.deleting_next_ms = INT64_MAX;
+	while ((n = store_queue(u->store, FILE_DELETING, after, items, array_len(items))) > 0) {
+		for (int i = 0; i < n; i++) {
+			if ((int64_t)items[i].order > wall_ns) {
+				u->sched.deleting_next_ms =
+					clock_mono_ms() +
+					((int64_t)items[i].order - wall_ns) / 1000000 + 1;
+				return;
+			}
+			if (!slot_free(u))
+				return;
+			if (!map_get(&u->sched.tasks_of_ino, items[i].ino) &&
+				!waits_has(&u->sched.waiting_inos, items[i].ino))
+				delete_start(u, items[i].ino);
+		}
+		last = items[n - 1];
+		after = &last;
+	}
+}

@@ -1,0 +1,260 @@
+/*
+ * upload_digested - SETTLED versions through the hash pool, and what follows: queued; incomplete if
+ * it looks cut off; or uploaded at once, when the bucket was proved to hold this content already.
+ *
+ * SHA-256 and MD5 (wanted while the server does not check CRC64NVME) are kept for the sending that
+ * comes; what does not fit is computed again right before.
+ */
+#include "upload_private.h"
+
+#include <inttypes.h>
+
+#define DIGESTS_PER_THREAD 4
+#define DIGEST_LARGE_BYTES (64 * MIB)
+#define SHAS_MAX 8192
+#define AGAIN_MS 1000
+
+struct sha_kept {
+	uint64_t generation;
+	uint8_t sha256[32];
+	char md5[33];
+};
+
+/* ---- kept SHA-256 ------------------------------------------------------------------------------- */
+
+static void sha_cache_put(struct upload *u, const struct digest *d)
+{
+	struct sha_kept *kept;
+
+	sha_cache_drop(u, d->version.ino);
+	if (u->sched.shas.count >= SHAS_MAX)
+		return;
+	kept = malloc(sizeof(*kept));
+	if (!kept)
+		return; /* computed again when it is sent */
+	kept->generation = d->version.generation;
+	memcpy(kept->sha256, d->sha256, sizeof(kept->sha256));
+	memcpy(kept->md5, d->md5, sizeof(kept->md5));
+	if (map_put(&u->sched.shas, d->version.ino, kept) < 0)
+		free(kept);
+}
+
+void sha_cache_get(struct upload *u, struct version *v)
+{
+	const struct sha_kept *kept = map_get(&u->sched.shas, v->ino);
+
+	if (!kept || kept->generation != v->generation)
+		return;
+	v->has_sha256 = v->has_md5 = true;
+	memcpy(v->sha256, kept->sha256, sizeof(v->sha256));
+	memcpy(v->md5, kept->md5, sizeof(v->md5));
+}
+
+void sha_cache_drop(struct upload *u, uint64_t ino)
+{
+	void *kept = map_get(&u->sched.shas, ino);
+
+	map_remove(&u->sched.shas, ino);
+	free(kept);
+}
+
+void sha_cache_release(struct upload *u)
+{
+	for (size_t i = 0; i < u->sched.shas.cap; i++)
+		free(u->sched.shas.values[i]);
+	map_release(&u->sched.shas);
+}
+
+/* ---- results ------------------------------------------------------------------------------------ */
+
+void version_damaged(struct upload *u, const struct version *v)
+{
+	static const char reason[] =
+		"its bytes in the cache directory are not those that were written (disk fault, or "
+		"changed by someone else)";
+
+	log_error("inode %" PRIu64 " (%s): %s; it is kept and not sent", v->ino, v->name, reason);
+	state_set(u, v, &(struct state_change){.to = FILE_TORN, .reason = reason});
+}
+
+static void digest_failed(struct upload *u, const struct digest *d)
+{
+	char reason[REASON_MAX];
+	int fd;
+
+	if (d->error == -ESHUTDOWN)
+		return;
+	if (d->error == -ENODATA) { /* the store looks again, and says lost if it is so */
+		if (store_version_open(u->store, d->version.ino, d->version.generation, &fd) == 0)
+			close(fd);
+		return;
+	}
+	if (d->error == -ENOMEM) {
+		wait_for(u, d->version.ino, AGAIN_MS);
+		return;
+	}
+	snprintf(reason, sizeof(reason),
+		"the cache disk could not be read (%s): see its health, then `cpgfs retry`",
+		strerror(-d->error));
+	log_error("inode %" PRIu64 " (%s): %s", d->version.ino, d->version.name, reason);
+	state_set(u, &d->version, &(struct state_change){.to = FILE_FAILED, .reason = reason});
+}
+
+/* Does the bucket provably hold this content under the key that the file has now? Then *ret is
+ * that object, as this version's. */
+static bool unchanged(struct upload *u, const struct digest *d, struct store_object *ret)
+{
+	struct store_inode inode;
+	struct key_now now;
+
+	if (store_inode(u->store, d->version.ino, &inode) < 0 ||
+		(inode.attr.flags & STORE_FLAG_FOREIGN) || inode.object.etag[0] == '\0')
+		return false;
+	if (!inode.object.has_crc64nvme || inode.object.crc64nvme != d->crc64nvme ||
+		inode.object.size_bytes != d->version.size_bytes)
+		return false;
+	*ret = inode.object;
+	ret->generation = d->version.generation;
+	return key_of_inode(u, d->version.ino, &now) == 0 && now.held == HELD_NOT &&
+	       strcmp(now.key, inode.object.key) == 0;
+}
+
+static void digest_recorded(struct upload *u, struct digest *d)
+{
+	struct store_transition change = {.ino = d->version.ino,
+		.generation = d->version.generation,
+		.from = FILE_QUEUED,
+		.to = FILE_UPLOADED,
+		.reason = ""};
+	struct store_object object;
+
+	if (unchanged(u, d, &object)) {
+		int r = store_object_set(u->store, &change, &object, false);
+
+		if (r < 0 && r != -ESTALE)
+			pause_note_store(u, r);
+	} else if (d->want_sha256) {
+		sha_cache_put(u, d);
+	}
+}
+
+static void digest_good(struct upload *u, struct digest *d)
+{
+	const struct version *v = &d->version;
+	int r;
+
+	if (!store_version_is(u->store, v->ino, v->generation))
+		return;
+	if (v->has_crc64nvme && v->crc64nvme != d->crc64nvme) {
+		version_damaged(u, v);
+		return;
+	}
+	r = store_version_digested(u->store, v->ino, v->generation, d->crcs,
+		(size_t)v->chunk_count, FILE_QUEUED, "");
+	if (r == 0) {
+		digest_recorded(u, d);
+	} else if (r != -ESTALE && r != -ENOENT) {
+		pause_note_store(u, r);
+		wait_for(u, v->ino, AGAIN_MS);
+	}
+}
+
+static void version_digested(struct upload *u, struct digest *d)
+{
+	map_remove(&u->sched.digests_of_ino, d->version.ino);
+	if (d->version.size_bytes >= DIGEST_LARGE_BYTES)
+		u->sched.digests_large--;
+	window_again(&u->sched.settled);
+	if (d->error < 0)
+		digest_failed(u, d);
+	else if (d->cut_off)
+		state_set(u, &d->version,
+			&(struct state_change){.to = FILE_INCOMPLETE,
+				.reason = "this TIFF is cut off: its first directory lies outside "
+					  "the file"});
+	else
+		digest_good(u, d);
+}
+
+/* ---- the pass ----------------------------------------------------------------------------------- */
+
+static bool digest_room(struct upload *u, uint64_t size_bytes)
+{
+	unsigned large_max = u->hash_threads > 1 ? u->hash_threads - 1 : 1;
+
+	return size_bytes < DIGEST_LARGE_BYTES || u->sched.digests_large < large_max;
+}
+
+static bool digest_skips(struct upload *u, uint64_t ino)
+{
+	return map_get(&u->sched.digests_of_ino, ino) || waits_has(&u->sched.waiting_inos, ino);
+}
+
+/* This very version was uploaded before (it was held by its name meanwhile): no need to read it.
+ * If the key is another one now and the bytes are not here, the object has to be moved. */
+static bool uploaded_before(struct upload *u, struct version *v)
+{
+	struct store_inode inode;
+	struct key_now now;
+	int fd, r;
+
+	if (store_inode(u->store, v->ino, &inode) < 0 || inode.object.etag[0] == '\0' ||
+		inode.object.generation != v->generation ||
+		(inode.attr.flags & STORE_FLAG_FOREIGN) ||
+		key_of_inode(u, v->ino, &now) < 0 || now.held != HELD_NOT)
+		return false;
+	r = store_version_open(u->store, v->ino, v->generation, &fd);
+	if (r == 0)
+		close(fd);
+	if ((r != -EREMOTE && strcmp(now.key, inode.object.key) != 0) ||
+		state_set(u, v, &(struct state_change){.to = FILE_UPLOADED}) < 0)
+		return false;
+	v->state = FILE_UPLOADED;
+	if (strcmp(now.key, inode.object.key) != 0)
+		state_set(u, v, &(struct state_change){.to = FILE_MOVING});
+	return true;
+}
+
+/* False: it stays SETTLED for now. */
+static bool digest_file(struct upload *u, uint64_t ino)
+{
+	struct digest d = {.kind = DIGEST_VERSION, .done = version_digested};
+	int r;
+
+	if (version_load(u, ino, &d.version) < 0 || d.version.state != FILE_SETTLED ||
+		uploaded_before(u, &d.version))
+		return true;
+	if (!digest_room(u, d.version.size_bytes))
+		return false;
+	/* An accepted version was looked at by a person; one with checksums may be damaged. */
+	if (d.version.flags & STORE_FLAG_ACCEPTED)
+		d.version.has_crc64nvme = false;
+	d.want_sha256 = d.version.size_bytes <= u->multipart_threshold_bytes &&
+			u->sched.shas.count < SHAS_MAX && s3_wants_sha256(u->s3);
+	r = digest_begin(u, &d);
+	if (r == -ESTALE || r == -ENODATA || r == -ENOENT)
+		return true;
+	if (r < 0) {
+		d.error = r;
+		if (r != -EAGAIN)
+			digest_failed(u, &d);
+		return false;
+	}
+	if (d.version.size_bytes >= DIGEST_LARGE_BYTES)
+		u->sched.digests_large++;
+	if (map_put(&u->sched.digests_of_ino, ino, u) < 0)
+		log_debug("out of memory: inode %" PRIu64 " may be hashed twice", ino);
+	return false;
+}
+
+void digest_pass(struct upload *u)
+{
+	struct store_queue_item item;
+
+	while (u->sched.digests_active < u->hash_threads * DIGESTS_PER_THREAD) {
+		if (window_next(u, &u->sched.settled, &item) <= 0)
+			return;
+		if (digest_skips(u, item.ino) || !digest_file(u, item.ino))
+			window_skipped(&u->sched.settled);
+	}
+}

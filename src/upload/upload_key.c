@@ -1,0 +1,137 @@
+/*
+ * upload_key - the key an inode has now, and who else stands for it.
+ *
+ * A key is computed when it is needed, from the path as it is then: renames cost nothing here.
+ */
+#include "upload_private.h"
+
+#define OWNERS_MAX 16
+
+static enum held_kind held_kind_of(enum name_verdict verdict)
+{
+	switch (verdict) {
+	case NAME_OK:
+		return HELD_NOT;
+	case NAME_TEMPORARY:
+		return HELD_TEMPORARY;
+	case NAME_JUNK:
+		return HELD_JUNK;
+	case NAME_REFUSED:
+	case NAME_TOO_LONG:
+	case NAME_NOT_TEXT:
+		break;
+	}
+	return HELD_NAME;
+}
+
+static int key_of_path(struct upload *u, const char *path, struct key_now *ret)
+{
+	const char *component = path;
+	size_t len = strlen(path);
+	enum name_verdict verdict = path_judge(&u->naming, path, false, &component, &len);
+	int r = 0;
+
+	ret->held = held_kind_of(verdict);
+	ret->reason[0] = '\0';
+	if (verdict == NAME_OK)
+		r = path_to_key(&u->naming, path, false, ret->key);
+	if (r < 0) { /* what no rule named: too long, or nothing left after cleaning */
+		verdict = r == -ENAMETOOLONG ? NAME_TOO_LONG : NAME_REFUSED;
+		ret->held = HELD_NAME;
+	}
+	if (verdict != NAME_OK)
+		name_reason(&u->naming, verdict, component, len, ret->reason, sizeof(ret->reason));
+	return 0;
+}
+
+int key_of_inode(struct upload *u, uint64_t ino, struct key_now *ret)
+{
+	cleanup_buf struct buf path = {0};
+	int r = store_path(u->store, ino, &path);
+
+	if (r < 0)
+		return r;
+	r = buf_error(&path);
+	if (r < 0)
+		return r;
+	r = key_of_path(u, buf_text(&path), ret);
+	if (r == 0 && ret->held == HELD_NOT &&
+		prefix_side_of(u->prefix, ret->key) != PREFIX_INSIDE)
+		return -EACCES;
+	return r;
+}
+
+/* Content only in the bucket under that key, or soon so: it must not be overwritten. */
+static bool needs_its_object(struct upload *u, const struct store_inode *other)
+{
+	enum file_state state = other->attr.state;
+	int fd, r;
+
+	if (state == FILE_UPLOADED || state == FILE_VERIFIED || state == FILE_MOVING)
+		return true;
+	r = store_version_open(u->store, other->attr.ino, other->attr.generation, &fd);
+	if (r == 0)
+		close(fd);
+	return r == -EREMOTE;
+}
+
+static bool is_foreign(const struct upload *u, const struct store_inode *inode)
+{
+	return (inode->attr.flags & STORE_FLAG_FOREIGN) && !u->allow_overwrite;
+}
+
+/* The newest object of ours under this key is what the bucket holds, as far as we know. */
+static void own_object_note(
+	struct task *t, const struct store_inode *inode, int64_t *newest_ns)
+{
+	const struct store_object *o = &inode->object;
+
+	if (o->etag[0] == '\0' || (t->own_known && o->uploaded_at_ns < *newest_ns))
+		return;
+	*newest_ns = o->uploaded_at_ns;
+	t->own_known = true;
+	(void)text_copy(t->own_etag, o->etag, sizeof(t->own_etag));
+	t->own_same = t->version.has_crc64nvme && o->has_crc64nvme &&
+		      o->crc64nvme == t->version.crc64nvme &&
+		      o->size_bytes == t->version.size_bytes;
+}
+
+static enum key_owner owner_judge(
+	struct upload *u, struct task *t, const struct store_inode *other)
+{
+	struct key_now now;
+
+	if (other->attr.ino == t->version.ino || other->attr.state == FILE_DELETING ||
+		(other->attr.flags & STORE_FLAG_UNLINKED) || !needs_its_object(u, other))
+		return KEY_FREE;
+	if (key_of_inode(u, other->attr.ino, &now) == 0 && now.held == HELD_NOT &&
+		strcmp(now.key, t->key) == 0)
+		return KEY_TAKEN;
+	return KEY_WAIT;
+}
+
+enum key_owner key_owner_of(struct upload *u, struct task *t)
+{
+	static __thread struct store_inode owners[OWNERS_MAX]; /* 30 KiB: not for the stack */
+	struct store_attempt *attempt = &t->attempt;
+	int64_t newest_ns = 0;
+	int n = store_attempts_of_key(u->store, t->key, attempt, 1);
+
+	memset(attempt, 0, sizeof(*attempt));
+	if (n > 0)
+		return KEY_PENDING;
+	n = store_inodes_of_key(u->store, t->key, owners, OWNERS_MAX);
+	t->own_known = t->own_same = t->others = false;
+	for (int i = 0; i < n; i++) {
+		enum key_owner o;
+
+		if (is_foreign(u, &owners[i]))
+			continue;
+		o = owners[i].attr.state == FILE_NONE ? KEY_FREE : owner_judge(u, t, &owners[i]);
+		if (o != KEY_FREE)
+			return o;
+		own_object_note(t, &owners[i], &newest_ns);
+		t->others = t->others || owners[i].attr.ino != t->version.ino;
+	}
+	return KEY_FREE;
+}

@@ -1,0 +1,244 @@
+/*
+ * upload_move - files renamed after their upload: the object is copied inside the bucket, proved,
+ * and the old key becomes a stray that upload_delete.c removes.
+ *
+ * The copy names the source's ETag, so that it moves our bytes or none. Where the server refuses
+ * the copy (some ACL policies do) or it is too large for one request, a file whose bytes are all
+ * here is sent again under its new name instead. Nothing of the old object is touched before the
+ * new one stands recorded.
+ */
+#include "upload_private.h"
+
+#define BLOCKED_MS 5000
+
+/* ---- the other way: send it again --------------------------------------------------------------- */
+
+static bool bytes_are_here(struct upload *u, const struct version *v)
+{
+	int fd, r = store_version_open(u->store, v->ino, v->generation, &fd);
+
+	if (r == 0)
+		close(fd);
+	return r == 0;
+}
+
+/* Ends the task: queued if its bytes are here, else FAILED (or gone, if the object is). What was
+ * verified once and then removed by someone else is not sent again. */
+static void move_by_sending(struct upload *u, struct task *t, const char *why, enum file_state otherwise)
+{
+	struct state_change change = {.to = FILE_QUEUED};
+	char reason[REASON_MAX];
+
+	if (otherwise == FILE_GONE && t->object.verified_at_ns != 0) {
+		change = (struct state_change){
+			.to = FILE_GONE, .reason = "removed from the bucket by someone else"};
+	} else if (!bytes_are_here(u, &t->version)) {
+		snprintf(reason, sizeof(reason),
+			"renamed, but the object cannot follow (%.120s), and its bytes are only in "
+			"the bucket under the old name",
+			why);
+		change = (struct state_change){
+			.to = otherwise, .reason = reason, .count_attempt = true};
+		log_warn("%s: %s", t->key, reason);
+	}
+	state_set(u, &t->version, &change);
+	task_destroy(u, t);
+}
+
+/* ---- the reply ---------------------------------------------------------------------------------- */
+
+static void move_proved(struct upload *u, struct task *t)
+{
+	const struct found *f = &t->found;
+	struct s3_reply again = {.class = S3_UNKNOWN};
+
+	if (f->says == BUCKET_HOLDS && f->object.size_bytes == t->object.size_bytes &&
+		(attempt_made(&t->attempt, f) ||
+			(t->made_etag[0] && strcmp(f->object.etag, t->made_etag) == 0)))
+		put_done(u, t, &t->found.object);
+	else
+		put_doubtful(u, t, &again);
+}
+
+static void move_done(struct upload *u, struct task *t, const struct s3_reply *reply)
+{
+	(void)text_copy(t->made_etag, reply->object.etag, sizeof(t->made_etag));
+	if (reply->has_crc64nvme && reply->crc_is_full_object && t->version.has_crc64nvme &&
+		reply->crc64nvme == t->version.crc64nvme && t->made_etag[0])
+		put_done(u, t, &reply->object);
+	else
+		ask_bucket(u, t, t->key, true, move_proved);
+}
+
+/* The source is not what we recorded, or the target is not: the plan asks about the target, and
+ * sending finds out about the rest. */
+static void move_refused(struct upload *u, struct task *t, const struct s3_reply *reply)
+{
+	(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
+	if (reply->class == S3_NOT_FOUND)
+		move_by_sending(u, t, "someone removed it", FILE_GONE);
+	else if (reply->class == S3_DENIED || reply->class == S3_FATAL)
+		move_by_sending(u, t, reply->code, FILE_FAILED);
+	else if (reply->class != S3_CONFLICT)
+		task_transient(u, t, reply);
+	else if (bytes_are_here(u, &t->version))
+		move_by_sending(u, t, reply->code, FILE_FAILED);
+	else if (t->replans < REPLANS_MAX)
+		put_replan(u, t);
+	else
+		move_by_sending(u, t, "someone changed it", FILE_FAILED);
+}
+
+static void move_answered(struct upload *u, struct task *t, struct request *rq)
+{
+	switch (reply_applied(&rq->reply)) {
+	case APPLIED_YES:
+		move_done(u, t, &rq->reply);
+		return;
+	case APPLIED_PERHAPS:
+		put_doubtful(u, t, &rq->reply);
+		return;
+	case APPLIED_NO:
+		move_refused(u, t, &rq->reply);
+		return;
+	}
+}
+
+/* ---- the copy ----------------------------------------------------------------------------------- */
+
+void move_copy(struct upload *u, struct task *t)
+{
+	struct s3_request req = {.op = S3_COPY,
+		.key = t->key,
+		.copy_source_key = t->object.key,
+		.copy_source_if_match = t->object.etag,
+		.if_none_match_any = t->condition[0] == '\0',
+		.if_match = t->condition[0] ? t->condition : NULL,
+		.acl = u->acl,
+		.content_type = content_type_of(t->version.name),
+		.has_mtime = true,
+		.mtime_ns = t->version.mtime_ns};
+	int r;
+
+	if (t->object.size_bytes > COPY_MAX_BYTES) {
+		move_by_sending(u, t, "larger than a server-side copy may be", FILE_FAILED);
+		return;
+	}
+	if (s3_etag_is_md5(t->object.etag)) {
+		t->version.has_md5 = true;
+		(void)text_copy(t->version.md5, t->object.etag, sizeof(t->version.md5));
+	}
+	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
+	r = task_attempt_begin(
+		u, t, ATTEMPT_COPY, FILE_NONE, t->condition[0] ? t->condition : NULL);
+	if (r == 0)
+		r = request_send(u, t, &req, NULL, 0, move_answered);
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
+/* ---- start -------------------------------------------------------------------------------------- */
+
+/* The version that is moved: the object's content, which is this version's. */
+static int move_load(struct upload *u, uint64_t ino, struct version *v, struct store_object *object)
+{
+	struct store_inode inode;
+	int r = store_inode(u->store, ino, &inode);
+
+	if (r < 0)
+		return r;
+	*object = inode.object;
+	version_of_inode(u, &inode, v);
+	if (object->has_crc64nvme) {
+		v->has_crc64nvme = true;
+		v->crc64nvme = object->crc64nvme;
+	}
+	return 0;
+}
+
+/* START_BEGUN: there is something to move to now->key. */
+static enum start move_may_begin(struct upload *u, const struct version *v,
+	const struct store_object *object, struct key_now *now)
+{
+	struct state_change change = {.to = FILE_HELD};
+	int r = key_of_inode(u, v->ino, now);
+
+	if (r == -ENOENT)
+		return START_LEFT;
+	if (r < 0 && r != -EACCES)
+		return START_STAYS;
+	if (r == -EACCES)
+		change = (struct state_change){
+			.to = FILE_FAILED, .reason = "its key lies outside the mounted prefix"};
+	else if (now->held != HELD_NOT)
+		change = (struct state_change){
+			.to = FILE_HELD, .held = now->held, .reason = now->reason};
+	else if (object->etag[0] == '\0' || object->generation != v->generation)
+		change.to = FILE_CLOSED;
+	else if (strcmp(object->key, now->key) == 0)
+		change.to = FILE_UPLOADED;
+	else
+		return key_is_busy(u, now->key) || key_is_busy(u, object->key) ? START_STAYS
+									      : START_BEGUN;
+	return state_set(u, v, &change) == 0 ? START_LEFT : START_STAYS;
+}
+
+/* The place is taken by someone who has to move too (a swap of names) or will not: what is here
+ * in full need not wait for that, once it no longer depends on its object. */
+static enum start move_blocked(struct upload *u, struct task *t)
+{
+	struct version v = t->version;
+	bool here = bytes_are_here(u, &v);
+
+	task_destroy(u, t);
+	if (here && state_set(u, &v, &(struct state_change){.to = FILE_QUEUED}) == 0)
+		return START_LEFT;
+	wait_for(u, v.ino, BLOCKED_MS);
+	return START_STAYS;
+}
+
+static enum start move_start(struct upload *u, uint64_t ino)
+{
+	struct version v;
+	struct store_object object;
+	struct key_now now;
+	enum key_owner owner;
+	enum start start;
+	struct task *t;
+
+	if (move_load(u, ino, &v, &object) < 0 || v.state != FILE_MOVING)
+		return START_LEFT;
+	start = move_may_begin(u, &v, &object, &now);
+	if (start != START_BEGUN)
+		return start;
+	if (task_create(u, TASK_MOVE, ino, &t) < 0)
+		return START_STAYS;
+	t->version = v;
+	t->object = object;
+	(void)text_copy(t->key, now.key, sizeof(t->key));
+	owner = key_owner_of(u, t);
+	if (owner == KEY_WAIT || owner == KEY_TAKEN)
+		return move_blocked(u, t);
+	if (owner != KEY_FREE || task_claim_key(u, t, t->key) < 0) {
+		task_destroy(u, t);
+		return START_STAYS;
+	}
+	t->holds_slot = true;
+	u->sched.slots_used++;
+	put_plan(u, t);
+	return START_BEGUN;
+}
+
+void move_pass(struct upload *u)
+{
+	struct store_queue_item item;
+
+	while (slot_free(u)) {
+		if (window_next(u, &u->sched.moving, &item) <= 0)
+			return;
+		if (map_get(&u->sched.tasks_of_ino, item.ino) ||
+			waits_has(&u->sched.waiting_inos, item.ino) ||
+			move_start(u, item.ino) == START_STAYS)
+			window_skipped(&u->sched.moving);
+	}
+}

@@ -1,0 +1,336 @@
+/*
+ * upload_multipart - versions too large for one request: Create, parts in parallel, Complete.
+ *
+ * The store's chunks are the parts. What is sent stands recorded (UploadId before the first part,
+ * each part with its ETag), so a task can be dropped at any moment and taken up again from its
+ * attempt (upload_doubt.c). A version that changes, fails or has to be decided anew is aborted;
+ * the record of the attempt stays until the server has confirmed that.
+ *
+ * Lanes: while small files wait for slots, parts take half of them at most.
+ */
+#include "upload_private.h"
+
+/* ---- the parts of a task ------------------------------------------------------------------------ */
+
+void multipart_release(struct task *t)
+{
+	if (!t->parts)
+		return;
+	waits_release(&t->parts->waiting);
+	free(t->parts->state);
+	free(t->parts);
+	t->parts = NULL;
+}
+
+/* A PUT or DOUBT task becomes a multipart one: its parts take slots, not itself. */
+static int parts_create(struct upload *u, struct task *t)
+{
+	struct parts *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	p->state = calloc(t->version.chunk_count, sizeof(*p->state));
+	if (!p->state) {
+		free(p);
+		return -ENOMEM;
+	}
+	t->parts = p;
+	t->kind = TASK_MULTIPART;
+	u->sched.large_open++;
+	if (t->holds_slot)
+		u->sched.slots_used--;
+	t->holds_slot = false;
+	return 0;
+}
+
+/* ---- ending ------------------------------------------------------------------------------------- */
+
+static void cancel_parts(struct upload *u, struct task *t)
+{
+	for (struct request *rq = u->sched.requests; rq; rq = rq->next_active) {
+		if (rq->task == t && rq->op == S3_UPLOAD_PART)
+			s3_cancel(u->s3, rq->id);
+	}
+}
+
+void multipart_end(struct upload *u, struct task *t, enum parts_end end)
+{
+	if (t->parts->end == PARTS_GO_ON)
+		t->parts->end = end;
+	cancel_parts(u, t);
+	multipart_settle(u, t);
+}
+
+void multipart_stale(struct upload *u, struct task *t)
+{
+	if (!t->parts || t->parts->end != PARTS_GO_ON ||
+		store_version_is(u->store, t->version.ino, t->version.generation))
+		return;
+	t->parts->end = PARTS_STALE;
+	cancel_parts(u, t);
+	if (t->parts->ready)
+		multipart_settle(u, t);
+}
+
+/* The file leaves SENDING while its attempt still stands, to be aborted. */
+static void file_leaves(struct upload *u, struct task *t, const struct judged *j)
+{
+	struct version now;
+
+	if (version_load(u, t->version.ino, &now) < 0 || now.generation != t->version.generation ||
+		(now.state != FILE_SENDING && now.state != FILE_UNKNOWN))
+		return;
+	if (state_set(u, &now,
+		    &(struct state_change){
+			    .to = j->to, .reason = j->reason, .count_attempt = j->count}) == 0)
+		t->version.state = j->to;
+}
+
+void multipart_fail(struct upload *u, struct task *t, const struct s3_reply *reply)
+{
+	struct judged j;
+
+	failure_judge(u, t, reply, &j);
+	if (j.to == FILE_FAILED)
+		log_warn("%s: %s", t->key, j.reason);
+	if (j.after == AFTER_BACKOFF)
+		t->retry_ms = s3_backoff_ms(t->version.attempts + 1, false);
+	file_leaves(u, t, &j);
+	multipart_end(u, t, PARTS_FAILED);
+}
+
+static void multipart_restart(struct upload *u, struct task *t)
+{
+	int64_t backoff_ms = s3_backoff_ms(t->version.attempts + 1, false);
+
+	log_info("%s: the server no longer knows this upload: it begins anew", t->key);
+	(void)task_attempt_end(u, t, FILE_QUEUED, "its upload vanished: begun anew", true, NULL);
+	task_retry_in(u, t, backoff_ms);
+}
+
+static void multipart_replan(struct upload *u, struct task *t)
+{
+	struct judged j = {.to = FILE_QUEUED};
+
+	file_leaves(u, t, &j);
+	multipart_abort(u, t);
+}
+
+void multipart_settle(struct upload *u, struct task *t)
+{
+	if (t->outstanding > 0)
+		return;
+	switch (t->parts->end) {
+	case PARTS_GO_ON:
+		if (t->parts->sent == t->version.chunk_count)
+			multipart_complete(u, t);
+		return;
+	case PARTS_STALE:
+	case PARTS_FAILED:
+		multipart_abort(u, t);
+		return;
+	case PARTS_REPLAN:
+		multipart_replan(u, t);
+		return;
+	case PARTS_RESTART:
+		multipart_restart(u, t);
+		return;
+	}
+}
+
+/* ---- begin -------------------------------------------------------------------------------------- */
+
+static bool reply_may_have_created(const struct s3_reply *reply)
+{
+	return reply->class == S3_UNKNOWN ||
+	       (reply->class == S3_DONE && reply->upload_id[0] == '\0');
+}
+
+static void create_failed(struct upload *u, struct task *t, const struct s3_reply *reply)
+{
+	if (reply_may_have_created(reply))
+		log_warn("%s: an upload may have been left open on the server: the answer with its "
+			 "id was lost",
+			t->key);
+	put_failed(u, t, reply);
+}
+
+static void create_answered(struct upload *u, struct task *t, struct request *rq)
+{
+	int r;
+
+	if (rq->reply.class != S3_DONE || rq->reply.upload_id[0] == '\0') {
+		create_failed(u, t, &rq->reply);
+		return;
+	}
+	pause_note_accepted(u);
+	(void)text_copy(
+		t->attempt.upload_id, rq->reply.upload_id, sizeof(t->attempt.upload_id));
+	r = store_attempt_update(u->store, &t->attempt);
+	if (r < 0) {
+		pause_note_store(u, r);
+		multipart_end(u, t, PARTS_REPLAN);
+		return;
+	}
+	t->parts->ready = true;
+	if (t->parts->end != PARTS_GO_ON)
+		multipart_settle(u, t);
+}
+
+void multipart_begin(struct upload *u, struct task *t)
+{
+	struct s3_request req = {.op = S3_CREATE_MULTIPART,
+		.key = t->key,
+		.acl = u->acl,
+		.content_type = content_type_of(t->version.name),
+		.has_mtime = true,
+		.mtime_ns = t->version.mtime_ns};
+	int r = put_open(u, t);
+
+	if (r == 0)
+		r = parts_create(u, t);
+	if (r == 0)
+		r = task_attempt_begin(u, t, ATTEMPT_MULTIPART, FILE_QUEUED,
+			t->condition[0] ? t->condition : NULL);
+	if (r == 0) {
+		check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
+		r = request_send(u, t, &req, NULL, 0, create_answered);
+	}
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
+/* ---- resume ------------------------------------------------------------------------------------- */
+
+/* Is this part the chunk as it is now? Then it need not be sent again. */
+static bool part_is_good(struct upload *u, struct task *t, const struct s3_part *part)
+{
+	struct store_chunk c;
+
+	if (store_chunk(u->store, t->version.ino, part->number - 1, &c) < 0 || !c.has_crc64nvme ||
+		c.len != part->size_bytes)
+		return false;
+	if (c.part_attempt == t->attempt.id && strcmp(c.part_etag, part->etag) == 0)
+		return true;
+	return part->has_crc64nvme && part->crc64nvme == c.crc64nvme &&
+	       store_attempt_part(u->store, t->attempt.id, c.number, c.crc64nvme, part->etag) == 0;
+}
+
+static void parts_note(struct upload *u, struct task *t, const struct s3_reply *reply)
+{
+	for (size_t i = 0; i < reply->part_count; i++) {
+		const struct s3_part *part = &reply->parts[i];
+
+		if (part->number < 1 || part->number > t->version.chunk_count ||
+			t->parts->state[part->number - 1] == PART_SENT ||
+			!part_is_good(u, t, part))
+			continue;
+		t->parts->state[part->number - 1] = PART_SENT;
+		t->parts->sent++;
+	}
+}
+
+static void resume_list(struct upload *u, struct task *t, unsigned marker);
+
+static void resume_listed(struct upload *u, struct task *t, struct request *rq)
+{
+	const struct s3_reply *reply = &rq->reply;
+
+	if (reply->class == S3_NOT_FOUND) {
+		multipart_end(u, t, PARTS_RESTART);
+	} else if (reply->class == S3_DONE) {
+		parts_note(u, t, reply);
+		if (reply->parts_truncated && reply->next_part_marker > 0) {
+			resume_list(u, t, reply->next_part_marker);
+			return;
+		}
+		log_debug("%s: %llu of %llu parts are there already", t->key,
+			(unsigned long long)t->parts->sent,
+			(unsigned long long)t->version.chunk_count);
+		t->parts->ready = true;
+		multipart_settle(u, t);
+	} else if (reply->class == S3_DENIED || reply->class == S3_FATAL) {
+		t->parts->ready = true; /* may not look: all parts are sent again */
+		multipart_settle(u, t);
+	} else {
+		task_transient(u, t, reply);
+	}
+}
+
+static void resume_list(struct upload *u, struct task *t, unsigned marker)
+{
+	struct s3_request req = {.op = S3_LIST_PARTS,
+		.key = t->key,
+		.upload_id = t->attempt.upload_id,
+		.part_number = marker};
+	int r = request_send(u, t, &req, NULL, 0, resume_listed);
+
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
+void multipart_resume(struct upload *u, struct task *t)
+{
+	int r = put_open(u, t);
+
+	if (r == -ESTALE || r == -ENOENT || r == -EREMOTE || r == -ENODATA) {
+		multipart_abort(u, t);
+		return;
+	}
+	if (r == 0)
+		r = parts_create(u, t);
+	if (r == 0 && t->attempt.phase != ATTEMPT_OPEN) {
+		t->attempt.phase = ATTEMPT_OPEN;
+		r = store_attempt_update(u->store, &t->attempt);
+	}
+	if (r == 0 && t->version.state == FILE_UNKNOWN)
+		r = state_set(u, &t->version, &(struct state_change){.to = FILE_SENDING});
+	if (r < 0) {
+		put_unsent(u, t, r);
+		return;
+	}
+	t->version.state = FILE_SENDING;
+	(void)text_copy(t->condition, t->attempt.if_match, sizeof(t->condition));
+	resume_list(u, t, 0);
+}
+
+/* ---- the pass ----------------------------------------------------------------------------------- */
+
+static bool part_slot_free(struct upload *u)
+{
+	unsigned most = u->sched.limit.now;
+
+	if (u->sched.small_wait && most > 1)
+		most /= 2;
+	if (u->sched.parts_used < most &&
+		u->sched.parts_used + u->sched.slots_used < u->sched.limit.now)
+		return true;
+	limit_saturated(&u->sched.limit);
+	return false;
+}
+
+static bool one_part_each(struct upload *u)
+{
+	bool any = false;
+	struct task *next;
+
+	for (struct task *t = u->sched.tasks; t; t = next) {
+		next = t->next;
+		if (t->kind == TASK_MULTIPART && t->parts && t->parts->ready &&
+			t->parts->end == PARTS_GO_ON && part_slot_free(u))
+			any = part_begin(u, t) || any;
+	}
+	return any;
+}
+
+void multipart_pass(struct upload *u)
+{
+	if (u->sched.large_open == 0 || u->sched.pauses != 0)
+		return;
+	while (one_part_each(u))
+		;
+	for (struct task *t = u->sched.tasks; t; t = t->next) {
+		if (t->parts)
+			wake_by(u, waits_next_ms(&t->parts->waiting));
+	}
+}

@@ -1,0 +1,550 @@
+/*
+ * upload_private.h - what the files of this room share.
+ *
+ * The scheduler thread owns everything in `struct sched`; it alone talks to the store about
+ * states. Other threads reach it by events (replies, digests) and by look bits (notices). What is
+ * worked on is a task; nothing else is kept in memory per file: the queues are the store's.
+ *
+ *   upload.c            life cycle, notices, status
+ *   upload_event.c      events, requests and their replies
+ *   upload_schedule.c   the thread: passes over the queues, slots, sleeping
+ *   upload_window.c     reading a store queue in windows
+ *   upload_waits.c      who is not to be tried before when
+ *   upload_map.c        u64 -> pointer
+ *   upload_settle.c     CLOSED -> SETTLED, HELD
+ *   upload_digest.c     hash pool: CRC64NVME, SHA-256, MD5 of versions and parts
+ *   upload_digested.c   what follows from a digest: SETTLED -> QUEUED, UPLOADED, INCOMPLETE
+ *   upload_key.c        the key an inode has now, and whether it may be used
+ *   upload_plan.c       pure: what to do with a version, given what is known
+ *   upload_ask.c        what does the bucket hold under a key (HEAD, settled by LIST)
+ *   upload_same.c       does that object hold our content
+ *   upload_put.c        QUEUED -> SENDING -> UPLOADED by one request
+ *   upload_put_end.c    what a reply to a PUT means
+ *   upload_multipart.c  the same in parts
+ *   upload_part.c       one part
+ *   upload_complete.c   Complete, Abort and what their replies mean
+ *   upload_doubt.c      attempts whose outcome is not known
+ *   upload_move.c       MOVING: copy, then the old key is a stray
+ *   upload_delete.c     DELETING
+ *   upload_rekey.c      folders renamed with something below
+ *   upload_pause.c      pauses and their probes
+ *   upload_limit.c      how many transfers at once
+ *   upload_commands.c   retry, accept, discard, undelete, hurry
+ *   upload_rename.c     rename-clean
+ */
+#pragma once
+
+#include "cpgfs/upload.h"
+
+#include <stdatomic.h>
+
+#define LOG_ROOM "upload"
+
+#define REASON_MAX 256
+/* Files and attempts that wait for their next try: beyond this nothing new is begun. */
+#define WAITS_MAX 4096
+/* News of a closed file need not be faster than this: it settles anyway. */
+#define CLOSED_NEWS_MS 20
+/* Replans of one version in a row before it waits like after an error. */
+#define REPLANS_MAX 6
+/* CopyObject's limit (S3 API, CopyObject). */
+#define COPY_MAX_BYTES (5 * GIB)
+
+/* ---- upload_map.c ------------------------------------------------------------------------------ */
+
+/* u64 -> non-NULL pointer. All zeros is an empty map. */
+struct map {
+	uint64_t *keys;
+	void **values;
+	size_t cap, count;
+};
+must_check int map_put(struct map *m, uint64_t key, void *value); /* -ENOMEM */
+void *map_get(const struct map *m, uint64_t key);
+void map_remove(struct map *m, uint64_t key);
+void map_release(struct map *m);
+
+/* ---- upload_waits.c ---------------------------------------------------------------------------- */
+
+struct wait {
+	int64_t at_ms;
+	uint64_t id;
+};
+/* A set of ids with a time each: at most one per id. All zeros is empty. */
+struct waits {
+	struct wait *heap;
+	size_t count, cap;
+	struct map ids;
+};
+int waits_add(struct waits *w, uint64_t id, int64_t at_ms); /* 0 too if it waits already; -ENOMEM */
+bool waits_has(const struct waits *w, uint64_t id);
+bool waits_pop_due(struct waits *w, int64_t now_ms, uint64_t *ret_id);
+int64_t waits_next_ms(const struct waits *w); /* INT64_MAX: none */
+void waits_all_due(struct waits *w);
+void waits_release(struct waits *w);
+
+/* ---- upload_window.c --------------------------------------------------------------------------- */
+
+#define WINDOW_ITEMS 128
+struct window {
+	enum file_state state;
+	struct store_queue_item items[WINDOW_ITEMS];
+	size_t count, next;
+	struct store_queue_item last; /* where to go on */
+	bool begun;		      /* last is valid */
+	bool again;		      /* something came since the start was read */
+	bool ended;		      /* the walk came to the end; nothing came since */
+	unsigned skipped;	      /* items of this walk that stay in the queue */
+};
+void window_init(struct window *w, enum file_state state);
+/* Something joined the queue, or something that was skipped may go on. */
+void window_again(struct window *w);
+/* The next item: 1, 0 at the end, or -errno. */
+int window_next(struct upload *u, struct window *w, struct store_queue_item *ret);
+/* The item just returned stays where it is. */
+void window_skipped(struct window *w);
+
+/* ---- upload_limit.c ---------------------------------------------------------------------------- */
+
+/* How many transfers at once. Grows while that makes the rate grow, halves when throttled. */
+struct limit {
+	unsigned max, now, before; /* before: what to go back to when growing did not help */
+	int64_t window_began_ms, throttled_ms;
+	uint64_t window_score, window_done;
+	double last_rate;
+	unsigned hold_windows; /* before growing is tried again */
+	bool saturated;	       /* all slots were in use in this window */
+};
+void limit_init(struct limit *l, unsigned max, int64_t now_ms);
+void limit_reset(struct limit *l, int64_t now_ms);
+void limit_done(struct limit *l, int64_t now_ms, uint64_t bytes);
+void limit_throttled(struct limit *l, int64_t now_ms);
+void limit_saturated(struct limit *l);
+
+/* ---- upload_plan.c ----------------------------------------------------------------------------- */
+
+enum bucket_says { BUCKET_UNASKED, BUCKET_ABSENT, BUCKET_HOLDS };
+enum content_is { CONTENT_OTHER, CONTENT_SAME, CONTENT_NEEDS_READING };
+
+/* What is known about a version and its key. */
+struct plan_facts {
+	bool own_known;		 /* an object of ours is recorded under this key, with its ETag */
+	bool own_same;		 /* … and is recorded with this content */
+	bool enforced;		 /* the server honours conditions of the request that will decide */
+	bool ask_first;		 /* too large to be sent on trust */
+	bool may_replace;	 /* objects from elsewhere may be overwritten by this version */
+	enum bucket_says bucket; /* fresh answer */
+	bool found_is_ours;	 /* the object found is one that we sent */
+	enum content_is content; /* of the object found */
+};
+enum plan {
+	PLAN_ASK,	    /* ask the bucket, then plan again */
+	PLAN_READ,	    /* read our bytes to compare, then plan again */
+	PLAN_CREATE,	    /* write if nothing is there */
+	PLAN_REPLACE_OWN,   /* write if our recorded object is still there */
+	PLAN_REPLACE_FOUND, /* write if the object found is still there */
+	PLAN_ADOPT,	    /* it is there already */
+	PLAN_CONFLICT,	    /* something else is there */
+};
+enum plan plan_version(const struct plan_facts *f);
+
+/* What a reply to a request with a body means for the attempt. */
+enum applied { APPLIED_NO, APPLIED_YES, APPLIED_PERHAPS };
+enum applied reply_applied(const struct s3_reply *reply);
+
+/* ---- tasks ------------------------------------------------------------------------------------- */
+
+enum task_kind { TASK_PUT, TASK_MULTIPART, TASK_DOUBT, TASK_MOVE, TASK_DELETE };
+
+struct task;
+typedef void task_step_fn(struct upload *u, struct task *t);
+
+/* A version as it is to be sent. */
+struct version {
+	uint64_t ino, generation;
+	uint64_t size_bytes, part_size_bytes, chunk_count;
+	uint64_t crc64nvme;
+	bool has_crc64nvme;
+	int64_t mtime_ns;
+	uint32_t flags, attempts;
+	enum file_state state;
+	char name[STORE_NAME_MAX + 1];
+	bool has_sha256, has_md5;
+	uint8_t sha256[32];
+	char md5[33];
+};
+
+/* What an ask found (upload_ask.c). */
+struct found {
+	enum bucket_says says;
+	struct s3_object object;
+	bool has_crc64nvme;
+	uint64_t crc64nvme;
+};
+
+/* A descriptor that lives as long as its last user: curl may read it after the task has ended. */
+struct body_fd {
+	atomic_uint refs;
+	int fd;
+};
+
+struct parts;
+
+struct task {
+	struct task *prev, *next;
+	enum task_kind kind;
+	struct version version;
+	char key[KEY_MAX_BYTES + 1];
+	bool claims_key;
+	bool holds_slot;
+	bool stale;	      /* the version was changed meanwhile */
+	unsigned outstanding; /* requests and digests under way */
+	unsigned replans, clock_retries;
+	/* what is known */
+	bool own_known, own_same;
+	bool others; /* other records of ours under this key: forgotten once it is written */
+	char own_etag[S3_ETAG_MAX];
+	char condition[S3_ETAG_MAX]; /* If-Match; "": If-None-Match: * */
+	bool asked_surely;
+	char ask_key[KEY_MAX_BYTES + 1];
+	struct found found;
+	enum content_is content; /* of found, once compared */
+	bool compared;
+	/* what stands recorded: id 0 = nothing */
+	struct store_attempt attempt;
+	struct body_fd *body;
+	struct parts *parts;
+	/* MOVE, DELETE, DOUBT */
+	struct store_object object; /* the object to copy from or to delete */
+	task_step_fn *then; /* after an ask or a digest */
+	char made_etag[S3_ETAG_MAX]; /* COPY: what the reply said */
+	int64_t retry_ms; /* multipart: after the abort */
+};
+
+/* upload_task.c */
+must_check int task_create(struct upload *u, enum task_kind kind, uint64_t ino, struct task **ret);
+/* Lets go of key, slot and inode; what waited for them is looked at again. */
+void task_destroy(struct upload *u, struct task *t);
+must_check int task_claim_key(struct upload *u, struct task *t, const char *key); /* -EBUSY */
+bool key_is_busy(struct upload *u, const char *key);
+/* An error that says nothing about the file: ends the task; it is taken up again after a pause or
+ * at a time that fits the error and how often it happened. A recorded attempt is asked about then. */
+void task_transient(struct upload *u, struct task *t, const struct s3_reply *why);
+/* Ends the task; its file is not looked at before a time that fits the error and how often it
+ * happened. */
+void task_retry_later(struct upload *u, struct task *t, const struct s3_reply *why);
+void task_retry_in(struct upload *u, struct task *t, int64_t ms);
+/* Record the outcome of t->attempt: the transition from the file's state now, and the object (NULL:
+ * nothing was written). False: the version or key has moved on, or the record could not be made. */
+bool task_attempt_end(struct upload *u, struct task *t, enum file_state to, const char *reason,
+	bool count_attempt, const struct store_object *object);
+must_check int task_attempt_begin(struct upload *u, struct task *t, enum attempt_kind kind,
+	enum file_state from, const char *if_match);
+/* The object that t->attempt made, as the reply tells. */
+void task_object_of(const struct task *t, const struct s3_object *made, struct store_object *ret);
+/* The object of this version is in place (recorded): tell the listing, forget what it replaced,
+ * see whether the name has moved meanwhile. */
+void task_uploaded(struct upload *u, struct task *t, const struct store_object *object);
+
+/* ---- upload_state.c: changes of state, checked against the table first -------------------------- */
+
+struct state_change {
+	enum file_state to;
+	enum held_kind held;
+	const char *reason; /* NULL: "" */
+	int64_t due_at_ns;
+	bool count_attempt;
+};
+/* 0, -ESTALE: the file has moved on. Other errors were said and pause the room; the file stays. */
+int state_set(struct upload *u, const struct version *v, const struct state_change *c);
+must_check int version_load(struct upload *u, uint64_t ino, struct version *ret);
+void version_of_inode(struct upload *u, const struct store_inode *inode, struct version *ret);
+
+/* ---- upload_key.c ------------------------------------------------------------------------------ */
+
+struct key_now {
+	char key[KEY_MAX_BYTES + 1];
+	enum held_kind held; /* HELD_NOT: key is set */
+	char reason[REASON_MAX];
+};
+/* 0 also when held. -ENOENT, -EACCES: outside the mounted prefix, -ENOMEM. */
+must_check int key_of_inode(struct upload *u, uint64_t ino, struct key_now *ret);
+
+/* What else here stands for this key. */
+enum key_owner {
+	KEY_FREE,    /* nothing, or only what this write replaces */
+	KEY_WAIT,    /* someone else's only copy is there: it has to move first */
+	KEY_TAKEN,   /* another file here has this key */
+	KEY_PENDING, /* an attempt stands that must be settled first */
+};
+enum key_owner key_owner_of(struct upload *u, struct task *t);
+
+/* ---- upload_event.c ---------------------------------------------------------------------------- */
+
+struct event {
+	struct event *next;
+	void (*run)(struct upload *u, struct event *e); /* scheduler thread; e is the callee's now */
+	void (*drop)(struct event *e);			/* when nobody listens any more */
+};
+void event_post(struct upload *u, struct event *e); /* any thread */
+
+struct request;
+typedef void answer_fn(struct upload *u, struct task *t, struct request *rq);
+struct request {
+	struct event event;
+	struct request *prev, *next_active;
+	struct upload *upload; /* a reference */
+	struct task *task;
+	answer_fn *answer;
+	struct body_fd *body;
+	enum s3_op op;
+	uint64_t id;
+	uint64_t chunk; /* parts */
+	uint64_t body_bytes;
+	struct s3_reply reply;
+};
+/* One attempt of a request for a task (or NULL); answer runs on the scheduler thread, then rq is
+ * freed. rq->body is taken by reference. */
+must_check int request_send(struct upload *u, struct task *t, const struct s3_request *req,
+	struct body_fd *body, uint64_t chunk, answer_fn *answer);
+must_check int body_fd_create(int fd, struct body_fd **ret);
+void body_fd_unref(struct body_fd *b);
+void upload_unref(struct upload *u);
+
+/* ---- upload_digest.c --------------------------------------------------------------------------- */
+
+enum digest_kind {
+	DIGEST_VERSION, /* CRC of every chunk; cut-off check */
+	DIGEST_SEND,	/* SHA-256 of the whole, and the CRC again */
+	DIGEST_PART,	/* the same of one chunk */
+	DIGEST_ETAG,	/* does this ETag belong to our bytes? */
+};
+struct digest {
+	struct event event;
+	struct upload *upload; /* a reference */
+	enum digest_kind kind;
+	struct task *task; /* SEND, PART, ETAG */
+	struct version version;
+	int fd;
+	uint64_t chunk;
+	char etag[S3_ETAG_MAX];
+	bool want_sha256;
+	void (*done)(struct upload *u, struct digest *d); /* scheduler thread; d is freed after */
+	/* results */
+	int error; /* -ENODATA: shorter than recorded */
+	uint64_t *crcs;
+	uint64_t crc64nvme;
+	bool cut_off;
+	bool same;
+	uint8_t sha256[32];
+	char md5[33];
+};
+/* Read the version's bytes in the pool. -ESTALE, -EREMOTE, -ENODATA (as store_version_open),
+ * -EAGAIN: the pool is full. */
+must_check int digest_begin(struct upload *u, const struct digest *what);
+
+/* upload_digested.c */
+void digest_pass(struct upload *u);
+void sha_cache_get(struct upload *u, struct version *v);
+void sha_cache_drop(struct upload *u, uint64_t ino);
+void sha_cache_release(struct upload *u);
+/* The bytes here are not what their checksums say. */
+void version_damaged(struct upload *u, const struct version *v);
+
+/* ---- asking ------------------------------------------------------------------------------------ */
+
+/* Find out what the bucket holds under t->key now: fills t->found, then runs t->then; an error that
+ * is not an answer ends the task with a retry. sure: a 404 to HEAD is confirmed by a listing. */
+void ask_bucket(struct upload *u, struct task *t, const char *key, bool sure, task_step_fn *then);
+/* Does t->found hold our content? Sets t->content. */
+enum content_is same_content(const struct version *v, const struct found *f);
+/* Compare by reading our bytes: sets t->content, then runs then. */
+void same_by_reading(struct upload *u, struct task *t, task_step_fn *then);
+/* The ETag that these parts' MD5s make ("…-N"), or false. */
+bool etag_of_parts(const uint8_t (*md5s)[16], size_t count, char out[S3_ETAG_MAX]);
+/* Was the object found made by this attempt? */
+bool attempt_made(const struct store_attempt *a, const struct found *f);
+
+/* ---- work -------------------------------------------------------------------------------------- */
+
+/* BEGUN: a task works on it; STAYS: not now, it stays in its queue; LEFT: it left the queue. */
+enum start { START_BEGUN, START_STAYS, START_LEFT };
+
+void settle_pass(struct upload *u);
+void put_pass(struct upload *u);
+void put_plan(struct upload *u, struct task *t);
+void put_answer(struct upload *u, struct task *t, struct request *rq);
+/* The object that t's reply speaks of is proved: record it, end the task. */
+void put_done(struct upload *u, struct task *t, const struct s3_object *made);
+/* No usable answer: the attempt becomes doubtful, ends the task. */
+void put_doubtful(struct upload *u, struct task *t, const struct s3_reply *reply);
+/* The condition was refused or what it named is gone: ask the bucket and plan again. */
+void put_replan(struct upload *u, struct task *t);
+/* A failed request of a version, by its class: again later, a pause, or FAILED. Ends the task. */
+void put_failed(struct upload *u, struct task *t, const struct s3_reply *reply);
+/* A request that could not even be made (no memory, shutting down). Ends the task. */
+void put_unsent(struct upload *u, struct task *t, int error);
+must_check int put_open(struct upload *u, struct task *t);
+/* The server read other bytes than we announced. */
+bool digest_was_refused(const struct s3_reply *reply);
+/* What a failure means for the version: not for conditions and digests. */
+enum after { AFTER_NOTHING, AFTER_BACKOFF, AFTER_MOMENT };
+struct judged {
+	enum file_state to;
+	bool count;
+	enum after after;
+	char reason[REASON_MAX];
+};
+void failure_judge(
+	struct upload *u, const struct task *t, const struct s3_reply *reply, struct judged *ret);
+
+/* What a multipart task is to do once its parts have come back. */
+enum parts_end {
+	PARTS_GO_ON,
+	PARTS_STALE,   /* the version is another one: abort */
+	PARTS_REPLAN,  /* abort, then decide about this version anew */
+	PARTS_FAILED,  /* abort; the file's state says why */
+	PARTS_RESTART, /* the upload is gone: begin another */
+};
+enum part_state { PART_TODO, PART_BUSY, PART_WAITS, PART_SENT };
+struct parts {
+	uint8_t *state; /* enum part_state of each chunk */
+	uint64_t next;	/* chunks below are not TODO */
+	uint64_t sent, busy;
+	struct waits waiting; /* PART_WAITS */
+	unsigned errors;      /* in a row */
+	bool ready;	      /* parts may be sent */
+	enum parts_end end;
+};
+void multipart_begin(struct upload *u, struct task *t);
+void multipart_resume(struct upload *u, struct task *t);
+void multipart_pass(struct upload *u);
+void multipart_stale(struct upload *u, struct task *t);
+void multipart_release(struct task *t);
+void multipart_abort(struct upload *u, struct task *t);
+/* Go on when all parts have come back: end as t->parts->end says, or Complete. */
+void multipart_settle(struct upload *u, struct task *t);
+void multipart_complete(struct upload *u, struct task *t);
+/* End it: state of the file, then what the end asks for. */
+void multipart_fail(struct upload *u, struct task *t, const struct s3_reply *reply);
+void multipart_end(struct upload *u, struct task *t, enum parts_end end);
+bool part_begin(struct upload *u, struct task *t); /* false: nothing to send just now */
+
+/* Not before then; out of memory: at once. */
+void wait_for(struct upload *u, uint64_t ino, int64_t ms);
+
+void doubt_add(struct upload *u, uint64_t attempt_id, int64_t in_ms);
+void doubt_pass(struct upload *u);
+int doubt_recover(struct upload *u);
+
+void move_pass(struct upload *u);
+void move_copy(struct upload *u, struct task *t);
+void delete_pass(struct upload *u);
+void rekey_pass(struct upload *u);
+
+/* ---- upload_schedule.c ------------------------------------------------------------------------- */
+
+void scheduler_run(void *user);
+bool slot_free(struct upload *u);
+void look_again(struct upload *u, enum file_state state);
+void wake_by(struct upload *u, int64_t at_ms); /* scheduler thread: sleep no longer than this */
+
+/* ---- upload_pause.c ---------------------------------------------------------------------------- */
+
+void pause_begin(struct upload *u, enum upload_pause which, const char *reason);
+void pause_end(struct upload *u, enum upload_pause which);
+bool pause_holds(struct upload *u, unsigned which);
+/* May new requests be begun now? A probe is let through when its time has come. */
+bool pause_lets_send(struct upload *u);
+bool pause_lets_put(struct upload *u);
+void pause_tick(struct upload *u);
+/* Every reply passes here first. */
+void pause_note_reply(struct upload *u, const struct request *rq);
+void pause_note_accepted(struct upload *u);
+/* True: this refusal is one of many: the file stays queued. */
+bool pause_note_denied(struct upload *u, const char *key, const struct s3_reply *reply);
+void pause_note_store(struct upload *u, int error);
+
+/* ---- upload_reason.c --------------------------------------------------------------------------- */
+
+/* "AccessDenied (403): … ; what to do" */
+void reason_of_reply(const struct s3_reply *reply, const char *acl, char out[REASON_MAX]);
+
+/* ---- the whole --------------------------------------------------------------------------------- */
+
+#define RATE_SECONDS 10
+
+struct sched {
+	struct window queued, settled, moving;
+	struct task *tasks;
+	struct map tasks_of_ino;    /* the one task of an inode that sends, moves or deletes it */
+	struct map digests_of_ino;  /* inodes in the hash pool */
+	struct map keys;	    /* hash of a key -> the task that writes it */
+	struct map shas;	    /* upload_digested.c */
+	struct waits waiting_inos, waiting_attempts;
+	struct request *requests;
+	unsigned slots_used, parts_used, large_open, digests_active, digests_large;
+	bool small_wait; /* small files wait for slots: large ones take half of them at most */
+	struct limit limit;
+	struct s3_retry_bucket retry_bucket;
+	int64_t next_ms;	  /* wake up by then */
+	int64_t closed_next_ms, deleting_next_ms;
+	/* pauses */
+	unsigned pauses;
+	char pause_reason[5][160];
+	int64_t probe_at_ms, probe_put_at_ms, space_until_ms;
+	int64_t probe_step_ms;
+	bool probe_out;
+	unsigned denied_streak;
+	uint64_t denied_last_key;
+	uint64_t credentials_stamp;
+	/* status */
+	uint64_t bytes_sent, objects_sent, retries;
+	uint64_t rate_bytes[RATE_SECONDS + 1];
+	int64_t rate_second;
+	uint64_t jobs_open;
+	/* re-key */
+	struct store_job job;
+	struct store_walk job_walk;
+	bool job_active, jobs_look;
+	uint64_t looks_later; /* a bit per file_state: queues to be read again in the next pass */
+	bool stopping;
+};
+
+struct upload {
+	atomic_uint refs;
+	/* const after create */
+	struct s3 *s3;
+	struct store *store;
+	struct remote *remote; /* NULL: none to tell (tests) */
+	struct naming_policy naming;
+	char prefix[KEY_MAX_BYTES + 1];
+	char *acl;
+	unsigned max_transfers, hash_threads;
+	uint64_t multipart_threshold_bytes;
+	bool allow_overwrite, allow_delete;
+	uint64_t (*credentials_stamp)(void *user);
+	void *credentials_user;
+	struct pool *pool;
+	struct thread *thread;
+	atomic_bool digests_end; /* stopping: what is being read need not be read to its end */
+
+	struct lock lock;
+	struct cond wake;
+	struct {
+		struct event *first, **last;
+		uint64_t looks; /* a bit per file_state */
+		uint64_t stale[64]; /* inodes changed while being sent */
+		unsigned stale_count;
+		bool stale_all;	    /* … more than fit */
+		int64_t sleep_until_ms;
+		bool stopping, closed;
+		int64_t stop_deadline_ms;
+		bool paused_by_hand, retry_wanted;
+		bool closed_news; /* a file was closed: looked at when the sleep ends */
+		uint64_t deleting_ino[64]; /* DELETE on its way: no undelete */
+		unsigned deleting_count;
+		struct upload_status status;
+	} synced; /* by lock */
+
+	struct sched sched; /* scheduler thread only */
+};

@@ -1,0 +1,318 @@
+/*
+ * upload_put - QUEUED versions: plan, ask where the plan wants it, send in one request.
+ *
+ * States: QUEUED while it is planned and asked about; SENDING from the record of the attempt on;
+ * what the reply means stands in upload_put_end.c. Larger versions go the way of
+ * upload_multipart.c from put_send() on.
+ */
+#include "upload_private.h"
+
+#include <inttypes.h>
+
+#define LARGE_FILES_MAX 8
+
+/* ---- plan --------------------------------------------------------------------------------------- */
+
+static bool is_large(const struct upload *u, const struct version *v)
+{
+	return v->size_bytes > u->multipart_threshold_bytes && v->chunk_count > 1;
+}
+
+/* Is the object found one that we recorded? */
+static bool found_is_recorded(struct upload *u, const struct task *t)
+{
+	static __thread struct store_inode owners[16]; /* 30 KiB: not for the stack */
+	const char *etag = t->found.object.etag;
+	int n;
+
+	if (t->own_known && strcmp(etag, t->own_etag) == 0)
+		return true;
+	n = store_inodes_of_key(u->store, t->key, owners, array_len(owners));
+	for (int i = 0; i < n; i++) {
+		if (!(owners[i].attr.flags & STORE_FLAG_FOREIGN) &&
+			strcmp(owners[i].object.etag, etag) == 0)
+			return true;
+	}
+	return false;
+}
+
+static struct plan_facts facts_of(struct upload *u, struct task *t)
+{
+	bool large = t->kind != TASK_MOVE && is_large(u, &t->version);
+	enum s3_op op = t->kind == TASK_MOVE ? S3_COPY : large ? S3_COMPLETE_MULTIPART : S3_PUT;
+	struct plan_facts f = {.own_known = t->own_known,
+		.own_same = t->own_same,
+		.enforced = s3_enforces(u->s3, op),
+		.ask_first = large,
+		.may_replace =
+			u->allow_overwrite || (t->version.flags & STORE_FLAG_ACCEPTED) != 0,
+		.bucket = t->found.says};
+
+	if (f.bucket != BUCKET_HOLDS)
+		return f;
+	f.found_is_ours = found_is_recorded(u, t);
+	if (!t->compared)
+		t->content = same_content(&t->version, &t->found);
+	f.content = t->content;
+	return f;
+}
+
+static void put_conflict(struct upload *u, struct task *t)
+{
+	char reason[REASON_MAX], size[24], date[32];
+
+	size_format(t->found.object.size_bytes, size);
+	time_format_iso8601(t->found.object.last_modified_ns, date);
+	snprintf(reason, sizeof(reason),
+		"the bucket holds something else under this key (%s of %s, ETag %s)", size, date,
+		t->found.object.etag);
+	log_warn("%s: %s; both are kept, `cpgfs accept` or `cpgfs discard` decides", t->key, reason);
+	state_set(
+		u, &t->version, &(struct state_change){.to = FILE_CONFLICT, .reason = reason});
+	task_destroy(u, t);
+}
+
+static void put_adopt(struct upload *u, struct task *t)
+{
+	struct store_transition change = {.ino = t->version.ino,
+		.generation = t->version.generation,
+		.from = t->version.state,
+		.to = FILE_UPLOADED,
+		.reason = ""};
+	bool ours = found_is_recorded(u, t);
+	struct store_object object;
+	int r;
+
+	task_object_of(t, &t->found.object, &object);
+	r = store_object_set(u->store, &change, &object, !ours);
+	if (r == 0)
+		task_uploaded(u, t, &object);
+	else if (r != -ESTALE && r != -ENOENT)
+		pause_note_store(u, r);
+	sha_cache_drop(u, t->version.ino);
+	task_destroy(u, t);
+}
+
+static void put_send(struct upload *u, struct task *t);
+
+static void put_send_if(struct upload *u, struct task *t, const char *etag)
+{
+	char condition[S3_ETAG_MAX]; /* etag may be part of t */
+
+	(void)text_copy(condition, etag, sizeof(condition));
+	memcpy(t->condition, condition, sizeof(condition));
+	if (t->kind == TASK_MOVE)
+		move_copy(u, t);
+	else if (is_large(u, &t->version))
+		multipart_begin(u, t);
+	else
+		put_send(u, t);
+}
+
+void put_plan(struct upload *u, struct task *t)
+{
+	struct plan_facts facts = facts_of(u, t);
+
+	switch (plan_version(&facts)) {
+	case PLAN_ASK:
+		ask_bucket(u, t, t->key, false, put_plan);
+		return;
+	case PLAN_READ:
+		same_by_reading(u, t, put_plan);
+		return;
+	case PLAN_CREATE:
+		put_send_if(u, t, "");
+		return;
+	case PLAN_REPLACE_OWN:
+		put_send_if(u, t, t->own_etag);
+		return;
+	case PLAN_REPLACE_FOUND:
+		put_send_if(u, t, t->found.object.etag);
+		return;
+	case PLAN_ADOPT:
+		put_adopt(u, t);
+		return;
+	case PLAN_CONFLICT:
+		put_conflict(u, t);
+		return;
+	}
+}
+
+/* ---- send --------------------------------------------------------------------------------------- */
+
+static void put_request(struct upload *u, struct task *t)
+{
+	const struct version *v = &t->version;
+	struct s3_request req = {.op = S3_PUT,
+		.key = t->key,
+		.body = {.fd = t->body->fd,
+			.len_bytes = v->size_bytes,
+			.has_sha256 = v->has_sha256,
+			.has_crc64nvme = true,
+			.crc64nvme = v->crc64nvme},
+		.if_none_match_any = t->condition[0] == '\0',
+		.if_match = t->condition[0] ? t->condition : NULL,
+		.acl = u->acl,
+		.content_type = content_type_of(v->name),
+		.has_mtime = true,
+		.mtime_ns = v->mtime_ns};
+	int r;
+
+	memcpy(req.body.sha256, v->sha256, sizeof(req.body.sha256));
+	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
+	r = request_send(u, t, &req, t->body, 0, put_answer);
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
+int put_open(struct upload *u, struct task *t)
+{
+	int fd, r = store_version_open(u->store, t->version.ino, t->version.generation, &fd);
+
+	if (r < 0)
+		return r;
+	r = body_fd_create(fd, &t->body);
+	if (r < 0)
+		close(fd);
+	return r;
+}
+
+static void put_hashed(struct upload *u, struct digest *d)
+{
+	struct task *t = d->task;
+
+	if (!store_version_is(u->store, t->version.ino, t->version.generation)) {
+		task_destroy(u, t);
+	} else if (d->error < 0) {
+		put_unsent(u, t, d->error);
+	} else if (d->crc64nvme != t->version.crc64nvme) {
+		version_damaged(u, &t->version);
+		task_destroy(u, t);
+	} else {
+		t->version.has_sha256 = t->version.has_md5 = true;
+		memcpy(t->version.sha256, d->sha256, sizeof(d->sha256));
+		memcpy(t->version.md5, d->md5, sizeof(d->md5));
+		put_send(u, t);
+	}
+}
+
+static void put_hash(struct upload *u, struct task *t)
+{
+	struct digest d = {.kind = DIGEST_SEND,
+		.task = t,
+		.version = t->version,
+		.want_sha256 = true,
+		.done = put_hashed};
+	int r = digest_begin(u, &d);
+
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
+static void put_send(struct upload *u, struct task *t)
+{
+	int r;
+
+	if (s3_wants_sha256(u->s3) && !t->version.has_sha256) {
+		put_hash(u, t);
+		return;
+	}
+	r = put_open(u, t);
+	if (r == 0)
+		r = task_attempt_begin(u, t, ATTEMPT_PUT, FILE_QUEUED,
+			t->condition[0] ? t->condition : NULL);
+	if (r < 0)
+		put_unsent(u, t, r);
+	else
+		put_request(u, t);
+}
+
+/* ---- start -------------------------------------------------------------------------------------- */
+
+/* What keeps this file from being sent under its name now? START_BEGUN: nothing. */
+static enum start put_may_begin(struct upload *u, const struct version *v, struct key_now *now)
+{
+	struct state_change change = {.to = FILE_HELD};
+	int r = key_of_inode(u, v->ino, now);
+
+	if (r == -ENOENT)
+		return START_LEFT;
+	if (r == -EACCES)
+		change = (struct state_change){
+			.to = FILE_FAILED, .reason = "its key lies outside the mounted prefix"};
+	else if (r < 0)
+		return START_STAYS;
+	else if (now->held != HELD_NOT)
+		change = (struct state_change){
+			.to = FILE_HELD, .held = now->held, .reason = now->reason};
+	else if (!v->has_crc64nvme)
+		change = (struct state_change){.to = FILE_CLOSED};
+	else
+		return key_is_busy(u, now->key) ? START_STAYS : START_BEGUN;
+	return state_set(u, v, &change) == 0 ? START_LEFT : START_STAYS;
+}
+
+/* The task is made, nothing is claimed yet: may it have its key? */
+static enum start put_take_key(struct upload *u, struct task *t)
+{
+	switch (key_owner_of(u, t)) {
+	case KEY_FREE:
+		return task_claim_key(u, t, t->key) == 0 ? START_BEGUN : START_STAYS;
+	case KEY_WAIT:
+	case KEY_PENDING:
+		return START_STAYS;
+	case KEY_TAKEN:
+		break;
+	}
+	state_set(u, &t->version,
+		&(struct state_change){.to = FILE_HELD, .held = HELD_NAME,
+			.reason = "another file here has the same key: rename one of them"});
+	return START_LEFT;
+}
+
+static enum start put_start(struct upload *u, uint64_t ino)
+{
+	struct version v;
+	struct key_now now;
+	enum start start;
+	struct task *t;
+
+	if (version_load(u, ino, &v) < 0 || v.state != FILE_QUEUED)
+		return START_LEFT;
+	if (is_large(u, &v) && u->sched.large_open >= LARGE_FILES_MAX)
+		return START_STAYS;
+	start = put_may_begin(u, &v, &now);
+	if (start != START_BEGUN)
+		return start;
+	if (task_create(u, TASK_PUT, ino, &t) < 0)
+		return START_STAYS;
+	t->version = v;
+	(void)text_copy(t->key, now.key, sizeof(t->key));
+	start = put_take_key(u, t);
+	if (start != START_BEGUN) {
+		task_destroy(u, t);
+		return start;
+	}
+	t->holds_slot = true;
+	u->sched.slots_used++;
+	sha_cache_get(u, &t->version);
+	put_plan(u, t);
+	return START_BEGUN;
+}
+
+void put_pass(struct upload *u)
+{
+	struct store_queue_item item;
+
+	while (slot_free(u) && pause_lets_put(u)) {
+		if (window_next(u, &u->sched.queued, &item) <= 0) {
+			u->sched.small_wait = false;
+			return;
+		}
+		if (map_get(&u->sched.tasks_of_ino, item.ino) ||
+			waits_has(&u->sched.waiting_inos, item.ino) ||
+			put_start(u, item.ino) == START_STAYS)
+			window_skipped(&u->sched.queued);
+	}
+	u->sched.small_wait = true;
+}

@@ -1,0 +1,95 @@
+/*
+ * upload_rekey - folders that were renamed with something below that the bucket or a hold knew by
+ * the old path: each file below is looked at once, in batches, so that a large folder holds up
+ * nothing else. A job that was interrupted is simply walked again.
+ */
+#include "upload_private.h"
+
+#define BATCH 256
+
+/* The version that the bucket holds under another key has to follow; what waits is judged anew. */
+static void rekey_file(struct upload *u, uint64_t ino)
+{
+	struct store_inode inode;
+	struct version v;
+	struct key_now now;
+	enum file_state to = FILE_CLOSED;
+
+	if (store_inode(u->store, ino, &inode) < 0)
+		return;
+	v = (struct version){
+		.ino = ino, .generation = inode.attr.generation, .state = inode.attr.state};
+	switch (v.state) {
+	case FILE_UPLOADED:
+	case FILE_VERIFIED:
+		if (key_of_inode(u, ino, &now) == 0 && now.held == HELD_NOT &&
+			strcmp(now.key, inode.object.key) == 0)
+			return;
+		to = FILE_MOVING;
+		break;
+	case FILE_HELD:
+	case FILE_FAILED:
+	case FILE_CONFLICT:
+		break;
+	case FILE_NONE:
+	case FILE_OPEN:
+	case FILE_CLOSED:
+	case FILE_SETTLED:
+	case FILE_QUEUED:
+	case FILE_SENDING:
+	case FILE_UNKNOWN:
+	case FILE_INCOMPLETE:
+	case FILE_TORN:
+	case FILE_LOST:
+	case FILE_GONE:
+	case FILE_MOVING:
+	case FILE_DELETING:
+	case FILE_STATE_COUNT:
+		return;
+	}
+	state_set(u, &v, &(struct state_change){.to = to});
+}
+
+static void job_next(struct upload *u)
+{
+	struct store_job jobs[1];
+	int n = store_jobs(u->store, jobs, 1);
+
+	u->sched.job_active = n > 0;
+	u->sched.jobs_open = n > 0 ? 1 : 0;
+	u->sched.jobs_look = false;
+	if (n <= 0)
+		return;
+	u->sched.job = jobs[0];
+	u->sched.job_walk = (struct store_walk){0};
+}
+
+static void job_done(struct upload *u)
+{
+	int r = store_job_end(u->store, u->sched.job.id);
+
+	u->sched.job_active = false;
+	u->sched.jobs_look = true;
+	if (r < 0 && r != -ENOENT)
+		pause_note_store(u, r);
+}
+
+void rekey_pass(struct upload *u)
+{
+	uint64_t inos[BATCH];
+	int n;
+
+	if (pause_holds(u, PAUSE_SPACE))
+		return;
+	if (!u->sched.job_active && u->sched.jobs_look)
+		job_next(u);
+	if (!u->sched.job_active)
+		return;
+	n = store_walk_next(
+		u->store, u->sched.job.dir_ino, &u->sched.job_walk, inos, array_len(inos));
+	for (int i = 0; i < n; i++)
+		rekey_file(u, inos[i]);
+	if (n <= 0)
+		job_done(u);
+	wake_by(u, clock_mono_ms());
+}

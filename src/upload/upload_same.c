@@ -1,0 +1,66 @@
+/*
+ * upload_same - does an object hold our content? Never by size alone.
+ *
+ * A full-object CRC64NVME decides. Without one (servers that have none) an ETag decides if our
+ * bytes reproduce it: the MD5 of the whole, or of parts as tools make them. What can't be
+ * reproduced counts as other content.
+ */
+#include "upload_private.h"
+
+#define POOL_FULL_MS 100
+
+enum content_is same_content(const struct version *v, const struct found *f)
+{
+	if (f->object.size_bytes != v->size_bytes)
+		return CONTENT_OTHER;
+	if (f->has_crc64nvme && v->has_crc64nvme)
+		return f->crc64nvme == v->crc64nvme ? CONTENT_SAME : CONTENT_OTHER;
+	if (v->has_md5 && s3_etag_is_md5(f->object.etag))
+		return strcasecmp(v->md5, f->object.etag) == 0 ? CONTENT_SAME : CONTENT_OTHER;
+	return CONTENT_NEEDS_READING;
+}
+
+static bool etag_made_by(const struct store_attempt *a, const char *etag)
+{
+	if (!a->has_md5 || strlen(etag) < 32 || strncasecmp(etag, a->md5, 32) != 0)
+		return false;
+	return etag[32] == (a->kind == ATTEMPT_MULTIPART ? '-' : '\0');
+}
+
+bool attempt_made(const struct store_attempt *a, const struct found *f)
+{
+	if (f->says != BUCKET_HOLDS || f->object.size_bytes != a->size_bytes)
+		return false;
+	if (f->has_crc64nvme && a->has_crc64nvme)
+		return f->crc64nvme == a->crc64nvme;
+	return etag_made_by(a, f->object.etag);
+}
+
+static void compared(struct upload *u, struct digest *d)
+{
+	struct task *t = d->task;
+
+	if (d->error == -ENODATA || d->error == -EIO)
+		log_warn("%s: could not be read to compare it: %s", t->key, strerror(-d->error));
+	t->content = d->error == 0 && d->same ? CONTENT_SAME : CONTENT_OTHER;
+	t->compared = true;
+	t->then(u, t);
+}
+
+void same_by_reading(struct upload *u, struct task *t, task_step_fn *then)
+{
+	struct digest d = {
+		.kind = DIGEST_ETAG, .task = t, .version = t->version, .done = compared};
+	int r;
+
+	(void)text_copy(d.etag, t->found.object.etag, sizeof(d.etag));
+	t->then = then;
+	r = digest_begin(u, &d);
+	if (r == -EREMOTE) { /* our bytes are in the bucket only: nothing to compare with */
+		t->content = CONTENT_OTHER;
+		t->compared = true;
+		then(u, t);
+	} else if (r < 0) {
+		put_unsent(u, t, r == -EAGAIN ? -EAGAIN : r);
+	}
+}
