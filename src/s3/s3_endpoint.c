@@ -38,7 +38,7 @@ static void aws_endpoint(struct s3_endpoint *e)
 		snprintf(e->host, sizeof(e->host), "s3.%s.%s", e->region, domain);
 	else
 		snprintf(e->host, sizeof(e->host), "%s.s3.%s.%s", e->bucket, e->region, domain);
-	snprintf(e->root, sizeof(e->root), "https://%.300s", e->host);
+	snprintf(e->root, sizeof(e->root), "https://%.400s", e->host);
 }
 
 static bool is_loopback(const char *host)
@@ -79,7 +79,7 @@ static int named_endpoint(struct s3_endpoint *e, const struct url_parts *u)
 		u->port ? u->port : "");
 	if (len < 0 || (size_t)len >= sizeof(e->host))
 		return -EINVAL;
-	snprintf(e->root, sizeof(e->root), "%s://%.300s", u->scheme, e->host);
+	snprintf(e->root, sizeof(e->root), "%s://%.400s", u->scheme, e->host);
 	e->path_style = true;
 	e->is_aws = text_ends(u->host, ".amazonaws.com") || text_ends(u->host, ".amazonaws.com.cn");
 	e->is_private = strcmp(u->scheme, "https") == 0 || is_loopback(u->host);

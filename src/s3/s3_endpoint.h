@@ -4,8 +4,8 @@
 #include "cpgfs/s3.h"
 
 struct s3_endpoint {
-	char root[320];   /* "https://bucket.s3.us-east-1.amazonaws.com", as the URL begins */
-	char host[300];   /* as the Host header and the signature have it */
+	char root[420];   /* "https://bucket.s3.us-east-1.amazonaws.com", as the URL begins */
+	char host[400];   /* as the Host header and the signature have it */
 	char region[64];
 	char bucket[256];
 	bool path_style;  /* the bucket is the first component of the path */

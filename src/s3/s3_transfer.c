@@ -4,8 +4,8 @@
  *
  * curl repeats a request by itself when a kept connection turns out to be dead. That is fine as
  * long as the request had not left completely; afterwards the first copy may have been applied, so
- * a change is never sent twice: the pre-request hook and the rewind refuse, and the outcome is
- * unknown to the caller.
+ * a change is never sent twice: the pre-request hook refuses, and the outcome is unknown to the
+ * caller.
  */
 #include "s3_client.h"
 
@@ -113,10 +113,6 @@ static int on_seek(void *user, curl_off_t offset, int origin)
 	struct s3_transfer *t = user;
 	if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > t->body_len_bytes)
 		return CURL_SEEKFUNC_CANTSEEK;
-	if (t->handed_over && (uint64_t)offset != t->body_at_bytes) {
-		t->stop = S3_STOP_RESENT;
-		return CURL_SEEKFUNC_FAIL;
-	}
 	t->body_at_bytes = (uint64_t)offset;
 	return CURL_SEEKFUNC_OK;
 }
