@@ -1,0 +1,500 @@
+/*
+ * Credentials from the environment and the shared files: the format, the chain, reading again.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "auth_ini.h"
+#include "cpgfs/auth.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+/* ---- the format ------------------------------------------------------------------------------------- */
+
+static int collect(void *user, const char *section, const char *name, const char *value)
+{
+	buf_printf(user, "[%s|%s|%s]", section, name, value);
+	return 0;
+}
+
+static int parse(const char *text, struct buf *out, unsigned *ret_line)
+{
+	cleanup_free char *copy = text_dup(text);
+	buf_clear(out);
+	return auth_ini_parse(copy, strlen(text), collect, out, ret_line);
+}
+
+static void assert_parses(const char *text, const char *expected)
+{
+	cleanup_buf struct buf out = {0};
+	unsigned line;
+	assert_int_equal(parse(text, &out, &line), 0);
+	assert_string_equal(buf_text(&out), expected);
+}
+
+static void format(void **state)
+{
+	assert_parses("", "");
+	assert_parses("[a]\nx = 1\n", "[a|x|1]");
+	assert_parses("[a]\nx=1", "[a|x|1]"); /* no newline at the end */
+	assert_parses("\xef\xbb\xbf[a]\r\nX_Y : 1\r\n", "[a|x_y|1]");
+	assert_parses("# c\n; d\n\n[ profile a ]\n  # e\nx=1\n", "[profile a|x|1]");
+	assert_parses("[a]\nx=\n", "[a|x|]");
+	assert_parses("[a]\nx=1\n[b]\nx=2\n[a]\ny=3\n", "[a|x|1][b|x|2][a|y|3]");
+}
+
+/* What a general INI library would cut or change. */
+static void secrets_stay_whole(void **state)
+{
+	assert_parses("[a]\nk = a;b#c ;d #e\n", "[a|k|a;b#c ;d #e]");
+	assert_parses("[a]\nk = a=b:c==\n", "[a|k|a=b:c==]");
+	assert_parses("[a]\nk = \"q\" 'r' \\n %x\n", "[a|k|\"q\" 'r' \\n %x]");
+	cleanup_buf struct buf text = {0};
+	cleanup_buf struct buf expected = {0};
+	buf_add_text(&text, "[a]\nk = ");
+	buf_add_text(&expected, "[a|k|");
+	for (int i = 0; i < 100000; i++) {
+		buf_add_char(&text, (char)('a' + i % 26));
+		buf_add_char(&expected, (char)('a' + i % 26));
+	}
+	buf_add_text(&expected, "]");
+	assert_parses(buf_text(&text), buf_text(&expected));
+}
+
+static void nested_settings_are_passed_over(void **state)
+{
+	assert_parses("[a]\ns3 =\n  region = inner\n  x = y\nregion = outer\n",
+		"[a|s3|][a|region|outer]");
+	/* everything indented alike is no nesting */
+	assert_parses("[a]\n  x = 1\n  y = 2\n[b]\n  z = 3\n", "[a|x|1][a|y|2][b|z|3]");
+}
+
+static void malformed_lines_are_named(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned line;
+	} bad[] = {
+		{"x = 1\n", 1},
+		{"[a]\nx = 1\n\nnonsense\n", 4},
+		{"[a\n", 1},
+		{"[]\n", 1},
+		{"[a]\n= 1\n", 2},
+	};
+
+	for (size_t i = 0; i < array_len(bad); i++) {
+		cleanup_buf struct buf out = {0};
+		unsigned line = 0;
+		assert_int_equal(parse(bad[i].text, &out, &line), -EBADMSG);
+		assert_int_equal(line, bad[i].line);
+	}
+	char nul[] = "[a]\nx = 1\0 2\n";
+	cleanup_buf struct buf out = {0};
+	unsigned line = 0;
+	assert_int_equal(
+		auth_ini_parse(nul, sizeof(nul) - 1, collect, &out, &line), -EBADMSG);
+	assert_int_equal(line, 2);
+}
+
+/* ---- a home of our own ------------------------------------------------------------------------------- */
+
+struct home {
+	char path[64];
+};
+
+static void write_file(const struct home *h, const char *name, const char *text)
+{
+	char path[128];
+	snprintf(path, sizeof(path), "%s/.aws/%s", h->path, name);
+	FILE *f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	assert_int_equal(fclose(f), 0);
+}
+
+static int home_begin(void **state)
+{
+	static const char *const names[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+		"AWS_SESSION_TOKEN", "AWS_CREDENTIAL_EXPIRATION", "AWS_PROFILE",
+		"AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONFIG_FILE",
+		"AWS_SHARED_CREDENTIALS_FILE"};
+	struct home *h = calloc(1, sizeof(*h));
+	char aws[80];
+	for (size_t i = 0; i < array_len(names); i++)
+		unsetenv(names[i]);
+	text_copy(h->path, "/tmp/test_auth.XXXXXX", sizeof(h->path));
+	if (!mkdtemp(h->path))
+		return -1;
+	snprintf(aws, sizeof(aws), "%s/.aws", h->path);
+	setenv("HOME", h->path, 1);
+	*state = h;
+	clock_fake_begin(INT64_C(1772366400) * NS_PER_S); /* 2026-03-01T12:00:00Z */
+	return mkdir(aws, 0700);
+}
+
+static int home_end(void **state)
+{
+	struct home *h = *state;
+	const char *const names[] = {".aws/credentials", ".aws/config", ".aws", "other", ""};
+	clock_fake_end();
+	for (size_t i = 0; i < array_len(names); i++) {
+		char path[128];
+		snprintf(path, sizeof(path), "%s/%s", h->path, names[i]);
+		remove(path);
+	}
+	free(h);
+	return 0;
+}
+
+static struct auth *auth_of(const char *profile)
+{
+	struct auth *a;
+	cleanup_free char *message = NULL;
+	struct auth_config config = {.profile = profile};
+	int err = auth_create(&a, &config, &message);
+	if (err)
+		print_error("%s\n", message ? message : "no message");
+	assert_int_equal(err, 0);
+	return a;
+}
+
+static void assert_keys(struct auth *a, const char *access, const char *secret, const char *token)
+{
+	struct s3_credentials keys;
+	assert_int_equal(auth_get(a, &keys), 0);
+	assert_string_equal(keys.access_key, access);
+	assert_string_equal(keys.secret_key, secret);
+	assert_string_equal(keys.session_token, token);
+	assert_false(keys.anonymous);
+}
+
+static void assert_describes(struct auth *a, const char *text)
+{
+	char out[256];
+	auth_describe(a, out);
+	assert_non_null(strstr(out, text));
+}
+
+static void assert_refused(const char *profile, const char *mention)
+{
+	struct auth *a;
+	cleanup_free char *message = NULL;
+	struct auth_config config = {.profile = profile};
+	assert_int_equal(auth_create(&a, &config, &message), -EINVAL);
+	assert_non_null(message);
+	if (!strstr(message, mention))
+		print_error("%s\n", message);
+	assert_non_null(strstr(message, mention));
+	assert_null(strstr(message, "SECRET"));
+}
+
+/* ---- the chain ---------------------------------------------------------------------------------------- */
+
+#define DEFAULT_PROFILE "[default]\naws_access_key_id = D\naws_secret_access_key = SECRETd\n"
+#define LAB_PROFILE "[lab]\naws_access_key_id = L\naws_secret_access_key = SECRETl\n"
+
+static void nothing_found(void **state)
+{
+	struct auth *a = auth_of(NULL);
+	struct s3_credentials keys;
+
+	assert_int_equal(auth_get(a, &keys), -ENOKEY);
+	assert_describes(a, "none found: set AWS_ACCESS_KEY_ID");
+	auth_destroy(a);
+}
+
+static void environment_comes_first(void **state)
+{
+	write_file(*state, "credentials", DEFAULT_PROFILE LAB_PROFILE);
+	setenv("AWS_ACCESS_KEY_ID", "E", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "SECRETe", 1);
+	setenv("AWS_SESSION_TOKEN", "T", 1);
+	setenv("AWS_PROFILE", "lab", 1);
+	struct auth *a = auth_of(NULL);
+	assert_keys(a, "E", "SECRETe", "T");
+	assert_describes(a, "environment");
+	auth_destroy(a);
+	a = auth_of("lab"); /* a profile that was asked for wins */
+	assert_keys(a, "L", "SECRETl", "");
+	assert_describes(a, "profile lab in ~/.aws/credentials");
+	auth_destroy(a);
+}
+
+static void profiles(void **state)
+{
+	write_file(*state, "credentials", DEFAULT_PROFILE LAB_PROFILE);
+	struct auth *a = auth_of(NULL);
+	assert_keys(a, "D", "SECRETd", "");
+	auth_destroy(a);
+	setenv("AWS_PROFILE", "lab", 1);
+	a = auth_of(NULL);
+	assert_keys(a, "L", "SECRETl", "");
+	auth_destroy(a);
+}
+
+/* Both spellings in both files: the gallery's tutorial writes [cpg_staging] into ~/.aws/config. */
+static void both_section_names_in_both_files(void **state)
+{
+	static const char *const files[] = {"credentials", "config"};
+	static const char *const sections[] = {
+		"[cpg_staging]", "[profile cpg_staging]", "[profile \"cpg_staging\"]"};
+
+	for (size_t f = 0; f < 2; f++)
+		for (size_t s = 0; s < array_len(sections); s++) {
+			char text[256];
+			snprintf(text, sizeof(text),
+				"%s\naws_access_key_id=A%zu%zu\naws_secret_access_key=SECRET\n"
+				"[cpg_staging2]\naws_access_key_id=wrong\n", sections[s], f, s);
+			write_file(*state, files[f], text);
+			write_file(*state, files[1 - f], "");
+			struct auth *a = auth_of("cpg_staging");
+			char expected[8];
+			snprintf(expected, sizeof(expected), "A%zu%zu", f, s);
+			assert_keys(a, expected, "SECRET", "");
+			auth_destroy(a);
+		}
+}
+
+static void credentials_file_before_config(void **state)
+{
+	char region[64];
+
+	write_file(*state, "credentials", LAB_PROFILE);
+	write_file(*state, "config",
+		"[profile lab]\naws_access_key_id = C\naws_secret_access_key = SECRETc\n"
+		"region = eu-west-1\n");
+	struct auth *a = auth_of("lab");
+	assert_keys(a, "L", "SECRETl", "");
+	auth_region(a, region);
+	assert_string_equal(region, "eu-west-1");
+	auth_destroy(a);
+	setenv("AWS_DEFAULT_REGION", "us-west-2", 1);
+	a = auth_of("lab");
+	auth_region(a, region);
+	assert_string_equal(region, "us-west-2");
+	auth_destroy(a);
+	setenv("AWS_REGION", "us-east-2", 1);
+	a = auth_of("lab");
+	auth_region(a, region);
+	assert_string_equal(region, "us-east-2");
+	auth_destroy(a);
+}
+
+static void other_places(void **state)
+{
+	struct home *h = *state;
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/other", h->path);
+	setenv("AWS_SHARED_CREDENTIALS_FILE", "~/other", 1);
+	FILE *f = fopen(path, "w");
+	fputs(LAB_PROFILE, f);
+	fclose(f);
+	write_file(h, "credentials", "[lab]\naws_access_key_id = wrong\n");
+	struct auth *a = auth_of("lab");
+	assert_keys(a, "L", "SECRETl", "");
+	auth_destroy(a);
+	assert_int_equal(chdir(h->path), 0);
+	setenv("AWS_SHARED_CREDENTIALS_FILE", "other", 1);
+	a = auth_of("lab");
+	assert_int_equal(chdir("/"), 0); /* as a daemon does */
+	clock_fake_advance_ms(2000);
+	assert_keys(a, "L", "SECRETl", "");
+	auth_rejected(a, &(struct s3_credentials){.access_key = "L", .secret_key = "SECRETl"}, "x");
+	assert_keys(a, "L", "SECRETl", "");
+	auth_destroy(a);
+}
+
+static void long_tokens(void **state)
+{
+	cleanup_buf struct buf text = {0};
+	char token[4001];
+
+	memset(token, 't', sizeof(token) - 1);
+	token[sizeof(token) - 1] = '\0';
+	buf_printf(&text, LAB_PROFILE "aws_session_token = %s\n", token);
+	write_file(*state, "credentials", buf_text(&text));
+	struct auth *a = auth_of("lab");
+	assert_keys(a, "L", "SECRETl", token);
+	auth_destroy(a);
+	buf_clear(&text);
+	buf_printf(&text, LAB_PROFILE "aws_session_token = %s%s\n", token, token);
+	write_file(*state, "credentials", buf_text(&text));
+	assert_refused("lab", "longer than any key");
+}
+
+static void refusals_say_what_to_do(void **state)
+{
+	write_file(*state, "credentials", LAB_PROFILE);
+	assert_refused("typo", "there is no profile typo");
+	setenv("AWS_PROFILE", "typo", 1);
+	assert_refused(NULL, "there is no profile typo");
+	unsetenv("AWS_PROFILE");
+	write_file(*state, "credentials", "[lab]\naws_access_key_id = L\nSECRETl\n");
+	assert_refused("lab", "credentials, line 3");
+	write_file(*state, "credentials", "[lab]\naws_access_key_id = L\n");
+	assert_refused("lab", "without a secret key");
+	write_file(*state, "credentials",
+		"[lab]\naws_access_key_id = L M\naws_secret_access_key = SECRET\n");
+	assert_refused("lab", "a space");
+	write_file(*state, "credentials", "");
+	setenv("AWS_ACCESS_KEY_ID", "E", 1);
+	assert_refused(NULL, "the environment's AWS keys: an access key id without a secret key");
+}
+
+static void broken_files_do_not_matter_to_environment_keys(void **state)
+{
+	write_file(*state, "config", "nonsense\n");
+	setenv("AWS_ACCESS_KEY_ID", "E", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "SECRETe", 1);
+	struct auth *a = auth_of(NULL);
+	assert_keys(a, "E", "SECRETe", "");
+	auth_destroy(a);
+}
+
+static void unsupported_ways_are_named(void **state)
+{
+	struct s3_credentials keys;
+
+	write_file(*state, "config",
+		"[profile jump-cp-role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = d\n");
+	struct auth *a = auth_of("jump-cp-role");
+	assert_int_equal(auth_get(a, &keys), -ENOKEY);
+	assert_describes(a, "role_arn");
+	auth_destroy(a);
+	write_file(*state, "config", "[profile jump-cp-role]\nregion = us-east-1\n");
+	a = auth_of("jump-cp-role");
+	assert_describes(a, "holds no keys");
+	auth_destroy(a);
+}
+
+static void anonymous(void **state)
+{
+	struct auth *a;
+	struct s3_credentials keys;
+	struct auth_config config = {.anonymous = true, .profile = "missing"};
+
+	assert_int_equal(auth_create(&a, &config, NULL), 0);
+	assert_int_equal(auth_get(a, &keys), 0);
+	assert_true(keys.anonymous);
+	assert_string_equal(keys.access_key, "");
+	assert_describes(a, "not signed");
+	auth_destroy(a);
+}
+
+/* ---- time --------------------------------------------------------------------------------------------- */
+
+static void expiry(void **state)
+{
+	static const char *const stamps[] = {"aws_credential_expiration = 2026-03-01T12:01:00Z",
+		"x_security_token_expires = 2026-03-01T13:01:00+01:00",
+		"expiration = 2026-03-01T08:31:00-03:30"};
+
+	for (size_t i = 0; i < array_len(stamps); i++) {
+		char text[256];
+		struct s3_credentials keys;
+		snprintf(text, sizeof(text), LAB_PROFILE "%s\n", stamps[i]);
+		write_file(*state, "credentials", text);
+		struct auth *a = auth_of("lab");
+		assert_int_equal(auth_get(a, &keys), 0);
+		assert_int_equal(keys.expires_at_ns, INT64_C(1772366460) * NS_PER_S);
+		clock_fake_advance_ms(59999);
+		assert_int_equal(auth_get(a, &keys), 0);
+		clock_fake_advance_ms(1);
+		assert_int_equal(auth_get(a, &keys), -EKEYEXPIRED);
+		auth_destroy(a);
+		clock_fake_end();
+		clock_fake_begin(INT64_C(1772366400) * NS_PER_S);
+	}
+	write_file(*state, "credentials", LAB_PROFILE "expiration = soon\n");
+	struct auth *a = auth_of("lab");
+	struct s3_credentials keys;
+	assert_int_equal(auth_get(a, &keys), 0);
+	assert_int_equal(keys.expires_at_ns, 0);
+	auth_destroy(a);
+}
+
+static void changed_files_are_read_again(void **state)
+{
+	write_file(*state, "credentials", LAB_PROFILE);
+	struct auth *a = auth_of("lab");
+	assert_keys(a, "L", "SECRETl", "");
+	write_file(*state, "credentials",
+		"[lab]\naws_access_key_id = NEW\naws_secret_access_key = SECRETn\n");
+	clock_fake_advance_ms(999); /* looked at most once a second */
+	assert_keys(a, "L", "SECRETl", "");
+	clock_fake_advance_ms(1);
+	assert_keys(a, "NEW", "SECRETn", "");
+	/* half a file: the old keys stay */
+	write_file(*state, "credentials", "[lab]\naws_access_key_id = HALF\naws_sec");
+	clock_fake_advance_ms(1000);
+	assert_keys(a, "NEW", "SECRETn", "");
+	write_file(*state, "credentials",
+		"[lab]\naws_access_key_id = WHOLE\naws_secret_access_key = SECRETw\n");
+	clock_fake_advance_ms(1000);
+	assert_keys(a, "WHOLE", "SECRETw", "");
+	auth_destroy(a);
+}
+
+static void keys_may_come_later(void **state)
+{
+	struct s3_credentials keys;
+	struct auth *a = auth_of(NULL);
+
+	assert_int_equal(auth_get(a, &keys), -ENOKEY);
+	write_file(*state, "credentials", DEFAULT_PROFILE);
+	clock_fake_advance_ms(1000);
+	assert_keys(a, "D", "SECRETd", "");
+	auth_destroy(a);
+}
+
+static void rejected_keys_are_looked_up_at_once(void **state)
+{
+	struct s3_credentials old;
+
+	write_file(*state, "credentials", LAB_PROFILE);
+	struct auth *a = auth_of("lab");
+	struct s3_credentials_source source = auth_source(a);
+	assert_int_equal(source.get(source.user, &old), 0);
+	write_file(*state, "credentials",
+		"[lab]\naws_access_key_id = NEW\naws_secret_access_key = SECRETn\n");
+	source.rejected(source.user, &old, "ExpiredToken");
+	assert_keys(a, "NEW", "SECRETn", "");
+	/* a late word on the old keys is no reason to look again */
+	write_file(*state, "credentials", LAB_PROFILE);
+	source.rejected(source.user, &old, "ExpiredToken");
+	assert_keys(a, "NEW", "SECRETn", "");
+	auth_destroy(a);
+}
+
+#define HOME_TEST(f) cmocka_unit_test_setup_teardown(f, home_begin, home_end)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(format),
+		cmocka_unit_test(secrets_stay_whole),
+		cmocka_unit_test(nested_settings_are_passed_over),
+		cmocka_unit_test(malformed_lines_are_named),
+		HOME_TEST(nothing_found),
+		HOME_TEST(environment_comes_first),
+		HOME_TEST(profiles),
+		HOME_TEST(both_section_names_in_both_files),
+		HOME_TEST(credentials_file_before_config),
+		HOME_TEST(other_places),
+		HOME_TEST(long_tokens),
+		HOME_TEST(refusals_say_what_to_do),
+		HOME_TEST(broken_files_do_not_matter_to_environment_keys),
+		HOME_TEST(unsupported_ways_are_named),
+		HOME_TEST(anonymous),
+		HOME_TEST(expiry),
+		HOME_TEST(changed_files_are_read_again),
+		HOME_TEST(keys_may_come_later),
+		HOME_TEST(rejected_keys_are_looked_up_at_once),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
