@@ -65,6 +65,7 @@ struct fs_config {
 	bool allow_other;           /* implies default_permissions */
 	bool allow_overwrite, allow_delete;
 	bool df_unlimited;
+	bool close_syncs;           /* the store was opened with durability_close: closes may block */
 	int64_t delete_delay_ms;
 	int64_t full_timeout_ms;    /* 0: wait for room without end */
 	int64_t lookup_wait_ms;     /* longest wait of a lookup for a listing; 0: 2,000 */

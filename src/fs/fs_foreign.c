@@ -1,0 +1,297 @@
+/*
+ * fs_foreign - objects that other tools put there (design: never changed silently).
+ *
+ * Reading one gives it an inode in the store, so that its chunks can be kept. Replacing one as a
+ * whole makes a new file of ours under its name; whether that is the same, a conflict or an
+ * overwrite is decided when it is uploaded. The kernel may go on using the object's number: it
+ * stands for the new file then (an alias in the table). Changing one in place needs
+ * --allow-overwrite and is a replacement by a copy; removing one needs --allow-delete.
+ */
+#define LOG_ROOM "fs"
+
+#include "fs_private.h"
+
+#define COPY_BYTES ((size_t)MIB)
+#define PAGE 64
+#define BELOW_DEPTH_MAX 60
+#define FETCH_WAIT_MS (10 * 60 * MS_PER_S)
+
+/* Splits "a/b/c" into folder "a/b" and name "c" (pointing into path). */
+static const char *split(const char *path, struct buf *ret_folder)
+{
+	const char *slash = strrchr(path, '/');
+
+	buf_clear(ret_folder);
+	buf_add(ret_folder, path, slash ? (size_t)(slash - path) : 0);
+	return slash ? slash + 1 : path;
+}
+
+/* The object as the bucket lists it now (or did last). */
+static int current_object(struct fs *fs, struct fs_place *p, struct store_object *ret)
+{
+	cleanup_buf struct buf folder = {0};
+	const char *path = buf_text(&p->path), *name = split(path, &folder);
+	struct store_object object = {0};
+	struct remote_entry entry;
+	int r;
+
+	if (folder.len)
+		buf_add_char(&folder, '/');
+	if (buf_error(&folder) < 0)
+		return -ENOMEM;
+	r = remote_lookup(fs->config.remote, buf_text(&folder), name, true, &entry);
+	if (r == -ENOENT || (r == 0 && entry.is_dir))
+		return -ESTALE; /* no longer there */
+	if (r < 0)
+		return r;
+	(void)text_copy(object.key, path, sizeof(object.key));
+	(void)text_copy(object.etag, entry.object.etag, sizeof(object.etag));
+	object.size_bytes = entry.object.size_bytes;
+	object.uploaded_at_ns = entry.object.last_modified_ns;
+	*ret = object;
+	return 0;
+}
+
+int fs_foreign_import(struct fs *fs, struct fs_place *p, struct store_attr *ret)
+{
+	struct store_object object;
+	int r = current_object(fs, p, &object);
+
+	if (r == 0)
+		r = store_import(fs->config.store, &object, ret);
+	if (r < 0 && r != -ESTALE && p->imported) /* what is kept of it serves */
+		r = store_attr(fs->config.store, p->attr.ino, ret);
+	return r;
+}
+
+/* ---- replacing ---- */
+
+static int make_ours(struct fs_call *c, struct fs_place *p, struct store_attr *ret)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(c->req);
+	cleanup_buf struct buf folder = {0};
+	cleanup_place struct fs_place dir = {0};
+	const char *name = split(buf_text(&p->path), &folder);
+	struct fs_make what = {.name = name,
+		.type = STORE_FILE,
+		.mode = p->attr.mode & 07777,
+		.uid = ctx->uid,
+		.gid = ctx->gid};
+	int r = buf_error(&folder);
+
+	if (r == 0)
+		r = fs_place_find_path(c->fs, buf_text(&folder), &dir);
+	if (r == 0)
+		r = fs_make(c->fs, &dir, &what, ret);
+	if (r == -EEXIST) /* somebody was faster: that one stands for it */
+		r = store_lookup(c->fs->config.store, dir.attr.ino, name, ret);
+	return r;
+}
+
+int fs_foreign_replace(struct fs_call *c, struct fs_place *p, struct store_attr *ret)
+{
+	int r = make_ours(c, p, ret);
+
+	if (r == 0)
+		fs_table_set_alias(c->fs->table, p->attr.ino, ret->ino);
+	return r;
+}
+
+/* ---- changing in place ---- */
+
+static int copy_range(struct fs *fs, struct store_file *from, uint64_t from_ino,
+	struct store_file *to, uint64_t off, char *buffer, size_t *ret_len)
+{
+	uint64_t chunk = 0;
+	ssize_t n = store_file_read(from, buffer, COPY_BYTES, off, &chunk);
+	int r;
+
+	*ret_len = 0;
+	if (n == -EREMOTE) {
+		r = remote_fetch_wait(
+			fs->config.remote, from_ino, chunk, clock_mono_ms() + FETCH_WAIT_MS);
+		if (r < 0)
+			return -EIO;
+		n = store_file_read(from, buffer, COPY_BYTES, off, &chunk);
+	}
+	if (n <= 0)
+		return n == -EREMOTE ? -EIO : (int)n;
+	*ret_len = (size_t)n;
+	r = store_file_write(to, buffer, (size_t)n, off, false, &chunk);
+	return r == -EDQUOT ? -ENOSPC : r;
+}
+
+static int copy_content(struct fs *fs, uint64_t from_ino, uint64_t to_ino)
+{
+	cleanup_free char *buffer = malloc(COPY_BYTES);
+	struct store_file *from, *to;
+	uint64_t off = 0;
+	size_t len;
+	int r;
+
+	if (!buffer)
+		return -ENOMEM;
+	r = store_file_open(fs->config.store, from_ino, &from);
+	if (r < 0)
+		return r;
+	r = store_file_open(fs->config.store, to_ino, &to);
+	if (r < 0) {
+		store_file_close(from);
+		return r;
+	}
+	store_file_writer_add(to);
+	do {
+		r = copy_range(fs, from, from_ino, to, off, buffer, &len);
+		off += len;
+	} while (r == 0 && len > 0);
+	if (r == 0)
+		r = store_file_flush(to, false, NULL);
+	store_file_writer_drop(to);
+	store_file_close(to);
+	store_file_close(from);
+	return r;
+}
+
+/* The name must not show a half copy: it goes again. */
+static void unmake(struct fs *fs, const struct store_attr *made, const char *name)
+{
+	int r = store_unlink(fs->config.store, made->parent, name, 0);
+
+	if (r < 0)
+		log_warn("%s: a copy that failed could not be removed: %s; remove it", name,
+			strerror(-r));
+}
+
+int fs_foreign_take_over(struct fs_call *c, struct fs_place *p, struct store_attr *ret)
+{
+	cleanup_buf struct buf folder = {0};
+	struct store_attr imported, made;
+	int r;
+
+	if (!c->fs->config.allow_overwrite) {
+		log_warn("%s was not copied in through this mount: changing it in place is "
+			 "refused; replace it as a whole, or mount with --allow-overwrite",
+			buf_text(&p->path));
+		return -EPERM;
+	}
+	if (!c->on_slow)
+		return FS_SLOW;
+	r = fs_foreign_import(c->fs, p, &imported);
+	if (r < 0)
+		return r;
+	r = make_ours(c, p, &made);
+	if (r < 0)
+		return r;
+	r = copy_content(c->fs, imported.ino, made.ino);
+	if (r < 0) {
+		unmake(c->fs, &made, split(buf_text(&p->path), &folder));
+		return r;
+	}
+	fs_table_set_alias(c->fs->table, p->attr.ino, made.ino);
+	*ret = made;
+	return 0;
+}
+
+/* ---- removing and renaming ---- */
+
+int fs_foreign_unlink(struct fs_call *c, struct fs_place *p)
+{
+	struct fs *fs = c->fs;
+	struct store_object object;
+	int r;
+
+	if (!fs->config.allow_delete) {
+		log_warn("%s was not copied in through this mount: deleting it is refused; mount "
+			 "with --allow-delete if it is meant to go",
+			buf_text(&p->path));
+		return -EPERM;
+	}
+	r = current_object(fs, p, &object);
+	if (r < 0)
+		return r;
+	atomic_store(&fs->may_hide, true);
+	return store_stray_add(fs->config.store, &object,
+		clock_wall_ns() + fs->config.delete_delay_ms * (NS_PER_S / MS_PER_S));
+}
+
+int fs_foreign_rename(struct fs_call *c, const char *path)
+{
+	if (c->fs->config.allow_overwrite && c->fs->config.allow_delete)
+		return -EXDEV; /* mv copies and deletes, by the rules for both */
+	log_warn("%s was not copied in through this mount: renaming it is refused; mount with "
+		 "--allow-overwrite and --allow-delete if it is meant to move",
+		path);
+	return -EPERM;
+}
+
+/* ---- is anything from elsewhere below a folder? ---- */
+
+static int foreign_in_prefix(struct fs *fs, struct fs_place *dir, const char *prefix,
+	enum fs_patience patience, uint64_t *ret_listing)
+{
+	cleanup_free struct remote_entry *page = malloc(PAGE * sizeof(*page));
+	char after[STORE_NAME_MAX + 1] = "";
+	int n;
+
+	if (!page)
+		return -ENOMEM;
+	while ((n = remote_list(fs->config.remote, prefix, after, true, page, PAGE)) > 0) {
+		for (int i = 0; i < n; i++) {
+			cleanup_place struct fs_place found = {0};
+			struct store_attr ours;
+			int r = store_lookup(fs->config.store, dir->attr.ino, page[i].name, &ours);
+
+			if (r == -ENOENT)
+				r = fs_place_of_entry(
+					fs, dir, prefix, &page[i], patience, &found, ret_listing);
+			else
+				continue;
+			if (r != -ENOENT)
+				return r < 0 ? r : 1;
+		}
+		(void)text_copy(after, page[n - 1].name, sizeof(after));
+	}
+	if (n == -EINPROGRESS && patience != FS_ANSWER_NOW) {
+		*ret_listing = fs_listing_id(prefix);
+		return fs_is_impatient(fs, *ret_listing) ? 0 : n;
+	}
+	return 0; /* nothing, or nothing known: the upload decides */
+}
+
+static int foreign_below(struct fs *fs, const struct store_attr *attr, unsigned depth,
+	enum fs_patience patience, uint64_t *ret_listing)
+{
+	cleanup_place struct fs_place dir = {.kind = FS_STORE, .attr = *attr};
+	cleanup_free struct store_entry *page = NULL;
+	char prefix[KEY_MAX_BYTES + 2], after[STORE_NAME_MAX + 1] = "";
+	int n, r;
+
+	if (attr->flags & STORE_FLAG_BORN_LOCAL)
+		return 0; /* all below was made here */
+	r = fs_place_prefix(fs, &dir, prefix);
+	if (r < 0)
+		return r == -ENAMETOOLONG ? 0 : r;
+	r = foreign_in_prefix(fs, &dir, prefix, patience, ret_listing);
+	if (r || depth == 0)
+		return r;
+	page = malloc(PAGE * sizeof(*page));
+	if (!page)
+		return -ENOMEM;
+	while ((n = store_readdir(fs->config.store, attr->ino, after, page, PAGE)) > 0) {
+		for (int i = 0; i < n; i++) {
+			if (page[i].attr.type != STORE_DIR)
+				continue;
+			r = foreign_below(fs, &page[i].attr, depth - 1, patience, ret_listing);
+			if (r)
+				return r;
+		}
+		(void)text_copy(after, page[n - 1].name, sizeof(after));
+	}
+	return n;
+}
+
+int fs_foreign_below(
+	struct fs *fs, struct fs_place *dir, enum fs_patience patience, uint64_t *ret_listing)
+{
+	return foreign_below(fs, &dir->attr, BELOW_DEPTH_MAX, patience, ret_listing);
+}

@@ -1,0 +1,349 @@
+/*
+ * fs_private - one request's way through this room, and what its files share.
+ *
+ * fs_ops.c turns each FUSE request into a struct fs_call and serves it in libfuse's worker: its run
+ * function either replies (0), fails (-errno), or says that it must wait (FS_PARK, with c->wait
+ * filled in) or that it may block (FS_SLOW). Then the call is copied and kept; it runs again from
+ * its start when what it waits for came, when its patience ends or when it is interrupted. So a run
+ * function changes nothing before the last place where it may park.
+ */
+#pragma once
+
+#ifndef FUSE_USE_VERSION
+#define FUSE_USE_VERSION 314
+#endif
+#include <fuse3/fuse_lowlevel.h>
+
+#include "fs_table.h"
+
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+#define FS_MAX_WRITE_BYTES ((unsigned)MIB)
+#define FS_BLOCK_BYTES 4096
+#define FS_NAME_VIRTUAL ".cpgfs"
+
+enum fs_run_result { FS_DONE = 0, FS_PARK = 1, FS_SLOW = 2 };
+
+/* ---- calls ------------------------------------------------------------------------------------
+ */
+
+enum fs_wait_kind { FS_WAIT_LISTING, FS_WAIT_CHUNK, FS_WAIT_ROOM, FS_WAIT_KINDS };
+
+struct fs_wait {
+	enum fs_wait_kind kind;
+	uint64_t ino, chunk; /* CHUNK */
+	uint64_t listing;    /* LISTING: fs_listing_id() */
+	int64_t patience_ms; /* from the first time it parked for this kind; 0: without end */
+};
+
+struct fs_call {
+	struct fs *fs;
+	fuse_req_t req; /* NULL in unit tests */
+	int (*run)(struct fs_call *c);
+	/* arguments, as the request has them */
+	uint64_t ino, new_parent;
+	const char *name, *new_name;
+	const void *data; /* size bytes */
+	size_t size;
+	off_t off, length;
+	struct stat attr;
+	int mask; /* to_set, mode of fallocate, whence, flags */
+	mode_t mode;
+	bool plus, datasync;
+	bool has_fi;
+	struct fuse_file_info fi;
+	/* waiting */
+	struct fs_wait wait;
+	bool impatient;	  /* waited as long as it may */
+	int waited_error; /* how what it waited for ended */
+	bool on_slow;	  /* runs where it may block */
+	unsigned tries;	  /* run again without parking */
+	/* fs_park.c */
+	bool kept; /* this is a copy that fs_park owns */
+	struct fs_call *next, *prev;
+	uint64_t news_seen[FS_WAIT_KINDS];
+	int64_t deadline_ms, look_again_ms;
+	int64_t parked_since_ms[FS_WAIT_KINDS];
+	bool parked, interrupted, stopping;
+};
+
+/* Runs a call that lives on the worker's stack; replies, or keeps a copy. */
+void fs_call_serve(struct fs_call *c);
+/* Replies -error to a call that failed. */
+void fs_call_fail(struct fs_call *c, int error);
+/* What the kernel is told for an error of a room below. */
+int fs_errno(int error);
+
+/* ---- parking (fs_park.c) ------------------------------------------------------------------------
+ */
+
+struct fs_park;
+must_check int fs_park_create(struct fs_park **ret);
+/* What is parked is answered with EINTR, what runs is waited for; later parks are refused. */
+void fs_park_stop(struct fs_park *p);
+void fs_park_destroy(struct fs_park *p);
+/* To be noted before a run looks at what it may wait for, so that no news is lost. */
+void fs_park_note_news(struct fs_park *p, struct fs_call *c);
+/* Keep a copy of c (or c itself if it is one) as c->wait says. -ENOBUFS: too much is kept already;
+ * -EINTR: interrupted or stopping. */
+must_check int fs_park_keep(struct fs_park *p, struct fs_call *c);
+/* Run a copy of c on the threads that may block. */
+must_check int fs_park_keep_slow(struct fs_park *p, struct fs_call *c);
+void fs_park_news_listing(struct fs_park *p, uint64_t listing, int error);
+void fs_park_news_chunk(struct fs_park *p, uint64_t ino, uint64_t chunk, int error);
+void fs_park_news_room(struct fs_park *p);
+void fs_park_count(struct fs_park *p, unsigned *ret_parked, unsigned *ret_for_room);
+
+/* ---- the room's state ---------------------------------------------------------------------------
+ */
+
+struct fs_notify; /* fs_notify.c */
+
+struct fs_handle;
+
+#define FS_IMPATIENT_MAX 64
+
+struct fs {
+	/* const after create */
+	struct fs_config config;
+	char *prefix, *mountpoint, *fsname;
+	uint32_t owner_uid, owner_gid;
+	double timeout_s;
+	int64_t lookup_wait_ms, made_at_ns;
+	struct fs_table *table;
+
+	/* const while mounted */
+	struct fuse_session *session;
+	struct fs_park *park;
+	struct fs_notify *notify;
+	bool mounted;
+	bool kills_privileges; /* HANDLE_KILLPRIV_V2: the kernel leaves suid and sgid to us */
+
+	/* the end (fs.c) */
+	sem_t exit_asked;
+	atomic_bool exiting, loop_ended, live;
+	atomic_bool may_hide; /* something was removed that the bucket may still show */
+	pthread_t loop_thread;
+
+	struct lock lock; /* RANK_FS_NODE */
+	/* folders whose listing kept a lookup waiting too long (fs_names.c) */
+	struct {
+		uint64_t listing;
+		int64_t until_ms;
+	} impatient[FS_IMPATIENT_MAX]; /* by lock */
+	struct fs_handle *handles;     /* by lock: the kernel holds them */
+};
+
+/* What fi->fh points to begins with this, so that the end of the mount finds all of them. */
+struct fs_handle {
+	struct fs_handle *next, *prev;
+	void (*close)(struct fs *fs, struct fs_handle *h);
+};
+void fs_handle_add(struct fs *fs, struct fs_handle *h);
+void fs_handle_remove(struct fs *fs, struct fs_handle *h);
+void fs_handles_close(struct fs *fs);
+
+/* ---- places and names (fs_names.c)
+ * --------------------------------------------------------------- */
+
+enum fs_kind { FS_STORE, FS_BUCKET, FS_VIRTUAL };
+
+/*
+ * Where an inode number points, looked up afresh for each request. attr is the store's, or made up
+ * from the bucket's listing. path (from the mount root) is filled in for BUCKET; for STORE by
+ * fs_place_path().
+ */
+struct fs_place {
+	enum fs_kind kind;
+	struct store_attr attr;
+	struct buf path;
+	bool has_path;
+	bool imported;	     /* BUCKET: the store has an inode for its chunks */
+	uint64_t virtual_id; /* VIRTUAL */
+	bool certain;	     /* may the kernel keep it for a while? */
+};
+void fs_place_release(struct fs_place *p);
+#define cleanup_place cleanup_with(fs_place_release)
+
+/* -ESTALE: nothing (any more). */
+must_check int fs_place_find(struct fs *fs, uint64_t ino, struct fs_place *ret);
+must_check int fs_place_find_dir(struct fs *fs, uint64_t ino, struct fs_place *ret); /* -ENOTDIR */
+/* The folder with this path ("" = the root), in the store or not. */
+must_check int fs_place_find_path(struct fs *fs, const char *path, struct fs_place *ret);
+must_check int fs_place_path(struct fs *fs, struct fs_place *p);
+/* path of name in dir. */
+must_check int fs_child_path(
+	struct fs *fs, struct fs_place *dir, const char *name, struct buf *ret);
+/* Where the bucket has this folder: "" or "a/b/". -ENAMETOOLONG: nowhere. */
+must_check int fs_place_prefix(struct fs *fs, struct fs_place *dir, char prefix[KEY_MAX_BYTES + 2]);
+
+enum fs_patience {
+	FS_ANSWER_NOW, /* from what is known */
+	FS_MAY_WAIT,   /* -EINPROGRESS where a listing has to come first (ret_listing) */
+	FS_WAITED,     /* likewise, but what came is taken whatever its age */
+};
+enum fs_patience fs_patience_of(const struct fs_call *c);
+/*
+ * One name as the mount shows it: the store's entry, else the bucket's. -ENOENT with *ret_certain.
+ * ret is released by the caller on success.
+ */
+must_check int fs_lookup(struct fs *fs, struct fs_place *dir, const char *name,
+	enum fs_patience patience, struct fs_place *ret, bool *ret_certain, uint64_t *ret_listing);
+/* Turn an entry of a listing into a place; false when it is not shown. -EINPROGRESS as above. */
+must_check int fs_place_of_entry(struct fs *fs, struct fs_place *dir, const char *prefix,
+	const struct remote_entry *entry, enum fs_patience patience, struct fs_place *ret,
+	uint64_t *ret_listing);
+/* Is nothing left to show below this prefix of the bucket? 1, 0, -ENODATA: not known,
+ * -EINPROGRESS. */
+must_check int fs_prefix_is_empty(
+	struct fs *fs, const char *prefix, enum fs_patience patience, uint64_t *ret_listing);
+
+uint64_t fs_listing_id(const char *prefix);
+bool fs_is_impatient(struct fs *fs, uint64_t listing);
+void fs_set_impatient(struct fs *fs, uint64_t listing);
+void fs_clear_impatient(struct fs *fs, uint64_t listing);
+
+/* Fills c->wait; returns FS_PARK. */
+int fs_wait_for_listing(struct fs_call *c, uint64_t listing, int64_t patience_ms);
+/* A store call on inode `ino` said -EREMOTE or -EDQUOT: FS_PARK, FS_DONE (try again at once) or
+ * what to answer. */
+int fs_wait_for_data(struct fs_call *c, int error, uint64_t ino, uint64_t chunk);
+
+/* ---- attributes (fs_attr.c)
+ * ---------------------------------------------------------------------- */
+
+void fs_stat_fill(const struct fs *fs, const struct store_attr *attr, struct stat *ret);
+/* Reply with an entry; the table learns of it first. Always FS_DONE. */
+int fs_reply_place(struct fs_call *c, const struct fs_place *p);
+int fs_entry_fill(struct fs *fs, const struct fs_place *p, struct fuse_entry_param *ret);
+void fs_entry_undo(struct fs *fs, const struct fs_place *p);
+int fs_reply_attr_of(struct fs_call *c, const struct store_attr *attr, bool certain);
+int fs_do_getattr(struct fs_call *c);
+int fs_do_setattr(struct fs_call *c);
+int fs_do_statfs(struct fs_call *c);
+int fs_do_lookup(struct fs_call *c);
+
+/* ---- data (fs_data.c)
+ * ------------------------------------------------------------------------------ */
+
+/* An open file; fi->fh points to it. */
+struct fs_file {
+	struct fs_handle handle;
+	struct store_file *store; /* NULL: virtual */
+	uint64_t store_ino;
+	bool writer, direct, is_new;
+	atomic_bool was_written, was_flushed;
+	atomic_bool changed; /* since its last FLUSH */
+	atomic_bool cut_off; /* its last FLUSH said so */
+	uint64_t virtual_id;
+	struct buf content; /* virtual: the snapshot of its open */
+};
+must_check int fs_file_open(struct fs *fs, uint64_t store_ino, int flags, struct fs_file **ret);
+struct fs_file *fs_file_new(struct fs *fs); /* of nothing yet; NULL: out of memory */
+void fs_file_close(struct fs *fs, struct fs_file *f);
+void fs_file_reply_flags(const struct fs_file *f, struct fuse_file_info *fi);
+int fs_do_open(struct fs_call *c);
+int fs_do_create(struct fs_call *c);
+int fs_do_read(struct fs_call *c);
+int fs_do_write(struct fs_call *c);
+void fs_write_failed(struct fs_call *c); /* what it writes is lost */
+int fs_do_flush(struct fs_call *c);
+int fs_do_release(struct fs_call *c);
+int fs_do_fsync(struct fs_call *c);
+int fs_do_fallocate(struct fs_call *c);
+int fs_do_lseek(struct fs_call *c);
+/* Truncate by handle or by path (file NULL). FS_DONE: done, go on. */
+int fs_truncate(struct fs_call *c, struct fs_place *p, struct fs_file *file, uint64_t size_bytes);
+/* Writing or changing its owner takes suid and sgid away. */
+int fs_drop_privileges(struct fs_call *c, uint64_t store_ino, const struct store_attr *attr);
+
+/* ---- changing names (fs_change.c)
+ * -------------------------------------------------------------------- */
+
+int fs_do_mknod(struct fs_call *c);
+int fs_do_mkdir(struct fs_call *c);
+int fs_do_unlink(struct fs_call *c);
+int fs_do_rmdir(struct fs_call *c);
+int fs_do_rename(struct fs_call *c);
+int fs_do_refuse_link(struct fs_call *c);
+/* Checks that a new name may stand there, makes the folder chain in the store where only the bucket
+ * has it, and creates. */
+struct fs_make {
+	const char *name;
+	enum store_type type;
+	uint32_t mode, uid, gid, flags;
+};
+must_check int fs_make(
+	struct fs *fs, struct fs_place *dir, const struct fs_make *what, struct store_attr *ret);
+/* The folder is in the store afterwards (*dir is STORE). */
+must_check int fs_materialise(struct fs *fs, struct fs_place *dir);
+
+/* ---- objects from elsewhere (fs_foreign.c)
+ * ------------------------------------------------------------ */
+
+/* Makes the store's inode for its chunks. Returns 0 and the inode's number. */
+must_check int fs_foreign_import(struct fs *fs, struct fs_place *p, struct store_attr *ret);
+/* A complete replacement: an empty file of ours under its name; asked by its old number from now
+ * on. */
+must_check int fs_foreign_replace(struct fs_call *c, struct fs_place *p, struct store_attr *ret);
+/* A change in place: -EPERM, or (--allow-overwrite) a copy of ours with its content. Blocks on the
+ * network: FS_SLOW elsewhere. */
+int fs_foreign_take_over(struct fs_call *c, struct fs_place *p, struct store_attr *ret);
+int fs_foreign_unlink(struct fs_call *c, struct fs_place *p);
+/* Renaming or replacing: -EPERM with a line in the log, or -EXDEV where the options allow that mv
+ * copies and deletes. */
+int fs_foreign_rename(struct fs_call *c, const char *path);
+/* Does a folder of the store have objects from elsewhere below it? 1, 0, -EINPROGRESS. */
+must_check int fs_foreign_below(
+	struct fs *fs, struct fs_place *dir, enum fs_patience patience, uint64_t *ret_listing);
+
+/* ---- listings (fs_list.c)
+ * ----------------------------------------------------------------------------- */
+
+int fs_do_opendir(struct fs_call *c);
+int fs_do_readdir(struct fs_call *c);
+int fs_do_releasedir(struct fs_call *c);
+int fs_do_fsyncdir(struct fs_call *c);
+
+/* ---- extended attributes (fs_xattr.c)
+ * -------------------------------------------------------------------- */
+
+int fs_do_getxattr(struct fs_call *c);
+int fs_do_setxattr(struct fs_call *c);
+int fs_do_listxattr(struct fs_call *c);
+int fs_do_removexattr(struct fs_call *c);
+
+/* ---- .cpgfs (fs_virtual.c)
+ * -------------------------------------------------------------------------------- */
+
+bool fs_virtual_exists(const struct fs *fs);
+uint64_t fs_virtual_ino(uint64_t virtual_id);
+must_check int fs_virtual_place(
+	struct fs *fs, const struct fs_virtual_attr *attr, struct fs_place *ret);
+int fs_virtual_lookup(struct fs_call *c, uint64_t dir_id);
+int fs_virtual_getattr(struct fs_call *c, struct fs_place *p);
+int fs_virtual_setattr(struct fs_call *c, struct fs_place *p);
+int fs_virtual_open(struct fs_call *c, struct fs_place *p);
+int fs_virtual_read(struct fs_call *c, struct fs_file *f);
+int fs_virtual_write(struct fs_call *c, struct fs_file *f);
+
+/* ---- the rest
+ * --------------------------------------------------------------------------------------------- */
+
+/* fs_writer.c: how the task that closes a file ends. */
+enum fs_ending { FS_ENDING_NORMAL, FS_ENDING_ABRUPT, FS_ENDING_KILLED };
+/* Judge a line of /proc/PID/stat; *ret_signal for KILLED. */
+enum fs_ending fs_writer_judge(const char *stat_line, int *ret_signal);
+enum fs_ending fs_writer_ending(pid_t pid, int *ret_signal);
+
+/* fs_notify.c: tell the kernel what changed behind its back. */
+must_check int fs_notify_create(struct fs_notify **ret, struct fuse_session *session);
+void fs_notify_inode(struct fs_notify *n, uint64_t ino);
+/* Waits for a notice under way: requests must still be served, or the mount be gone. */
+void fs_notify_stop(struct fs_notify *n);
+void fs_notify_destroy(struct fs_notify *n);
+
+/* fs_ops.c */
+extern const struct fuse_lowlevel_ops fs_operations;

@@ -1,0 +1,146 @@
+/*
+ * fs_virtual - `.cpgfs`: things that another room makes up.
+ *
+ * Its functions may ask the bucket, so all of them run where calls may block. A file's content is
+ * a snapshot of its open, read with direct I/O (nobody knows its size before); what is written to a
+ * command file is handed over at once.
+ */
+#define LOG_ROOM "fs"
+
+#include "fs_private.h"
+
+#include <fcntl.h>
+
+#define ID_MASK (FS_INO_VIRTUAL - 1)
+
+bool fs_virtual_exists(const struct fs *fs)
+{
+	return fs->config.virtual.lookup != NULL;
+}
+
+/* The provider's ids may be hashes: what is cut off here is kept in the table. */
+uint64_t fs_virtual_ino(uint64_t virtual_id)
+{
+	return FS_INO_VIRTUAL | (virtual_id & ID_MASK);
+}
+
+int fs_virtual_place(struct fs *fs, const struct fs_virtual_attr *attr, struct fs_place *ret)
+{
+	uint32_t type = attr->is_dir ? S_IFDIR : S_IFREG;
+
+	*ret = (struct fs_place){
+		.kind = FS_VIRTUAL,
+		.virtual_id = attr->id,
+		.certain = true,
+		.attr = {.ino = fs_virtual_ino(attr->id),
+			.type = attr->is_dir ? STORE_DIR : STORE_FILE,
+			.mode = type | (attr->mode & 07777),
+			.uid = fs->owner_uid,
+			.gid = fs->owner_gid,
+			.size_bytes = attr->size_bytes,
+			.mtime_ns = attr->mtime_ns,
+			.ctime_ns = attr->mtime_ns,
+			.atime_ns = attr->mtime_ns},
+	};
+	return 0;
+}
+
+#define VIRTUAL_TOP 1 /* the provider's id of `.cpgfs` itself */
+
+int fs_virtual_lookup(struct fs_call *c, uint64_t dir_id)
+{
+	const struct fs_virtual *v = &c->fs->config.virtual;
+	cleanup_place struct fs_place p = {0};
+	struct fs_virtual_attr attr;
+	int r;
+
+	if (!c->on_slow)
+		return FS_SLOW;
+	r = dir_id ? v->lookup(v->user, dir_id, c->name, &attr)
+		   : v->attr(v->user, VIRTUAL_TOP, &attr);
+	if (r == 0)
+		r = fs_virtual_place(c->fs, &attr, &p);
+	return r < 0 ? r : fs_reply_place(c, &p);
+}
+
+static int reply_virtual_attr(struct fs_call *c, const struct fs_place *p)
+{
+	const struct fs_virtual *v = &c->fs->config.virtual;
+	cleanup_place struct fs_place now = {0};
+	struct fs_virtual_attr attr;
+	int r;
+
+	if (!c->on_slow)
+		return FS_SLOW;
+	r = v->attr(v->user, p->virtual_id, &attr);
+	if (r == 0)
+		r = fs_virtual_place(c->fs, &attr, &now);
+	return r < 0 ? r : fs_reply_attr_of(c, &now.attr, true);
+}
+
+int fs_virtual_getattr(struct fs_call *c, struct fs_place *p)
+{
+	return reply_virtual_attr(c, p);
+}
+
+/* `echo command > control` truncates first: fine. All else is not to be changed. */
+int fs_virtual_setattr(struct fs_call *c, struct fs_place *p)
+{
+	int harmless = FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW |
+		       FUSE_SET_ATTR_CTIME;
+
+	if (c->mask & ~harmless)
+		return -EPERM;
+	return reply_virtual_attr(c, p);
+}
+
+int fs_virtual_open(struct fs_call *c, struct fs_place *p)
+{
+	const struct fs_virtual *v = &c->fs->config.virtual;
+	struct fuse_file_info fi = c->fi;
+	struct fs_file *f;
+	int r = 0;
+
+	if (!c->on_slow)
+		return FS_SLOW;
+	f = fs_file_new(c->fs);
+	if (!f)
+		return -ENOMEM;
+	f->virtual_id = p->virtual_id;
+	if ((c->fi.flags & O_ACCMODE) != O_WRONLY)
+		r = v->read_all(v->user, p->virtual_id, fuse_req_ctx(c->req)->uid, &f->content);
+	if (r == 0)
+		r = buf_error(&f->content);
+	if (r < 0) {
+		fs_file_close(c->fs, f);
+		return r;
+	}
+	fs_file_reply_flags(f, &fi);
+	if (fuse_reply_open(c->req, &fi) < 0)
+		fs_file_close(c->fs, f);
+	return FS_DONE;
+}
+
+int fs_virtual_read(struct fs_call *c, struct fs_file *f)
+{
+	size_t off = (size_t)c->off, len = 0;
+
+	if (off < f->content.len)
+		len = f->content.len - off < c->size ? f->content.len - off : c->size;
+	(void)fuse_reply_buf(c->req, len ? f->content.data + off : NULL, len);
+	return FS_DONE;
+}
+
+int fs_virtual_write(struct fs_call *c, struct fs_file *f)
+{
+	const struct fs_virtual *v = &c->fs->config.virtual;
+	int r;
+
+	if (!c->on_slow)
+		return FS_SLOW;
+	r = v->write_all(v->user, f->virtual_id, fuse_req_ctx(c->req)->uid, c->data, c->size);
+	if (r < 0)
+		return r;
+	(void)fuse_reply_write(c->req, c->size);
+	return FS_DONE;
+}

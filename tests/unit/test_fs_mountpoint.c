@@ -1,0 +1,99 @@
+/*
+ * Mount points: an empty folder is fine; everything else is refused with a reason a person can use.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "cpgfs/fs.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+static char top[] = "/tmp/test-fs-mountpoint-XXXXXX";
+
+static int make_top(void **state)
+{
+	(void)state;
+	return mkdtemp(top) ? 0 : -1;
+}
+
+static int remove_top(void **state)
+{
+	(void)state;
+	return rmdir(top);
+}
+
+static char *path_of(const char *name)
+{
+	char *path;
+
+	assert_int_equal(text_printf(&path, "%s/%s", top, name), 0);
+	return path;
+}
+
+static void expect(const char *path, int error, const char *word)
+{
+	char *message = NULL;
+
+	assert_int_equal(fs_mountpoint_prepare(path, &message), error);
+	if (word) {
+		assert_non_null(message);
+		if (!strstr(message, word) || !strstr(message, path))
+			fail_msg("%s", message);
+	} else {
+		assert_null(message);
+	}
+	free(message);
+}
+
+static void an_empty_folder_is_fine(void **state)
+{
+	char *path = path_of("with blank\t");
+
+	(void)state;
+	assert_int_equal(mkdir(path, 0700), 0);
+	expect(path, 0, NULL);
+	assert_int_equal(rmdir(path), 0);
+	free(path);
+}
+
+static void a_full_folder_is_refused_and_one_entry_named(void **state)
+{
+	char *path = path_of("full"), *file = path_of("full/important.tif");
+	int fd;
+
+	(void)state;
+	assert_int_equal(mkdir(path, 0700), 0);
+	fd = open(file, O_CREAT | O_WRONLY, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	expect(path, -ENOTEMPTY, "important.tif");
+	expect(file, -ENOTDIR, "not a folder");
+	assert_int_equal(unlink(file), 0);
+	assert_int_equal(rmdir(path), 0);
+	free(file);
+	free(path);
+}
+
+static void what_is_not_there_is_refused(void **state)
+{
+	char *path = path_of("missing");
+
+	(void)state;
+	expect(path, -ENOENT, "No such file");
+	free(path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_empty_folder_is_fine),
+		cmocka_unit_test(a_full_folder_is_refused_and_one_entry_named),
+		cmocka_unit_test(what_is_not_there_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, make_top, remove_top);
+}
