@@ -325,7 +325,8 @@ static void script_refresh_locked(struct fault_script *script)
 	struct stat st = {0};
 
 	(void)stat(script->path, &st); /* no file: all zero, no rules */
-	if (script->read && st.st_size == script->seen.st_size && st.st_ino == script->seen.st_ino &&
+	if (script->read && st.st_size == script->seen.st_size &&
+		st.st_ino == script->seen.st_ino &&
 		st.st_mtim.tv_sec == script->seen.st_mtim.tv_sec &&
 		st.st_mtim.tv_nsec == script->seen.st_mtim.tv_nsec)
 		return;

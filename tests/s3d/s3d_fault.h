@@ -20,7 +20,8 @@
  *   cut-body=BYTES           full Content-Length, but the connection ends after BYTES of the body
  *   empty-body               status 200 and no body
  *   stall=MS|forever [after=BYTES] [of=request|response]
- *                            stop reading the request (PUT and POST) or writing the reply for a while
+ *                            stop reading the request's body (default where it has one) or
+ *                            writing the reply (one without a body: in its headers)
  *   hold=FILE [at=before-apply|after-apply|mid-body] [after=BYTES]
  *                            wait there until FILE exists (default before-apply; mid-body: after
  *                            BYTES of the request body, default 1)
@@ -34,8 +35,9 @@
  *   skew-date=SECONDS        the server's clock for this request (Date and RequestTimeTooSkewed)
  *   expire-token             ExpiredToken
  *   apply | no-apply         handle the request nevertheless, or don't
- *   at=headers               with status, redirect, 200-error, reset-before: at once, without reading
- *                            the body
+ *   at=headers               with status, redirect, 200-error, reset-before: at once, without
+ *                            reading the body
+ *   at=mid-body after=BYTES  with reset-before: after so much of the request's body
  */
 #pragma once
 

@@ -217,7 +217,8 @@ static void reply_format_head(struct request *request, struct buf *head)
 	buf_printf(head, "HTTP/1.1 %d Scripted\r\n", reply->status);
 	for (size_t i = 0; i < reply->headers_len; i++)
 		buf_printf(head, "%s: %s\r\n", reply->headers[i].name, reply->headers[i].value);
-	buf_printf(head, "Content-Length: %lld\r\n\r\n", (long long)(announced < 0 ? 0 : announced));
+	buf_printf(head, "Content-Length: %lld\r\n\r\n",
+		(long long)(announced < 0 ? 0 : announced));
 }
 
 /*

@@ -4,7 +4,8 @@
  * A page holds at most max-keys entries, keys and common prefixes counted together, in the byte
  * order of UTF-8. A continuation token is the place to go on from, in hex after a letter: `a` after
  * this key, `f` from this string on (past a common prefix). A common prefix that sorts before
- * start-after (or marker) is shown as long as a key below it comes later; one that equals it is not.
+ * start-after (or marker) is shown as long as a key below it comes later, but not one that equals
+ * it.
  */
 #include "s3d_server.h"
 #include "s3d_xml.h"

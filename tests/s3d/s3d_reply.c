@@ -239,7 +239,8 @@ static void fault_entity_bomb(struct request *request)
 {
 	struct buf body = {0};
 
-	buf_str(&body, "<?xml version=\"1.0\"?>\n<!DOCTYPE ListBucketResult [\n<!ENTITY e0 \"ha\">\n");
+	buf_str(&body, "<?xml version=\"1.0\"?>\n"
+		       "<!DOCTYPE ListBucketResult [\n<!ENTITY e0 \"ha\">\n");
 	for (int i = 1; i < 30; i++)
 		buf_printf(&body, "<!ENTITY e%d \"&e%d;&e%d;\">\n", i, i - 1, i - 1);
 	buf_str(&body, "]>\n<ListBucketResult><Name>&e29;</Name><IsTruncated>false</IsTruncated>"

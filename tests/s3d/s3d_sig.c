@@ -405,8 +405,9 @@ static enum s3d_error sig_check_token(const struct sig_request *request,
 		return ERROR_EXPIRED_TOKEN;
 	if (!key->token && !claim->token)
 		return ERROR_NONE;
-	return key->token && claim->token && !strcmp(key->token, claim->token) ? ERROR_NONE
-									       : ERROR_INVALID_TOKEN;
+	if (key->token && claim->token && !strcmp(key->token, claim->token))
+		return ERROR_NONE;
+	return ERROR_INVALID_TOKEN;
 }
 
 static void sig_derive_key(struct sig *sig, const char *region)

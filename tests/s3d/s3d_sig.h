@@ -35,7 +35,7 @@ struct sig_request {
 	const char *raw_query; /* NULL if there is none */
 	int64_t now_ms;
 	bool expire_token; /* play an expired token */
-	/* The value of a header (several of a name joined with commas) into `out`; false if absent. */
+	/* Appends a header's value, several of a name joined with commas; false if absent. */
 	bool (*header)(const void *cls, const char *name, struct buf *out);
 	/* Calls `each` for the lower-case name of every header of the request. */
 	void (*headers)(const void *cls, void (*each)(void *arg, const char *name), void *arg);

@@ -9,13 +9,10 @@
  *                                   everything but A-Z a-z 0-9 - . _ ~ as %XX (`/` is %2F, and a
  *                                   key that is only dots has %2E); if that is longer than 250
  *                                   bytes, `=` and the SHA-256 of the key in hex.
- *   DIR/.s3d/<bucket>/objects.tsv   metadata: one line per change, the last one of a key counts:
- *                                   P key place size mtime_ns modified_ms etag crc64
- *                                   checksum_kind checksum owner acl part_sizes headers
- *                                   D key
- *                                   tab-separated, texts with %XX as above; compacted at start.
- *   DIR/.s3d/<bucket>/uploads/      unfinished multipart uploads (s3d_multipart.c)
- *   DIR/.s3d/tmp/                   data before it is an object; emptied at start
+ *   DIR/.s3d/<bucket>/objects.tsv   metadata: one line per change (s3d_record.c), the last one of
+ *                                   a key counts; compacted at start
+ *   DIR/.s3d/<bucket>/uploads/      unfinished multipart uploads (s3d_uploads.c)
+ *   DIR/.s3d/tmp/                   data before it is an object (s3d_temp.c); emptied at start
  *
  * A sorted index of all keys is in memory. Files that others change: GET, HEAD, a condition and
  * each entry of a listing page look at the file (size and mtime against the metadata); one that
@@ -24,6 +21,7 @@
  * walks the tree) or that first access.
  */
 #include "s3d_store.h"
+#include "s3d_record.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -57,7 +55,6 @@ struct store {
 	int root_fd;
 	int meta_fd;
 	int tmp_fd;
-	_Atomic unsigned long temp_count;
 	pthread_rwlock_t lock;
 	unsigned scan;                       /* guarded by lock */
 	struct bucket *buckets[BUCKETS_MAX]; /* guarded by lock; never removed */
@@ -209,33 +206,9 @@ static void object_unlink(const struct bucket *bucket, const struct object *obje
 	}
 }
 
-/* --- metadata lines --- */
+/* --- metadata --- */
 
-static void record_text(struct buf *line, const char *text)
-{
-	buf_char(line, '\t');
-	uri_encode(line, text, true);
-}
-
-static void record_format(struct buf *line, const struct object *object)
-{
-	buf_char(line, 'P');
-	record_text(line, object->key);
-	buf_printf(line, "\t%d\t%llu\t%lld\t%lld", object->place,
-		(unsigned long long)object->size_bytes, (long long)object->file_mtime_ns,
-		(long long)object->modified_ms);
-	record_text(line, object->etag);
-	buf_printf(line, "\t%016llx\t%d", (unsigned long long)object->crc64,
-		object->checksum_kind);
-	record_text(line, object->checksum);
-	record_text(line, object->owner);
-	record_text(line, object->acl);
-	record_text(line, object->part_sizes);
-	record_text(line, object->headers);
-	buf_char(line, '\n');
-}
-
-static int record_append(struct bucket *bucket, const struct buf *line)
+static int log_append(struct bucket *bucket, const struct buf *line)
 {
 	ssize_t n = write(bucket->log_fd, line->data, line->len);
 
@@ -244,98 +217,20 @@ static int record_append(struct bucket *bucket, const struct buf *line)
 	return (size_t)n == line->len ? 0 : -EIO;
 }
 
-static int record_write_put(struct bucket *bucket, const struct object *object)
+static int log_put(struct bucket *bucket, const struct object *object)
 {
 	AUTO(buf_release) struct buf line = {0};
 
-	record_format(&line, object);
-	return record_append(bucket, &line);
+	record_format_put(&line, object);
+	return log_append(bucket, &line);
 }
 
-static int record_write_delete(struct bucket *bucket, const char *key)
+static int log_delete(struct bucket *bucket, const char *key)
 {
 	AUTO(buf_release) struct buf line = {0};
 
-	buf_char(&line, 'D');
-	record_text(&line, key);
-	buf_char(&line, '\n');
-	return record_append(bucket, &line);
-}
-
-static char *record_next_text(char **rest)
-{
-	char *field = strsep(rest, "\t"), *text;
-
-	if (!field || uri_decode(field, strlen(field), false, &text))
-		return NULL;
-	return text;
-}
-
-static int64_t record_next_number(char **rest)
-{
-	char *field = strsep(rest, "\t");
-	int64_t v;
-
-	return str_to_i64(field, &v) ? -1 : v;
-}
-
-static void record_take(char **rest, char **field)
-{
-	char *text = record_next_text(rest);
-
-	if (text) {
-		free(*field);
-		*field = text;
-	}
-}
-
-static void record_copy(char **rest, char *field, size_t size)
-{
-	AUTO(free_str) char *text = record_next_text(rest);
-
-	snprintf(field, size, "%s", text ? text : "");
-}
-
-static struct object *record_parse_put(char *rest)
-{
-	AUTO(free_str) char *key = record_next_text(&rest);
-	struct object *object;
-	char *crc;
-
-	if (!key || !*key)
-		return NULL;
-	object = object_create(key);
-	object->place = (enum object_place)record_next_number(&rest);
-	object->size_bytes = (uint64_t)record_next_number(&rest);
-	object->file_mtime_ns = record_next_number(&rest);
-	object->modified_ms = record_next_number(&rest);
-	record_copy(&rest, object->etag, sizeof(object->etag));
-	crc = strsep(&rest, "\t");
-	object->crc64 = crc ? strtoull(crc, NULL, 16) : 0;
-	object->checksum_kind = (enum digest_kind)record_next_number(&rest);
-	record_copy(&rest, object->checksum, sizeof(object->checksum));
-	record_take(&rest, &object->owner);
-	record_take(&rest, &object->acl);
-	record_take(&rest, &object->part_sizes);
-	record_take(&rest, &object->headers);
-	return object;
-}
-
-static void record_apply_locked(struct bucket *bucket, char *line)
-{
-	AUTO(free_str) char *key = NULL;
-	struct object *object;
-
-	if (str_starts(line, "P\t")) {
-		object = record_parse_put(line + 2);
-		if (object)
-			index_insert(bucket->index, object);
-	} else if (str_starts(line, "D\t")) {
-		line += 2;
-		key = record_next_text(&line);
-		if (key)
-			index_remove(bucket->index, key);
-	}
+	record_format_delete(&line, key);
+	return log_append(bucket, &line);
 }
 
 /* A last line without its newline was cut off by a crash: it does not count. */
@@ -351,7 +246,7 @@ static size_t records_load_locked(struct bucket *bucket)
 		return 0;
 	while ((len = getline(&line, &size, file)) > 0 && line[len - 1] == '\n') {
 		line[len - 1] = '\0';
-		record_apply_locked(bucket, line);
+		(void)record_apply(bucket->index, line); /* a damaged line does not count */
 		lines++;
 	}
 	fclose(file);
@@ -366,7 +261,7 @@ static int records_compact_locked(struct bucket *bucket)
 	const struct index_node *node = index_seek(bucket->index, "", false);
 
 	for (; node; node = node->next[0])
-		record_format(&all, node->object);
+		record_format_put(&all, node->object);
 	if (fd < 0 || (all.len && write(fd, all.data, all.len) != (ssize_t)all.len) ||
 		renameat(bucket->meta_fd, "objects.tsv.new", bucket->meta_fd, "objects.tsv") < 0)
 		return -EIO;
@@ -413,9 +308,11 @@ static void scan_folder_locked(struct bucket *bucket, int dir_fd, struct buf *pa
 			continue;
 		buf_str(path, entry->d_name);
 		if (S_ISDIR(st.st_mode)) {
+			int below = openat(dir_fd, entry->d_name,
+				O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
 			buf_char(path, '/');
-			scan_folder_locked(bucket,
-				openat(dir_fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC), path);
+			scan_folder_locked(bucket, below, path);
 		} else if (S_ISREG(st.st_mode)) {
 			scan_file_locked(bucket, path->data, &st);
 		}
@@ -487,12 +384,12 @@ static void bucket_replace(struct bucket *bucket, const char *key, struct object
 		return;
 	if (!object) {
 		(void)index_remove(locked->index, key);
-		(void)record_write_delete(locked, key); /* the next start would notice too */
+		(void)log_delete(locked, key); /* the next start would notice too */
 		return;
 	}
 	index_insert(locked->index, object_ref(object));
 	if (object->etag[0])
-		(void)record_write_put(locked, object);
+		(void)log_put(locked, object);
 }
 
 /* A new object for the file behind `fd`, which differs from what `old` says. */
@@ -847,90 +744,9 @@ const struct store_options *store_options(const struct store *store)
 	return &store->options;
 }
 
-/* --- data before it is an object --- */
-
-static void temp_name(const struct temp *temp, char name[24])
+int store_tmp_fd(const struct store *store)
 {
-	snprintf(name, 24, "%lu", temp->number);
-}
-
-int temp_create(struct store *store, struct temp *ret)
-{
-	struct temp temp = {.store = store, .fd = -1, .number = store->temp_count++};
-	char name[24];
-
-	temp_name(&temp, name);
-	if (!store->options.sink) {
-		temp.fd = openat(store->tmp_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-		if (temp.fd < 0)
-			return -errno;
-	}
-	*ret = temp;
-	return 0;
-}
-
-int temp_write(struct temp *temp, const void *data, size_t len)
-{
-	const char *p = data;
-
-	temp->size_bytes += len;
-	while (len && temp->fd >= 0) {
-		ssize_t n = write(temp->fd, p, len);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			p += n;
-			len -= (size_t)n;
-		}
-	}
-	return 0;
-}
-
-int temp_copy(struct temp *temp, int fd, uint64_t offset_bytes, uint64_t len_bytes)
-{
-	loff_t offset = (loff_t)offset_bytes;
-
-	temp->size_bytes += len_bytes;
-	while (len_bytes && temp->fd >= 0 && fd >= 0) {
-		ssize_t n = copy_file_range(fd, &offset, temp->fd, NULL, len_bytes, 0);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (!n)
-			return -EIO;
-		if (n > 0)
-			len_bytes -= (uint64_t)n;
-	}
-	return 0;
-}
-
-int temp_rename(struct temp *temp, int dir_fd, const char *path)
-{
-	char name[24];
-
-	if (temp->fd < 0)
-		return 0;
-	temp_name(temp, name);
-	if (renameat(temp->store->tmp_fd, name, dir_fd, path) < 0)
-		return -errno;
-	temp->placed = true;
-	return 0;
-}
-
-void temp_discard(struct temp *temp)
-{
-	char name[24];
-
-	if (!temp->store)
-		return;
-	if (temp->fd >= 0) {
-		temp_name(temp, name);
-		if (!temp->placed)
-			(void)unlinkat(temp->store->tmp_fd, name, 0);
-		close(temp->fd);
-	}
-	*temp = (struct temp){.fd = -1};
+	return store->tmp_fd;
 }
 
 /* --- changing objects --- */
@@ -1020,7 +836,7 @@ static int bucket_put_locked(struct bucket *bucket, struct object *object, struc
 	object->size_bytes = temp->size_bytes;
 	object->modified_ms = time_now_ms();
 	index_insert(bucket->index, object_ref(object));
-	return record_write_put(bucket, object);
+	return log_put(bucket, object);
 }
 
 int bucket_put(struct bucket *bucket, struct object *object, struct temp *temp,
@@ -1028,14 +844,14 @@ int bucket_put(struct bucket *bucket, struct object *object, struct temp *temp,
 {
 	AUTO(object_unrefp) struct object *owned = object;
 	AUTO(bucket_unlock) struct bucket *locked = NULL;
-	int r = bucket_check(bucket, object->key, conditions);
+	int r = bucket_check(bucket, owned->key, conditions);
 
 	if (r)
 		return r;
 	locked = bucket_lock(bucket);
-	r = bucket_put_locked(locked, object, temp, conditions);
+	r = bucket_put_locked(locked, owned, temp, conditions);
 	if (!r && ret_object)
-		*ret_object = object_ref(object);
+		*ret_object = object_ref(owned);
 	return r;
 }
 
@@ -1054,7 +870,7 @@ int bucket_delete(struct bucket *bucket, const char *key, const struct condition
 		return r;
 	object_unlink(locked, object);
 	index_remove(locked->index, key);
-	return record_write_delete(locked, key);
+	return log_delete(locked, key);
 }
 
 void bucket_walk(struct bucket *bucket, const char *key, bool after, bucket_visit *visit,

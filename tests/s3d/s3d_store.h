@@ -36,6 +36,7 @@ struct store_options {
 int store_create(const struct store_options *options, struct store **ret);
 void store_destroy(struct store *store);
 const struct store_options *store_options(const struct store *store);
+int store_tmp_fd(const struct store *store);
 /* Notices every file that was added, changed or removed below DIR by others. */
 int store_rescan(struct store *store);
 
@@ -55,6 +56,7 @@ int bucket_meta_fd(const struct bucket *bucket);
 /* For the owner's other rooms (multipart uploads). */
 void **bucket_extra(struct bucket *bucket);
 
+/* s3d_temp.c */
 int temp_create(struct store *store, struct temp *ret);
 int temp_write(struct temp *temp, const void *data, size_t len);
 /* Appends a range of another file in the kernel. */

@@ -195,7 +195,7 @@ static struct upload *upload_load(int dir_fd, const char *id)
 		return NULL;
 	key = field_text(&line);
 	upload = upload_create(key);
-	snprintf(upload->id, sizeof(upload->id), "%s", id);
+	memcpy(upload->id, id, strlen(id) + 1);
 	free(upload->owner);
 	free(upload->acl);
 	free(upload->headers);
