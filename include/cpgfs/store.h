@@ -155,6 +155,8 @@ must_check int store_open(struct store **ret, const struct store_config *config,
 /* Up to 8 subscribers, before store_start. */
 void store_subscribe(struct store *s, const struct store_events *events);
 must_check int store_start(struct store *s); /* the maintenance thread */
+/* Say in the lock that this daemon is on its way out, so that the next mount waits for it. */
+void store_mark_stopping(struct store *s);
 /* Stops the thread, checkpoints, lets go of the lock. All files must be released. */
 void store_close(struct store *s);
 
@@ -272,6 +274,9 @@ must_check int store_file_fallocate(
  * make it CLOSED (or INCOMPLETE). Nothing changed: nothing happens. With durability_close it syncs.
  */
 must_check int store_file_flush(struct store_file *f, bool cut_off, const char *reason);
+/* The writer was told an error that this room does not know of (it gave up waiting for room): this
+ * version lacks bytes, and its FLUSH makes it INCOMPLETE. */
+void store_file_write_failed(struct store_file *f);
 must_check int store_file_sync(struct store_file *f, bool data_only); /* waits for the disk */
 /* Current attributes, with the size of the version being written. */
 void store_file_attr(struct store_file *f, struct store_attr *ret);

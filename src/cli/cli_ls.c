@@ -106,8 +106,8 @@ static void print_object(struct ls *ls, const struct stat *st, const char *name)
 
 static int list_dir(struct ls *ls, const char *dir)
 {
-	struct ls_entry *list;
-	size_t count;
+	struct ls_entry *list = NULL;
+	size_t count = 0;
 	int r = entries_read(dir, &list, &count);
 	if (r < 0) {
 		cli_error("%s: %s", dir + ls->root_len, strerror(-r));

@@ -1,0 +1,411 @@
+/*
+ * store - open, close, lock and format of a cache directory.
+ *
+ *   lock       held by the daemon (open file description lock); holds its pid for people
+ *   index/     LMDB
+ *   journal    write-ahead journal
+ *   data/<xx>/ one sparse file per inode, xx = its last byte
+ */
+#include "store_private.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#define FORMAT_VERSION 1
+#define LOCK_RETRY_MS 100
+
+static void say(char **ret_message, const char *fmt, ...) printf_like(2, 3);
+static void say(char **ret_message, const char *fmt, ...)
+{
+	char text[1024];
+	va_list args;
+	if (*ret_message)
+		return;
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	*ret_message = text_dup(text);
+}
+
+/* ---- the lock ---------------------------------------------------------------------------------------------- */
+
+static void read_holder(int fd, char out[64])
+{
+	ssize_t n = pread(fd, out, 63, 0);
+	out[n > 0 ? n : 0] = '\0';
+	out[strcspn(out, "\n")] = '\0';
+}
+
+static int write_holder(int fd, const char *what)
+{
+	char text[64];
+	int len = snprintf(text, sizeof(text), "%s %d\n", what, (int)getpid());
+	int r = io_truncate(fd, 0);
+	return r < 0 ? r : io_pwrite(fd, text, (size_t)len, 0);
+}
+
+/* Waits only for a holder that says it is stopping, or has not said anything yet. */
+static int take_lock(struct store *s, int64_t wait_ms, char **ret_message)
+{
+	char holder[64];
+	int64_t deadline = clock_mono_ms() + wait_ms;
+	cleanup_fd int fd = -1;
+	int r = io_openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600, &fd);
+	if (r < 0)
+		return r;
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		read_holder(fd, holder);
+		if (text_starts(holder, "running") || clock_mono_ms() >= deadline) {
+			const char *pid = strchr(holder, ' ');
+			say(ret_message,
+				"the cache directory %s is in use by another cpgfs (pid%s): unmount that, or "
+				"give another --cache-dir",
+				s->dir, pid ? pid : " unknown");
+			return -EBUSY;
+		}
+		struct timespec pause = { .tv_nsec = LOCK_RETRY_MS * 1000000L };
+		nanosleep(&pause, NULL);
+	}
+	r = write_holder(fd, "running");
+	if (r == 0)
+		s->lock_fd = steal_fd(&fd);
+	return r;
+}
+
+void store_mark_stopping(struct store *s)
+{
+	if (write_holder(s->lock_fd, "stopping") < 0)
+		return; /* a mount that wants this cache is refused instead of waiting */
+}
+
+/* ---- the directory ------------------------------------------------------------------------------------------- */
+
+static int open_dir(struct store *s, char **ret_message)
+{
+	int r = io_mkdir_p(s->dir, 0700);
+	if (r == 0)
+		r = io_open(s->dir, O_RDONLY | O_DIRECTORY, 0, &s->dir_fd);
+	if (r < 0)
+		say(ret_message, "the cache directory %s cannot be used: %s", s->dir, strerror(-r));
+	return r;
+}
+
+static int make_dir(struct store *s, const char *name)
+{
+	return mkdirat(s->dir_fd, name, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static bool exists(struct store *s, const char *name)
+{
+	struct stat st;
+	return fstatat(s->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int make_data_dirs(struct store *s)
+{
+	int r = make_dir(s, "data");
+	for (unsigned sub = 0; r == 0 && sub < 256; sub++) {
+		char path[32];
+		snprintf(path, sizeof(path), "data/%02x", sub);
+		r = make_dir(s, path);
+	}
+	return r;
+}
+
+static int put_text(struct store *s, const char *name, const char *value)
+{
+	struct ikey k = ikey_text(name);
+	return index_put(&s->index, TABLE_META, (struct bytes){ k.data, k.len },
+		(struct bytes){ value, strlen(value) });
+}
+
+static int put_u64(struct store *s, const char *name, uint64_t value)
+{
+	uint8_t bytes[8];
+	struct ikey k = ikey_text(name);
+	put_le64(bytes, value);
+	return index_put(&s->index, TABLE_META, (struct bytes){ k.data, k.len },
+		(struct bytes){ bytes, sizeof(bytes) });
+}
+
+static int put_root(struct store *s)
+{
+	int64_t now = clock_wall_ns();
+	struct record root = { .since_ns = now };
+	root.i.attr = (struct store_attr){ .ino = STORE_ROOT_INO, .parent = STORE_ROOT_INO,
+		.type = STORE_DIR, .mode = S_IFDIR | 0755, .uid = getuid(), .gid = getgid(),
+		.mtime_ns = now, .ctime_ns = now, .atime_ns = now, .generation = 1 };
+	cleanup_buf struct buf b = { 0 };
+	struct ikey k = ikey_ino(STORE_ROOT_INO);
+	int r = record_encode(&root, &b);
+	if (r < 0)
+		return r;
+	return index_put(&s->index, TABLE_INODE, (struct bytes){ k.data, k.len },
+		(struct bytes){ b.data, b.len });
+}
+
+/* Does any data file stand there? Looked at only when the index says nothing. */
+static bool has_data_files(struct store *s)
+{
+	bool found = false;
+	for (unsigned sub = 0; sub < 256 && !found; sub++) {
+		char path[32];
+		snprintf(path, sizeof(path), "data/%02x", sub);
+		int fd = openat(s->dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+		struct dirent *e;
+		while (d && !found && (e = readdir(d)))
+			found = e->d_name[0] != '.';
+		if (d)
+			closedir(d);
+		else if (fd >= 0)
+			close(fd);
+	}
+	return found;
+}
+
+/* The journal is made before the index says that this is a cache, so an index without it lost it. */
+static int make_journal(struct store *s)
+{
+	struct journal j = { .fd = -1 };
+	int r = journal_open(&j, s->dir_fd);
+	journal_close(&j);
+	return r;
+}
+
+/* A new cache: all of it in one commit, so that it exists whole or not at all. */
+static int format(struct store *s, const char *identity)
+{
+	int r = make_data_dirs(s);
+	if (r == 0)
+		r = make_journal(s);
+	if (r == 0)
+		r = put_u64(s, "format", FORMAT_VERSION);
+	if (r == 0)
+		r = put_text(s, "identity", identity);
+	if (r == 0)
+		r = put_text(s, "boot-id", s->boot_id);
+	static const struct {
+		const char *name;
+		uint64_t value;
+	} numbers[] = { { "epoch", 1 }, { "number", 0 }, { "clean", 1 },
+		{ "next-ino", STORE_ROOT_INO + 1 }, { "next-attempt", 1 }, { "next-job", 1 } };
+	for (size_t i = 0; r == 0 && i < array_len(numbers); i++)
+		r = put_u64(s, numbers[i].name, numbers[i].value);
+	if (r == 0)
+		r = put_root(s);
+	if (r == 0)
+		r = index_commit(&s->index);
+	if (r == 0)
+		r = index_begin(&s->index);
+	return r < 0 ? r : io_syncfs(s->dir_fd);
+}
+
+static int check_identity(struct store *s, const char *identity, char **ret_message)
+{
+	char theirs[KEY_MAX_BYTES + 1024];
+	uint64_t version;
+	int r = meta_get_u64(&s->index, "format", &version);
+	if (r < 0)
+		return r;
+	if (version > FORMAT_VERSION) {
+		say(ret_message,
+			"the cache directory %s was written by a newer cpgfs (format %" PRIu64
+			"): use that version, or give another --cache-dir",
+			s->dir, version);
+		return -EPROTO;
+	}
+	r = meta_get_text(&s->index, "identity", theirs, sizeof(theirs));
+	if (r < 0)
+		return r;
+	if (strcmp(theirs, identity) != 0) {
+		say(ret_message,
+			"the cache directory %s belongs to another bucket, prefix or endpoint (%s): give "
+			"another --cache-dir",
+			s->dir, theirs);
+		return -EXDEV;
+	}
+	return 0;
+}
+
+static int open_index(struct store *s, const char *identity, char **ret_message)
+{
+	cleanup_free char *path = NULL;
+	int r = make_dir(s, "index");
+	if (r == 0)
+		r = text_printf(&path, "%s/index", s->dir);
+	if (r == 0)
+		r = index_open(&s->index, path);
+	if (r < 0)
+		return r;
+	uint64_t version;
+	r = meta_get_u64(&s->index, "format", &version);
+	if (r == -ENOENT && has_data_files(s)) {
+		say(ret_message,
+			"the index of the cache %s is missing, but its data is there; nothing was changed: "
+			"run `cpgfs repair` (or give another --cache-dir)",
+			s->dir);
+		return -EUCLEAN;
+	}
+	if (r == -ENOENT) /* new, or its making was cut off */
+		r = format(s, identity);
+	if (r == 0)
+		r = check_identity(s, identity, ret_message);
+	if (r == 0 && !exists(s, "journal")) {
+		say(ret_message,
+			"the journal of the cache %s is missing; nothing was changed: run `cpgfs repair` (or "
+			"give another --cache-dir)",
+			s->dir);
+		return -EUCLEAN;
+	}
+	return r;
+}
+
+static int load_counters(struct store *s)
+{
+	struct ikey none = { .len = 0 };
+	int r = meta_get_u64(&s->index, "next-ino", &s->next_ino);
+	if (r == 0)
+		r = meta_get_u64(&s->index, "next-attempt", &s->next_attempt);
+	if (r == 0)
+		r = meta_get_u64(&s->index, "next-job", &s->next_job);
+	if (r < 0)
+		return r;
+	cleanup_cursor struct index_cursor c;
+	for (r = index_seek(&s->index, TABLE_JOB, &none, false, &c); r == 0; r = index_next(&c))
+		s->job_count++;
+	if (r != -ENOENT)
+		return r;
+	index_done(&c);
+	if (index_seek(&s->index, TABLE_UNSYNCED, &none, false, &c) == 0)
+		s->flush_due_ms = clock_mono_ms() + s->flush_ms;
+	return 0;
+}
+
+/* From now on an end without store_close is unclean, also after a power cut. */
+static int mark_clean(struct store *s, bool clean)
+{
+	struct ikey boot = ikey_text("boot-id");
+	with_lock(&s->lock);
+	op_begin(s);
+	op_meta_u64(s, "clean", clean);
+	op_put(s, TABLE_META, &boot, s->boot_id, strlen(s->boot_id));
+	int r = op_commit(s);
+	return r < 0 ? r : checkpoint_locked(s);
+}
+
+static int read_boot_id(const char *given, char out[64])
+{
+	if (given)
+		return text_copy(out, given, 64) ? 0 : -EINVAL;
+	cleanup_fd int fd = -1;
+	int r = io_open("/proc/sys/kernel/random/boot_id", O_RDONLY, 0, &fd);
+	ssize_t n = r < 0 ? r : read(fd, out, 63);
+	if (n <= 0)
+		return r < 0 ? r : -EIO;
+	out[n] = '\0';
+	out[strcspn(out, "\n")] = '\0';
+	return 0;
+}
+
+static int open_parts(struct store *s, const struct store_config *config, int64_t lock_wait_ms,
+	char **ret_message)
+{
+	int r = open_dir(s, ret_message);
+	if (r == 0)
+		r = take_lock(s, lock_wait_ms, ret_message);
+	if (r == 0)
+		r = read_boot_id(config->boot_id, s->boot_id);
+	if (r == 0)
+		r = open_index(s, config->identity, ret_message);
+	if (r == 0)
+		r = journal_open(&s->journal, s->dir_fd);
+	if (r == 0)
+		r = recover(s, ret_message);
+	if (r == 0)
+		r = load_counters(s);
+	if (r == 0)
+		r = mark_clean(s, false);
+	if (r == -EUCLEAN)
+		say(ret_message,
+			"the index of the cache %s is damaged; nothing was changed: run `cpgfs repair` (or "
+			"give another --cache-dir)",
+			s->dir);
+	return r;
+}
+
+static void store_free(struct store *s)
+{
+	index_close(&s->index);
+	free(s->index.path);
+	journal_close(&s->journal);
+	if (s->lock_fd >= 0)
+		close(s->lock_fd);
+	if (s->dir_fd >= 0)
+		close(s->dir_fd);
+	buf_release(&s->op.list);
+	cond_release(&s->wake);
+	cond_release(&s->sync.done);
+	lock_release_storage(&s->wake_lock);
+	lock_release_storage(&s->sync.lock);
+	lock_release_storage(&s->space.lock);
+	lock_release_storage(&s->lock);
+	free(s->dir);
+	free(s);
+}
+
+int store_open(struct store **ret, const struct store_config *config, int64_t lock_wait_ms,
+	char **ret_message)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	*ret_message = NULL;
+	if (!s)
+		return -ENOMEM;
+	lock_init(&s->lock, RANK_STORE_INDEX, "store index");
+	lock_init(&s->space.lock, RANK_STORE_SPACE, "store space");
+	lock_init(&s->wake_lock, RANK_STORE_SPACE, "store wake");
+	lock_init(&s->sync.lock, RANK_STORE_SYNC, "store sync");
+	cond_init(&s->wake);
+	cond_init(&s->sync.done);
+	buf_init(&s->op.list, 16 * MIB);
+	s->dir_fd = s->lock_fd = s->journal.fd = -1;
+	s->cache_size_bytes = config->cache_size_bytes;
+	s->min_free_bytes = config->min_free_bytes;
+	s->part_size_bytes = config->part_size_bytes ? config->part_size_bytes : 8 * MIB;
+	s->settle_ms = config->settle_ms;
+	s->flush_ms = config->flush_ms ? config->flush_ms : 30000;
+	s->durability_close = config->durability_close;
+	s->dir = text_dup(config->dir);
+	int r = s->dir ? open_parts(s, config, lock_wait_ms, ret_message) : -ENOMEM;
+	if (r < 0) {
+		say(ret_message, "the cache directory %s cannot be used: %s", config->dir, strerror(-r));
+		store_free(s);
+		return r;
+	}
+	free(*ret_message);
+	*ret_message = NULL;
+	*ret = s;
+	return 0;
+}
+
+void store_subscribe(struct store *s, const struct store_events *events)
+{
+	check(s->subscriber_count < SUBSCRIBERS_MAX);
+	s->subscribers[s->subscriber_count++] = *events;
+}
+
+void store_close(struct store *s)
+{
+	if (!s)
+		return;
+	maintenance_stop(s);
+	if (flush_unsynced(s) < 0 || mark_clean(s, true) < 0) {
+		/* the journal has it all: the next start recovers */
+	}
+	store_free(s);
+}

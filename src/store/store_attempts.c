@@ -1,0 +1,318 @@
+/*
+ * store_attempts - requests that change the bucket, recorded before their first byte; and what the
+ *                  bucket is known to hold of ours, by key.
+ */
+#include "store_private.h"
+
+static int attempt_get(struct store *s, uint64_t id, struct store_attempt *ret)
+{
+	struct ikey k = ikey_ino(id);
+	struct bytes v;
+	int r = index_get(&s->index, TABLE_ATTEMPT, &k, &v);
+	return r < 0 ? r : attempt_decode(v, id, ret);
+}
+
+static void op_attempt(struct store *s, const struct store_attempt *a)
+{
+	cleanup_buf struct buf b = { 0 };
+	struct ikey k = ikey_ino(a->id);
+	int r = attempt_encode(a, &b);
+	op_put(s, TABLE_ATTEMPT, &k, b.data, b.len);
+	if (r < 0 && !s->op.list.error)
+		s->op.list.error = r;
+}
+
+static int begin_locked(struct store *s, struct store_attempt *a, enum file_state from)
+{
+	struct record old;
+	int r = record_get(s, a->ino, &old);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	if (old.i.attr.generation != a->generation)
+		return -ESTALE;
+	if (from != FILE_NONE && old.i.attr.state != from)
+		return -ESTALE;
+	struct record new = old;
+	new.attempts_open++;
+	if (from != FILE_NONE)
+		record_enter(&new, FILE_SENDING);
+	a->id = s->next_attempt++;
+	a->begun_at_ns = clock_wall_ns();
+	struct ikey by_key = ikey_hash(a->key, a->id);
+	op_begin(s);
+	op_meta_u64(s, "next-attempt", s->next_attempt);
+	op_attempt(s, a);
+	op_put(s, TABLE_ATTEMPT_KEY, &by_key, "", 0);
+	op_inode(s, &old, &new);
+	return op_commit(s);
+}
+
+int store_attempt_begin(struct store *s, struct store_attempt *a, enum file_state from)
+{
+	struct news news = { 0 };
+	check(from == FILE_NONE || file_state_may_follow(from, FILE_SENDING));
+	store_enter(s);
+	int r = begin_locked(s, a, from);
+	store_leave(s, &news);
+	news_fire(s, &news);
+	return r;
+}
+
+int store_attempt_update(struct store *s, const struct store_attempt *a)
+{
+	struct store_attempt now;
+	with_lock(&s->lock);
+	int r = attempt_get(s, a->id, &now);
+	if (r < 0)
+		return r;
+	op_begin(s);
+	op_attempt(s, a);
+	return op_commit(s);
+}
+
+int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t chunk, uint64_t crc64nvme,
+	const char *etag)
+{
+	struct store_attempt a;
+	cleanup_store_file struct store_file *f = NULL;
+	lock_take(&s->lock);
+	int r = attempt_get(s, attempt_id, &a);
+	lock_drop(&s->lock);
+	if (r == 0)
+		r = file_get(s, a.ino, &f);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	with_lock(&f->lock);
+	with_lock(&s->lock);
+	struct chunk_record c;
+	r = chunk_get(s, a.ino, chunk, &c);
+	if (r < 0)
+		return r;
+	if (!c.has_crc || c.crc64nvme != crc64nvme)
+		return -ESTALE; /* the chunk was changed meanwhile */
+	c.part_attempt = attempt_id;
+	if (!text_copy(c.part_etag, etag, sizeof(c.part_etag)))
+		return -ENAMETOOLONG;
+	op_begin(s);
+	op_chunk(s, a.ino, chunk, &c);
+	r = op_commit(s);
+	if (r == 0)
+		bit_set(f->recorded, chunk, true);
+	return r;
+}
+
+/* ---- outcome ------------------------------------------------------------------------------------------------ */
+
+static bool still_meant(const struct record *r, const struct store_object *object,
+	const char *current_key)
+{
+	return r->i.attr.generation == object->generation && current_key &&
+		strcmp(current_key, object->key) == 0;
+}
+
+static void settle_transition(struct record *r, const struct store_transition *t)
+{
+	record_enter(r, t->to);
+	r->i.held = t->to == FILE_HELD ? t->held : HELD_NOT;
+	if (t->reason)
+		(void)text_copy(r->i.reason, t->reason, sizeof(r->i.reason)); /* may be cut */
+	r->i.due_at_ns = t->due_at_ns ? t->due_at_ns : clock_wall_ns();
+	if (t->count_attempt)
+		r->i.attempts++;
+	else if (t->to == FILE_UPLOADED || t->to == FILE_CLOSED)
+		r->i.attempts = 0;
+}
+
+/* The inode's side of an outcome. Returns whether object and transition were for the inode as it is. */
+static bool outcome_apply(struct store *s, struct record *new, const struct store_transition *t,
+	const struct store_object *object, const char *current_key)
+{
+	bool unlinked = new->i.attr.flags & STORE_FLAG_UNLINKED;
+	bool meant = object ? still_meant(new, object, current_key)
+			    : t && new->i.attr.generation == t->generation;
+	if (object && unlinked && new->i.attr.generation == object->generation)
+		meant = true; /* deleted meanwhile: this is the object to delete */
+	if (!meant)
+		return false;
+	if (object) {
+		if (new->i.object.key[0] && strcmp(new->i.object.key, object->key) != 0)
+			op_stray(s, &new->i.object, clock_wall_ns());
+		new->i.object = *object;
+	}
+	if (unlinked) {
+		if (new->i.attr.state == FILE_NONE) {
+			record_enter(new, FILE_DELETING);
+			new->i.due_at_ns = clock_wall_ns();
+		}
+		return true;
+	}
+	if (t && (new->i.attr.state == t->from || file_state_may_follow(new->i.attr.state, t->to)))
+		settle_transition(new, t);
+	return true;
+}
+
+static int end_locked(struct store *s, uint64_t id, const struct store_transition *t,
+	const struct store_object *object, const char *current_key, bool *ret_applied,
+	bool *ret_purge, uint64_t *ret_ino)
+{
+	struct store_attempt a;
+	struct record old;
+	int r = attempt_get(s, id, &a);
+	if (r < 0)
+		return r;
+	*ret_ino = a.ino;
+	bool alive = record_get(s, a.ino, &old) == 0;
+	bool applied = false;
+	struct ikey k = ikey_ino(id), by_key = ikey_hash(a.key, id);
+	op_begin(s);
+	op_del(s, TABLE_ATTEMPT, &k);
+	op_del(s, TABLE_ATTEMPT_KEY, &by_key);
+	if (alive) {
+		struct record new = old;
+		new.attempts_open -= new.attempts_open > 0;
+		applied = outcome_apply(s, &new, t, object, current_key);
+		bool leftover = (new.i.attr.flags & STORE_FLAG_UNLINKED) && !new.attempts_open &&
+			!new.i.object.key[0] && !file_find_held(s, a.ino);
+		op_inode(s, &old, &new);
+		if (leftover) { /* unlinked while it was sent, and nothing arrived */
+			op_purge(s, &new);
+			*ret_purge = true;
+		}
+	}
+	if (object && !applied)
+		op_stray(s, object, clock_wall_ns());
+	r = op_commit(s);
+	*ret_purge = *ret_purge && r == 0;
+	if (r == 0)
+		*ret_applied = applied;
+	return r;
+}
+
+int store_attempt_end(struct store *s, uint64_t attempt_id, const struct store_transition *t,
+	const struct store_object *object, const char *current_key, bool *ret_applied)
+{
+	struct news news = { 0 };
+	bool purge = false, applied = false;
+	uint64_t ino = 0;
+	store_enter(s);
+	int r = end_locked(s, attempt_id, t, object, current_key, &applied, &purge, &ino);
+	store_leave(s, &news);
+	if (purge)
+		purge_data(s, ino);
+	if (r == 0)
+		space_wake(s);
+	if (r == 0 && ret_applied)
+		*ret_applied = applied;
+	news_fire(s, &news);
+	return r;
+}
+
+/* ---- lists --------------------------------------------------------------------------------------------------- */
+
+int store_attempts_of_key(
+	struct store *s, const char *key, struct store_attempt *out, size_t max)
+{
+	struct ikey from = ikey_hash(key, 0);
+	with_lock(&s->lock);
+	cleanup_cursor struct index_cursor c;
+	size_t count = 0;
+	int r = index_seek(&s->index, TABLE_ATTEMPT_KEY, &from, false, &c);
+	for (; r == 0 && count < max && c.key.len == 24; r = index_next(&c)) {
+		if (memcmp(c.key.data, from.data, 16) != 0)
+			break;
+		int e = attempt_get(s, get_be64((const uint8_t *)c.key.data + 16), &out[count]);
+		if (e < 0)
+			return e == -ENOENT ? -EUCLEAN : e;
+		count++;
+	}
+	return r < 0 && r != -ENOENT ? r : (int)count;
+}
+
+int store_attempts(struct store *s, uint64_t after_id, struct store_attempt *out, size_t max)
+{
+	struct ikey from = ikey_ino(after_id);
+	with_lock(&s->lock);
+	cleanup_cursor struct index_cursor c;
+	size_t count = 0;
+	int r = index_seek(&s->index, TABLE_ATTEMPT, &from, true, &c);
+	for (; r == 0 && count < max; r = index_next(&c)) {
+		if (c.key.len != 8)
+			return -EUCLEAN;
+		int e = attempt_decode(c.value, get_be64(c.key.data), &out[count]);
+		if (e < 0)
+			return e;
+		count++;
+	}
+	return r < 0 && r != -ENOENT ? r : (int)count;
+}
+
+int store_inodes_of_key(struct store *s, const char *key, struct store_inode *out, size_t max)
+{
+	struct ikey from = ikey_hash(key, 0);
+	with_lock(&s->lock);
+	cleanup_cursor struct index_cursor c;
+	size_t count = 0;
+	int r = index_seek(&s->index, TABLE_OBJECT_KEY, &from, false, &c);
+	for (; r == 0 && count < max && c.key.len == 24; r = index_next(&c)) {
+		struct record record;
+		if (memcmp(c.key.data, from.data, 16) != 0)
+			break;
+		int e = record_get(s, get_be64((const uint8_t *)c.key.data + 16), &record);
+		if (e < 0)
+			return e == -ENOENT ? -EUCLEAN : e;
+		if (!(record.i.attr.flags & STORE_FLAG_FOREIGN))
+			out[count++] = record.i;
+	}
+	return r < 0 && r != -ENOENT ? r : (int)count;
+}
+
+/* A key below the old path of a folder whose objects have not followed its rename yet. */
+static bool below_a_job(struct store *s, const char *key)
+{
+	struct ikey from = { .len = 0 };
+	if (s->job_count == 0)
+		return false;
+	cleanup_cursor struct index_cursor c;
+	for (int r = index_seek(&s->index, TABLE_JOB, &from, false, &c); r == 0; r = index_next(&c)) {
+		size_t len = c.value.len > 8 ? c.value.len - 8 : 0;
+		const char *old_path = (const char *)c.value.data + 8;
+		if (len && strlen(key) > len && memcmp(key, old_path, len) == 0 && key[len] == '/')
+			return true;
+	}
+	return false;
+}
+
+bool store_key_is_hidden(struct store *s, const char *key)
+{
+	struct ikey from = ikey_hash(key, 0);
+	bool leaving = false;
+	with_lock(&s->lock);
+	if (below_a_job(s, key))
+		return true;
+	cleanup_cursor struct index_cursor c;
+	int r = index_seek(&s->index, TABLE_OBJECT_KEY, &from, false, &c);
+	for (; r == 0 && c.key.len == 24 && memcmp(c.key.data, from.data, 16) == 0;
+		r = index_next(&c)) {
+		struct record record;
+		if (record_get(s, get_be64((const uint8_t *)c.key.data + 16), &record) < 0)
+			continue;
+		enum file_state state = record.i.attr.state;
+		if (state == FILE_DELETING || state == FILE_MOVING)
+			leaving = true;
+		else if (state == FILE_UPLOADED || state == FILE_VERIFIED)
+			return false;
+	}
+	return leaving;
+}
+
+int store_stray_add(struct store *s, const struct store_object *object, int64_t due_at_ns)
+{
+	struct news news = { 0 };
+	store_enter(s);
+	op_begin(s);
+	op_stray(s, object, due_at_ns);
+	int r = op_commit(s);
+	store_leave(s, &news);
+	news_fire(s, &news);
+	return r;
+}

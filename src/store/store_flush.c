@@ -1,0 +1,212 @@
+/*
+ * store_flush - the end of a version: FLUSH (a program's close), the last writer going, fsync.
+ */
+#include "store_private.h"
+
+#include <fcntl.h>
+
+#define DUE_SLACK_NS (100 * INT64_C(1000000))
+
+/* Why this version may not go as it is, or NULL. */
+static const char *flaw_of(struct store_file *f, const struct record *r, bool cut_off,
+	const char *reason)
+{
+	if (f->write_error)
+		return "writing a part of it failed";
+	if (cut_off)
+		return reason && reason[0] ? reason : "its writer was cut off";
+	return marks_broken_transfer(r) ? BROKEN_TRANSFER_REASON : NULL;
+}
+
+static int record_close(
+	struct store_file *f, bool cut_off, const char *reason, struct news *news)
+{
+	struct store *s = f->store;
+	struct record old;
+	store_enter(s);
+	int r = record_get(s, f->ino, &old);
+	if (r == 0) {
+		struct record new = old;
+		int64_t now = clock_wall_ns();
+		new.i.attr.size_bytes = atomic_load(&f->size_bytes);
+		new.i.attr.mtime_ns = atomic_load(&f->mtime_ns);
+		new.i.attr.ctime_ns = now;
+		new.present_bytes = file_present_bytes(f);
+		new.i.closed_at_ns = now;
+		const char *flaw = flaw_of(f, &new, cut_off, reason);
+		new.i.attr.flags |= flaw ? 0 : STORE_FLAG_COMPLETE;
+		(void)text_copy(new.i.reason, flaw ? flaw : "", sizeof(new.i.reason)); /* may be cut */
+		if (!(old.i.attr.flags & STORE_FLAG_UNLINKED)) {
+			new.i.due_at_ns = settle_due_ns(s, &new);
+			record_enter(&new, flaw ? FILE_INCOMPLETE : FILE_CLOSED);
+		}
+		op_begin(s);
+		op_inode(s, &old, &new);
+		op_unsynced(s, f->ino);
+		r = op_commit(s);
+	}
+	store_leave(s, news);
+	return r;
+}
+
+int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
+{
+	struct news news = { 0 };
+	uint64_t growth = 0;
+	int r = 0;
+	lock_take(&f->lock);
+	file_wait_idle(f);
+	bool closes = f->dirty;
+	if (closes) {
+		f->flushing = true;
+		while (f->in_flight)
+			(void)cond_wait_until(&f->idle, &f->lock, INT64_MAX); /* the predicate decides */
+		r = record_close(f, cut_off, reason, &news);
+		if (r == 0) {
+			f->dirty = false;
+			atomic_store(&f->is_dirty_hint, false);
+			growth = f->growth_bytes;
+			f->growth_bytes = 0;
+		}
+		f->flushing = false;
+		cond_broadcast(&f->idle);
+	}
+	lock_drop(&f->lock);
+	if (growth)
+		space_give(f->store, growth);
+	if (r == 0 && closes && f->store->durability_close)
+		r = store_file_sync(f, false);
+	news_fire(f->store, &news);
+	return r;
+}
+
+void store_file_writer_add(struct store_file *f)
+{
+	atomic_fetch_add(&f->writers, 1);
+}
+
+/* Settle counts from the last writer's end. */
+void store_file_writer_drop(struct store_file *f)
+{
+	struct store *s = f->store;
+	struct news news = { 0 };
+	check(atomic_load(&f->writers) > 0);
+	if (atomic_fetch_sub(&f->writers, 1) != 1)
+		return;
+	struct record old;
+	store_enter(s);
+	if (record_get(s, f->ino, &old) == 0 && old.i.attr.state == FILE_CLOSED) {
+		struct record new = old;
+		new.i.due_at_ns = settle_due_ns(s, &new);
+		if (new.i.due_at_ns - old.i.due_at_ns > DUE_SLACK_NS) {
+			op_begin(s);
+			op_inode(s, &old, &new);
+			if (op_commit(s) < 0)
+				news.count = 0; /* it settles a little early: no harm */
+		}
+	}
+	store_leave(s, &news);
+	news_fire(s, &news);
+}
+
+/* ---- fsync --------------------------------------------------------------------------------------------------- */
+
+static int mark_synced(struct store_file *f, uint64_t number_before, uint64_t *ret_number)
+{
+	struct store *s = f->store;
+	struct ikey k = ikey_ino(f->ino);
+	struct bytes v;
+	struct record old;
+	store_enter(s);
+	int r = 0;
+	bool same = index_get(&s->index, TABLE_UNSYNCED, &k, &v) == 0 && v.len == 9 &&
+		get_le64(v.data) < number_before && !((const uint8_t *)v.data)[8];
+	if (same && record_get(s, f->ino, &old) == 0 && old.i.attr.state != FILE_OPEN) {
+		struct record new = old;
+		new.i.attr.flags |= STORE_FLAG_DURABLE;
+		op_begin(s);
+		op_del(s, TABLE_UNSYNCED, &k);
+		op_inode(s, &old, &new);
+		s->op.told_count = 0; /* no news to anybody */
+		r = op_commit(s);
+	}
+	*ret_number = s->journal.next_number - 1;
+	store_leave(s, NULL);
+	return r;
+}
+
+/* fsync in the middle of writing: the record's size must not lag behind the synced bytes. */
+static int record_size(struct store_file *f)
+{
+	struct store *s = f->store;
+	struct record old;
+	with_lock(&s->lock);
+	s->op.told_count = 0;
+	int r = record_get(s, f->ino, &old);
+	if (r < 0 || old.i.attr.size_bytes == atomic_load(&f->size_bytes))
+		return r;
+	struct record new = old;
+	new.i.attr.size_bytes = atomic_load(&f->size_bytes);
+	new.i.attr.mtime_ns = atomic_load(&f->mtime_ns);
+	op_begin(s);
+	op_inode(s, &old, &new);
+	s->op.told_count = 0;
+	return op_commit(s);
+}
+
+int sync_data_dir(struct store *s, uint64_t ino)
+{
+	char path[64];
+	cleanup_fd int fd = -1;
+	snprintf(path, sizeof(path), "data/%02x", (unsigned)(ino & 0xff));
+	int r = io_openat(s->dir_fd, path, O_RDONLY | O_DIRECTORY, 0, &fd);
+	return r < 0 ? r : io_fsync(fd);
+}
+
+/* The kernel may have thrown the bytes away: a later sync that succeeds proves nothing for them. */
+void mark_suspect(struct store *s, uint64_t ino)
+{
+	uint8_t value[9];
+	struct ikey k = ikey_ino(ino);
+	with_lock(&s->lock);
+	put_le64(value, s->journal.next_number);
+	value[8] = 1;
+	op_begin(s);
+	op_put(s, TABLE_UNSYNCED, &k, value, sizeof(value));
+	if (op_commit(s) == 0 && s->flush_due_ms == 0)
+		s->flush_due_ms = clock_mono_ms() + s->flush_ms;
+}
+
+int store_file_sync(struct store_file *f, bool data_only)
+{
+	struct store *s = f->store;
+	lock_take(&s->lock);
+	uint64_t before = s->journal.next_number;
+	lock_drop(&s->lock);
+	lock_take(&f->lock);
+	file_wait_idle(f);
+	int r = file_fd(f, false);
+	bool empty = r == -ENOENT, is_new = f->is_new_data, dirty = f->dirty;
+	int fd = f->fd;
+	lock_drop(&f->lock);
+	if (r < 0 && !empty)
+		return r;
+	r = empty ? 0 : data_only ? io_fdatasync(fd) : io_fsync(fd);
+	if (r < 0)
+		mark_suspect(s, f->ino);
+	if (r == 0 && is_new && !empty)
+		r = sync_data_dir(s, f->ino);
+	if (r == 0 && dirty)
+		r = record_size(f);
+	uint64_t number = 0;
+	if (r == 0)
+		r = mark_synced(f, before, &number);
+	if (r == 0)
+		r = journal_sync(s, number);
+	if (r < 0)
+		return r;
+	lock_take(&f->lock);
+	f->is_new_data = f->is_new_data && !is_new;
+	lock_drop(&f->lock);
+	return 0;
+}

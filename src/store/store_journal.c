@@ -1,0 +1,147 @@
+/*
+ * store_journal - the write-ahead journal: one preallocated file, one record per operation.
+ *
+ *   record = magic(4) length(4) epoch(8) number(8) crc(8) payload(length)     little-endian
+ *
+ * crc is CRC64NVME over the first 24 bytes and the payload. Numbers rise by one without end; the epoch
+ * rises when the index was committed and the file starts again at its front. Recovery takes the
+ * unbroken run that the index asks for (its epoch, from its last number + 1); whatever lies behind the
+ * run is of another epoch or broken, and can never join a later one.
+ */
+#include "store_private.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define JOURNAL_MAGIC UINT32_C(0x4a475043) /* "CPGJ" */
+#define HEADER_BYTES 32
+#define RECORD_MAX_BYTES (16 * MIB)
+
+int journal_open(struct journal *j, int dir_fd)
+{
+	cleanup_fd int fd = -1;
+	int r = io_openat(dir_fd, "journal", O_RDWR | O_CREAT, 0600, &fd);
+	if (r < 0)
+		return r;
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size < JOURNAL_ROOM_BYTES) {
+		r = io_fallocate(fd, 0, 0, JOURNAL_ROOM_BYTES);
+		if (r == -EOPNOTSUPP) /* such a file system gives no promise for a full disk */
+			r = io_truncate(fd, JOURNAL_ROOM_BYTES);
+		if (r == 0)
+			r = io_fsync(fd);
+		if (r < 0)
+			return r;
+	}
+	*j = (struct journal){ .fd = steal_fd(&fd), .room_bytes = JOURNAL_ROOM_BYTES, .epoch = 1,
+		.next_number = 1 };
+	return 0;
+}
+
+void journal_close(struct journal *j)
+{
+	if (j->fd >= 0)
+		close(j->fd);
+	j->fd = -1;
+}
+
+static uint64_t record_crc(const uint8_t header[HEADER_BYTES], const void *payload, size_t len)
+{
+	return crc64nvme(crc64nvme(0, header, 24), payload, len);
+}
+
+static void header_make(const struct journal *j, uint8_t header[HEADER_BYTES], const void *payload,
+	size_t len)
+{
+	put_le32(header, JOURNAL_MAGIC);
+	put_le32(header + 4, (uint32_t)len);
+	put_le64(header + 8, j->epoch);
+	put_le64(header + 16, j->next_number);
+	put_le64(header + 24, record_crc(header, payload, len));
+}
+
+/* A record that was written in part must not be found later: its header is overwritten. */
+static void append_undo(struct journal *j)
+{
+	static const uint8_t zeros[HEADER_BYTES];
+	if (io_pwrite(j->fd, zeros, sizeof(zeros), j->offset) < 0)
+		j->broken = true;
+}
+
+/* payload points behind HEADER_BYTES of room inside the same buffer (store_op.c), so that header and
+ * payload go out in one write. */
+int journal_append(struct journal *j, const void *payload, size_t len)
+{
+	uint8_t *header = (uint8_t *)payload - HEADER_BYTES;
+	if (j->broken)
+		return -EIO;
+	if (len > RECORD_MAX_BYTES)
+		return -EFBIG;
+	header_make(j, header, payload, len);
+	int r = io_pwrite(j->fd, header, HEADER_BYTES + len, j->offset);
+	if (r < 0) {
+		append_undo(j);
+		return r;
+	}
+	j->offset += HEADER_BYTES + len;
+	j->next_number++;
+	return 0;
+}
+
+void journal_restart(struct journal *j)
+{
+	j->epoch++;
+	j->offset = 0;
+	j->broken = false;
+}
+
+/* The record at the present offset, if it is the one with this epoch and number. -ENOENT: it is not. */
+static int record_read(struct journal *j, uint64_t epoch, uint64_t number, struct buf *payload)
+{
+	uint8_t header[HEADER_BYTES];
+	ssize_t n = io_pread(j->fd, header, sizeof(header), j->offset);
+	if (n < 0)
+		return (int)n;
+	size_t len = get_le32(header + 4);
+	if (n < HEADER_BYTES || get_le32(header) != JOURNAL_MAGIC || len > RECORD_MAX_BYTES ||
+		get_le64(header + 8) != epoch || get_le64(header + 16) != number)
+		return -ENOENT;
+	char *room = realloc(payload->data, len + 1);
+	if (!room)
+		return -ENOMEM;
+	payload->data = room;
+	payload->cap = len + 1;
+	n = io_pread(j->fd, room, len, j->offset + HEADER_BYTES);
+	if (n < 0)
+		return (int)n;
+	if ((size_t)n < len || record_crc(header, room, len) != get_le64(header + 24))
+		return -ENOENT;
+	payload->len = len;
+	return 0;
+}
+
+int journal_replay(struct journal *j, uint64_t epoch, uint64_t first_number, journal_each_fn *each,
+	void *user, uint64_t *ret_count)
+{
+	cleanup_buf struct buf payload = { 0 };
+	uint64_t count = 0;
+	j->epoch = epoch;
+	j->next_number = first_number;
+	j->offset = 0;
+	for (;;) {
+		int r = record_read(j, epoch, j->next_number, &payload);
+		if (r == -ENOENT)
+			break;
+		if (r == 0)
+			r = each(user, j->next_number, payload.data, payload.len);
+		if (r < 0)
+			return r;
+		j->offset += HEADER_BYTES + payload.len;
+		j->next_number++;
+		count++;
+	}
+	*ret_count = count;
+	return 0;
+}

@@ -1,0 +1,123 @@
+/*
+ * store_maintain - the one thread of this room: checkpoints, the flush within 30 s of a close, and
+ *                  eviction when room is wanted.
+ */
+#define LOG_ROOM "store"
+
+#include "store_private.h"
+
+#define TICK_MS 250
+#define IDLE_MS 1000
+#define OPS_TRIGGER 100000 /* about 8,192 dirty pages */
+
+static bool checkpoint_is_due(struct store *s)
+{
+	with_lock(&s->lock);
+	if (!s->ops_since_commit || s->failed)
+		return false;
+	return clock_mono_ms() - s->last_change_ms >= IDLE_MS ||
+		s->journal.offset >= JOURNAL_TRIGGER_BYTES || s->ops_since_commit >= OPS_TRIGGER;
+}
+
+static bool flush_is_due(struct store *s)
+{
+	with_lock(&s->lock);
+	if (!s->flush_due_ms || clock_mono_ms() < s->flush_due_ms)
+		return false;
+	s->flush_due_ms = 0;
+	return true;
+}
+
+static void retry_flush_later(struct store *s)
+{
+	with_lock(&s->lock);
+	if (!s->flush_due_ms)
+		s->flush_due_ms = clock_mono_ms() + s->flush_ms;
+}
+
+static void do_flush(struct store *s)
+{
+	int r = flush_unsynced(s);
+	if (r < 0) {
+		log_error("the cache disk did not take a sync (%s): files closed since then are not safe "
+			  "from a power cut; will try again in %d s",
+			strerror(-r), (int)(s->flush_ms / 1000));
+		retry_flush_later(s);
+		return;
+	}
+	struct ikey none = { .len = 0 };
+	lock_take(&s->lock);
+	struct index_cursor c;
+	bool more = index_seek(&s->index, TABLE_UNSYNCED, &none, false, &c) == 0;
+	index_done(&c);
+	lock_drop(&s->lock);
+	if (more)
+		retry_flush_later(s);
+}
+
+static void do_evict(struct store *s)
+{
+	struct store_space space;
+	struct news news = { .room_freed = true };
+	store_space(s, &space);
+	uint64_t wanted = space.size_bytes / 10;
+	uint64_t room = space.size_bytes > space.used_bytes ? space.size_bytes - space.used_bytes : 0;
+	int r = room < wanted ? store_evict(s, wanted - room) : 0;
+	if (r < 0)
+		log_warn("evicting from the cache failed (%s); will try again", strerror(-r));
+	lock_take(&s->space.lock);
+	s->space.writers_wait = false;
+	s->space.statvfs_at_ms = 0;
+	lock_drop(&s->space.lock);
+	news_fire(s, &news); /* those who wait try again, and say again if there is no room */
+}
+
+static void do_checkpoint(struct store *s)
+{
+	int r = store_checkpoint(s);
+	if (r < 0)
+		log_error("writing the index failed (%s); the journal keeps it all meanwhile",
+			strerror(-r));
+}
+
+/* Waits for the next tick or a wish to evict. Returns whether to go on. */
+static bool wait_tick(struct store *s, bool *ret_evict)
+{
+	with_lock(&s->wake_lock);
+	int64_t deadline = clock_mono_ms() + TICK_MS;
+	while (!s->stopping && !s->evict_wanted)
+		if (cond_wait_until(&s->wake, &s->wake_lock, deadline) == -ETIMEDOUT)
+			break;
+	*ret_evict = s->evict_wanted;
+	s->evict_wanted = false;
+	return !s->stopping;
+}
+
+static void maintain(void *user)
+{
+	struct store *s = user;
+	bool evict;
+	while (wait_tick(s, &evict)) {
+		if (evict)
+			do_evict(s);
+		if (flush_is_due(s))
+			do_flush(s);
+		if (checkpoint_is_due(s))
+			do_checkpoint(s);
+	}
+}
+
+int store_start(struct store *s)
+{
+	return thread_start(&s->maintenance, "store", maintain, s);
+}
+
+void maintenance_stop(struct store *s)
+{
+	lock_take(&s->wake_lock);
+	s->stopping = true;
+	cond_broadcast(&s->wake);
+	lock_drop(&s->wake_lock);
+	thread_join(s->maintenance);
+	s->maintenance = NULL;
+}

@@ -1,0 +1,340 @@
+/*
+ * store_private - what the files of this room share.
+ *
+ * The way of every change (store_op.c): under the index lock it is checked, written down as a list of
+ * primitive changes, appended to the journal as one record, and only then made in the open LMDB
+ * transaction. Replay makes the same primitive changes again; it knows nothing of their meaning.
+ */
+#pragma once
+
+#include "cpgfs/store.h"
+
+#include <lmdb.h>
+#include <stdatomic.h>
+
+/* ---- tables of the index -------------------------------------------------------------------------- */
+
+enum table {
+	TABLE_META,        /* name -> value, see store_meta.c */
+	TABLE_INODE,       /* ino -> record (store_codec.c) */
+	TABLE_DIRENT,      /* parent, name -> ino */
+	TABLE_CHUNK,       /* ino, n -> record; none: present, without a CRC */
+	TABLE_QUEUE,       /* state, order, ino -> "" */
+	TABLE_COUNT,       /* folder ino, slot -> files, bytes */
+	TABLE_ATTEMPT,     /* id -> record */
+	TABLE_ATTEMPT_KEY, /* hash of key, id -> "" */
+	TABLE_OBJECT_KEY,  /* hash of key, ino -> "" */
+	TABLE_XATTR,       /* ino, name -> value */
+	TABLE_JOB,         /* id -> folder ino, old path */
+	TABLE_SETTING,     /* name -> text */
+	TABLE_GRAVE,       /* ino without a name -> the path it had */
+	TABLE_UNSYNCED,    /* ino -> number of the record since when, flags */
+	TABLE_EVICT,       /* class, order, ino -> "": what eviction may take */
+	TABLE_COUNT_OF
+};
+
+/* Counter slots: the file states, held by kind, and bytes on this disk. */
+enum slot {
+	SLOT_HELD_FIRST = FILE_STATE_COUNT,
+	SLOT_FOREIGN = SLOT_HELD_FIRST + HELD_KIND_COUNT,
+	SLOT_PRESENT,   /* all bytes of present chunks */
+	SLOT_EVICTABLE, /* of these, what eviction may take */
+	SLOT_COUNT
+};
+
+struct bytes {
+	const void *data;
+	size_t len;
+};
+
+/* Index keys are built in place. */
+struct ikey {
+	uint8_t data[16 + STORE_NAME_MAX + 16];
+	size_t len;
+};
+struct ikey ikey_ino(uint64_t ino);
+struct ikey ikey_ino_name(uint64_t ino, const char *name);
+struct ikey ikey_chunk(uint64_t ino, uint64_t n);
+struct ikey ikey_queue(uint8_t class_or_state, uint64_t order, uint64_t ino);
+struct ikey ikey_count(uint64_t ino, uint8_t slot);
+struct ikey ikey_hash(const char *object_key, uint64_t id);
+struct ikey ikey_text(const char *name);
+
+/* ---- journal ------------------------------------------------------------------------------------- */
+
+struct journal {
+	int fd;
+	uint64_t epoch;       /* of the records being written now */
+	uint64_t next_number; /* of the next record */
+	uint64_t offset;      /* where it goes */
+	uint64_t room_bytes;  /* preallocated */
+	bool broken;          /* an append failed half way and could not be undone */
+};
+#define JOURNAL_ROOM_BYTES (64 * MIB)
+#define JOURNAL_TRIGGER_BYTES (32 * MIB)
+
+must_check int journal_open(struct journal *j, int dir_fd);
+void journal_close(struct journal *j);
+/* Append one record with the next number. On error nothing was appended. */
+must_check int journal_append(struct journal *j, const void *payload, size_t len);
+/* The index holds everything up to the last number: start again at the front. */
+void journal_restart(struct journal *j);
+/* Read the unbroken run of records of this epoch beginning with first_number; each gets the payload.
+ * Leaves the journal positioned behind the run. */
+typedef int journal_each_fn(void *user, uint64_t number, const void *payload, size_t len);
+must_check int journal_replay(struct journal *j, uint64_t epoch, uint64_t first_number,
+	journal_each_fn *each, void *user, uint64_t *ret_count);
+
+/* ---- index --------------------------------------------------------------------------------------- */
+
+struct index {
+	MDB_env *env;
+	MDB_txn *txn; /* always open between calls */
+	MDB_dbi dbi[TABLE_COUNT_OF];
+	char *path;
+	size_t map_bytes;
+};
+must_check int index_open(struct index *x, const char *path);
+void index_close(struct index *x); /* drops what was not committed */
+must_check int index_begin(struct index *x);
+void index_abort(struct index *x);
+must_check int index_commit(struct index *x); /* durable; the next begin is the caller's */
+must_check int index_grow(struct index *x);
+int index_error(int mdb_error); /* LMDB code to -errno; -E2BIG for a full map */
+must_check int index_get(struct index *x, enum table t, const struct ikey *k, struct bytes *ret);
+must_check int index_put(struct index *x, enum table t, struct bytes key, struct bytes value);
+must_check int index_del(struct index *x, enum table t, struct bytes key);
+
+/* Iteration within one call, under the lock: values point into the map until the next change. */
+struct index_cursor {
+	MDB_cursor *cursor;
+	struct bytes key, value;
+};
+/* First entry with key >= from (strictly after it if `after`). -ENOENT at the end. */
+must_check int index_seek(struct index *x, enum table t, const struct ikey *from, bool after,
+	struct index_cursor *c);
+must_check int index_next(struct index_cursor *c);
+void index_done(struct index_cursor *c);
+void cleanup_cursor_fn(struct index_cursor *c);
+#define cleanup_cursor __attribute__((cleanup(cleanup_cursor_fn)))
+
+/* ---- operations ------------------------------------------------------------------------------------ */
+
+#define OP_CHANGES_MAX 8
+
+struct op {
+	struct buf list; /* primitive changes, encoded */
+	struct store_change told[OP_CHANGES_MAX];
+	size_t told_count;
+};
+
+/* Events an operation caused, to be fired when no lock is held. */
+struct news {
+	struct store_change told[OP_CHANGES_MAX];
+	size_t count;
+	bool room_freed;
+};
+
+/* ---- inodes as stored ------------------------------------------------------------------------------ */
+
+/* Beside the public record. */
+struct record {
+	struct store_inode i;
+	uint64_t present_bytes;  /* of chunks on this disk */
+	int64_t since_ns;        /* entered this state */
+	uint32_t attempts_open;  /* recorded attempts not yet ended */
+};
+
+must_check int record_encode(const struct record *r, struct buf *out);
+must_check int record_decode(struct bytes in, uint64_t ino, struct record *ret);
+
+struct chunk_record {
+	bool absent, filled, has_crc;
+	uint64_t crc64nvme;
+	uint64_t part_attempt;
+	char part_etag[S3_ETAG_MAX];
+};
+must_check int chunk_encode(const struct chunk_record *c, struct buf *out);
+must_check int chunk_decode(struct bytes in, struct chunk_record *ret);
+must_check int attempt_encode(const struct store_attempt *a, struct buf *out);
+must_check int attempt_decode(struct bytes in, uint64_t id, struct store_attempt *ret);
+
+/* ---- open files ------------------------------------------------------------------------------------ */
+
+struct store_file {
+	struct store *store;
+	uint64_t ino;
+	struct store_file *next; /* index lock: bucket chain */
+	unsigned refs;           /* index lock */
+	unsigned handles;        /* index lock: store_file_open minus store_file_close */
+
+	struct lock lock;        /* guards what follows; data is written without it */
+	struct cond idle;
+	int fd;                  /* -1: not opened yet */
+	bool dirty;              /* this version is OPEN in the index, changes need no more records */
+	bool write_error;        /* bytes of this version may be missing */
+	bool flushing;
+	unsigned in_flight;      /* writes between their record and their end */
+	bool is_new_data;        /* the data file's name may not be durable */
+	uint64_t part_size_bytes;
+	uint8_t *recorded;       /* bit per chunk: has a CRC or part record */
+	uint8_t *absent;         /* bit per chunk */
+	uint64_t absent_count;
+	uint64_t generation;
+
+	uint64_t growth_bytes;   /* counted in space.growth_bytes */
+
+	_Atomic unsigned writers;    /* handles that may write */
+	_Atomic uint64_t size_bytes; /* of the version being written (read without the lock too) */
+	_Atomic int64_t mtime_ns;
+	_Atomic bool is_dirty_hint;  /* dirty, for readers without the lock */
+};
+
+/* ---- the store ---------------------------------------------------------------------------------------- */
+
+#define FILE_BUCKETS 4096
+#define SUBSCRIBERS_MAX 8
+
+struct space {
+	struct lock lock;          /* RANK_STORE_SPACE */
+	uint64_t growth_bytes;     /* written since the last FLUSH of each file */
+	uint64_t disk_free_bytes;  /* at statvfs_at_ms, less what was written since */
+	int64_t statvfs_at_ms;
+	bool writers_wait;
+};
+
+struct sync_state {
+	struct lock lock; /* RANK_STORE_SYNC */
+	struct cond done;
+	bool running;
+	uint64_t synced_number; /* everything up to this record is durable */
+};
+
+struct store {
+	/* const after open */
+	char *dir;
+	int dir_fd, lock_fd;
+	uint64_t cache_size_bytes, min_free_bytes, part_size_bytes;
+	int64_t settle_ms, flush_ms;
+	bool durability_close;
+	char boot_id[64];
+	struct store_events subscribers[SUBSCRIBERS_MAX];
+	size_t subscriber_count;
+	struct store_recovery recovery;
+
+	struct lock lock; /* RANK_STORE_INDEX: guards what follows */
+	struct index index;
+	struct journal journal;
+	struct op op;
+	int failed; /* -errno: the store takes no more changes */
+	uint64_t next_ino, next_attempt, next_job;
+	uint64_t ops_since_commit;
+	int64_t last_change_ms;
+	int64_t flush_due_ms; /* 0: nothing unsynced */
+	struct store_file *files[FILE_BUCKETS];
+	uint64_t job_count;
+
+	struct space space;
+	struct sync_state sync;
+
+	struct lock wake_lock; /* RANK_STORE_SPACE: maintenance thread's */
+	struct cond wake;
+	bool stopping, evict_wanted;
+	struct thread *maintenance;
+};
+
+/* Index lock with what must happen around it. */
+void store_enter(struct store *s);
+void store_leave(struct store *s, struct news *news); /* adds the op's events to news */
+void news_fire(struct store *s, const struct news *news);
+
+/* ---- building an operation (index lock held) -------------------------------------------------------- */
+
+void op_begin(struct store *s);
+void op_put(struct store *s, enum table t, const struct ikey *k, const void *value, size_t len);
+void op_del(struct store *s, enum table t, const struct ikey *k);
+/* Add to a slot of a folder and all above it. */
+void op_count(struct store *s, uint64_t dir_ino, unsigned slot, int64_t files, int64_t bytes);
+void op_tell(struct store *s, const struct store_change *change);
+/* Journal, then index. 0, or nothing changed. */
+must_check int op_commit(struct store *s);
+/* One record to the transaction: live and replay. */
+must_check int op_apply(struct index *x, const void *list, size_t len);
+must_check int op_meta_put(struct store *s, const char *name, const void *value, size_t len);
+must_check int meta_get_u64(struct index *x, const char *name, uint64_t *ret);
+must_check int meta_get_text(struct index *x, const char *name, char *out, size_t size);
+void op_meta_u64(struct store *s, const char *name, uint64_t value);
+
+/*
+ * From one record of an inode to the next (old NULL: made; new NULL: removed): the record itself, its
+ * place in the queues, the counters of its folders, what eviction may take, which key it stands for.
+ */
+void op_inode(struct store *s, const struct record *old, const struct record *new);
+void op_chunk(struct store *s, uint64_t ino, uint64_t n, const struct chunk_record *c);
+void op_unsynced(struct store *s, uint64_t ino);
+/* Record a nameless inode that only stands for an object to delete. */
+void op_stray(struct store *s, const struct store_object *object, int64_t due_at_ns);
+
+must_check int record_get(struct store *s, uint64_t ino, struct record *ret);
+must_check int chunk_get(struct store *s, uint64_t ino, uint64_t n, struct chunk_record *ret);
+must_check int dirent_get(struct store *s, uint64_t dir_ino, const char *name, uint64_t *ret_ino);
+must_check int path_get(struct store *s, uint64_t ino, struct buf *out);
+#define BROKEN_TRANSFER_REASON "rsync marked it as broken off (time stamp 1970-01-01)"
+bool marks_broken_transfer(const struct record *r);
+uint64_t order_of(const struct record *r);
+int64_t settle_due_ns(struct store *s, const struct record *r);
+void record_enter(struct record *r, enum file_state to);
+/* The record with what an open handle knows better. */
+void record_overlay(struct store *s, struct record *r);
+must_check int unlink_record(struct store *s, struct record *r, int64_t delete_delay_ms,
+	bool *ret_purge);
+void op_purge(struct store *s, const struct record *r);
+void purge_data(struct store *s, uint64_t ino);
+
+/* ---- open files (store_files.c) ---------------------------------------------------------------------- */
+
+/* Find or make, with a reference. -ENOENT, -EISDIR. */
+must_check int file_get(struct store *s, uint64_t ino, struct store_file **ret);
+void file_put(struct store_file *f);
+struct store_file *file_find_held(struct store *s, uint64_t ino); /* index lock; no reference taken */
+bool bit_test(const uint8_t *bits, uint64_t n);
+void bit_set(uint8_t *bits, uint64_t n, bool value);
+must_check int file_bits_room(struct store_file *f, uint64_t chunks);
+/* Open the data file (f->lock held); made if `make`. -ENODATA: it is missing or too short. */
+must_check int file_fd(struct store_file *f, bool make);
+void data_path(uint64_t ino, char out[64]);
+/* First absent chunk of a range (f->lock held). */
+bool file_range_present(struct store_file *f, uint64_t off, uint64_t len, uint64_t *ret_chunk);
+/* The bytes are not where they should be (f->lock held): LOST, or, when the bucket has the same,
+ * absent. Returns -EIO or -EREMOTE. */
+int file_mark_lost(struct store_file *f, struct news *news);
+uint64_t file_present_bytes(struct store_file *f);
+/* Before bytes in [off, off+len) change (f->lock held): the version opens, records of the touched
+ * chunks are voided; synced if the version was durable (drops f->lock meanwhile). */
+must_check int file_before_change(
+	struct store_file *f, uint64_t off, uint64_t len, struct news *news);
+void file_wait_idle(struct store_file *f);
+static inline void cleanup_file_put_fn(struct store_file **f)
+{
+	if (*f)
+		file_put(*f);
+}
+#define cleanup_store_file cleanup_with(cleanup_file_put_fn)
+
+/* ---- space, sync, eviction --------------------------------------------------------------------------- */
+
+must_check int space_take(struct store *s, uint64_t file_bytes, uint64_t growth_bytes);
+void space_give(struct store *s, uint64_t growth_bytes);
+void space_wake(struct store *s);
+uint64_t root_slot_bytes(struct store *s, unsigned slot); /* takes the index lock */
+must_check int journal_sync(struct store *s, uint64_t upto_number);
+uint64_t journal_last(struct store *s); /* takes the index lock */
+must_check int checkpoint_locked(struct store *s);
+must_check int index_replay(struct store *s); /* after an aborted transaction */
+void mark_suspect(struct store *s, uint64_t ino);
+must_check int flush_unsynced(struct store *s);
+must_check int recover(struct store *s, char **ret_message);
+must_check int sync_data_dir(struct store *s, uint64_t ino);
+void maintenance_stop(struct store *s);
+/* CRC64NVME of a range of a file; -ENODATA if the file ends before. */
+must_check int crc_of_range(int fd, uint64_t start, uint64_t len, uint64_t *ret);

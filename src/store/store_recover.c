@@ -1,0 +1,359 @@
+/*
+ * store_recover - from what a kill or a power cut left to a consistent store.
+ *
+ * The journal is replayed on the index and committed. Files that were OPEN are INCOMPLETE: no FLUSH
+ * said that they are whole. After a power cut (another boot id), every file whose bytes were not synced
+ * must prove them by its chunk CRCs, or is TORN; chunks fetched again since the last sync are dropped.
+ */
+#include "store_private.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+
+#define BATCH 256
+#define READ_BLOCK_BYTES (1 * MIB)
+
+int crc_of_range(int fd, uint64_t start, uint64_t len, uint64_t *ret)
+{
+	cleanup_free uint8_t *block = malloc(READ_BLOCK_BYTES);
+	uint64_t crc = 0;
+	if (!block)
+		return -ENOMEM;
+	while (len) {
+		size_t want = len < READ_BLOCK_BYTES ? len : READ_BLOCK_BYTES;
+		ssize_t n = io_pread(fd, block, want, start);
+		if (n < 0)
+			return (int)n;
+		if ((size_t)n < want)
+			return -ENODATA;
+		crc = crc64nvme(crc, block, want);
+		start += want;
+		len -= want;
+	}
+	*ret = crc;
+	return 0;
+}
+
+/* ---- files that were open ---------------------------------------------------------------------------------- */
+
+static uint64_t data_size(struct store *s, uint64_t ino)
+{
+	char path[64];
+	struct stat st;
+	data_path(ino, path);
+	return fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+static int close_open_file(struct store *s, uint64_t ino)
+{
+	struct record old;
+	with_lock(&s->lock);
+	int r = record_get(s, ino, &old);
+	if (r < 0)
+		return r;
+	struct record new = old;
+	uint64_t size = data_size(s, ino);
+	new.i.attr.size_bytes = size;
+	new.i.chunk_count = chunk_count_of(new.i.part_size_bytes, size);
+	new.present_bytes = size;
+	record_enter(&new, FILE_INCOMPLETE);
+	(void)text_copy(new.i.reason, "cpgfs ended while it was being written", /* it fits */
+		sizeof(new.i.reason));
+	op_begin(s);
+	op_inode(s, &old, &new);
+	return op_commit(s);
+}
+
+static int close_open_files(struct store *s)
+{
+	for (;;) {
+		struct store_queue_item items[BATCH];
+		int count = store_queue(s, FILE_OPEN, NULL, items, BATCH);
+		if (count <= 0)
+			return count;
+		for (int i = 0; i < count; i++) {
+			int r = close_open_file(s, items[i].ino);
+			if (r < 0)
+				return r;
+			s->recovery.incomplete_files++;
+		}
+	}
+}
+
+/* ---- the nameless -------------------------------------------------------------------------------------------- */
+
+static int grave_batch(struct store *s, uint64_t after, uint64_t *out, size_t max)
+{
+	struct ikey from = ikey_ino(after);
+	with_lock(&s->lock);
+	cleanup_cursor struct index_cursor c;
+	size_t count = 0;
+	int r = index_seek(&s->index, TABLE_GRAVE, &from, true, &c);
+	for (; r == 0 && count < max && c.key.len == 8; r = index_next(&c))
+		out[count++] = get_be64(c.key.data);
+	return r < 0 && r != -ENOENT ? r : (int)count;
+}
+
+/* Unlinked, no handle can be left, nothing to follow in the bucket: gone. */
+static int bury(struct store *s, uint64_t ino)
+{
+	struct record r;
+	bool purge = true;
+	int e = 0;
+	lock_take(&s->lock);
+	if (record_get(s, ino, &r) == 0) {
+		purge = r.i.attr.state == FILE_NONE && !r.attempts_open;
+		if (purge) {
+			op_begin(s);
+			op_purge(s, &r);
+			e = op_commit(s);
+		}
+	}
+	lock_drop(&s->lock);
+	if (e == 0 && purge)
+		purge_data(s, ino);
+	return e;
+}
+
+static int bury_all(struct store *s)
+{
+	uint64_t inos[BATCH], after = 0;
+	for (;;) {
+		int count = grave_batch(s, after, inos, BATCH);
+		if (count <= 0)
+			return count;
+		for (int i = 0; i < count; i++) {
+			int r = bury(s, inos[i]);
+			if (r < 0)
+				return r;
+		}
+		after = inos[count - 1];
+	}
+}
+
+/* ---- after a power cut ------------------------------------------------------------------------------------------ */
+
+/* Chunks fetched from the bucket whose bytes may not have reached the disk. */
+static int drop_filled(struct store *s, uint64_t ino)
+{
+	struct record old;
+	with_lock(&s->lock);
+	int r = record_get(s, ino, &old);
+	if (r < 0)
+		return r;
+	struct record new = old;
+	op_begin(s);
+	for (uint64_t n = 0; n < old.i.chunk_count; n++) {
+		struct chunk_record c;
+		r = chunk_get(s, ino, n, &c);
+		if (r < 0)
+			return r;
+		if (!c.filled || c.absent)
+			continue;
+		struct chunk_record absent = { .absent = true };
+		op_chunk(s, ino, n, &absent);
+		uint64_t start = chunk_start(old.i.part_size_bytes, n);
+		uint64_t len = chunk_size(old.i.part_size_bytes, n);
+		uint64_t left = old.i.attr.size_bytes - start;
+		new.present_bytes -= len < left ? len : left;
+	}
+	op_inode(s, &old, &new);
+	return op_commit(s);
+}
+
+static bool bytes_match(struct store *s, const struct store_inode *i)
+{
+	char path[64];
+	cleanup_fd int fd = -1;
+	if (i->chunk_count == 0)
+		return true;
+	data_path(i->attr.ino, path);
+	if (io_openat(s->dir_fd, path, O_RDONLY | O_NOFOLLOW, 0, &fd) < 0)
+		return false;
+	for (uint64_t n = 0; n < i->chunk_count; n++) {
+		struct store_chunk c;
+		uint64_t crc;
+		if (store_chunk(s, i->attr.ino, n, &c) < 0)
+			return false;
+		if (!c.present)
+			continue;
+		if (!c.has_crc64nvme || crc_of_range(fd, c.start, c.len, &crc) < 0 ||
+			crc != c.crc64nvme)
+			return false;
+	}
+	return true;
+}
+
+static int mark_torn(struct store *s, const struct store_inode *i)
+{
+	struct record old;
+	with_lock(&s->lock);
+	int r = record_get(s, i->attr.ino, &old);
+	if (r < 0)
+		return r;
+	struct record new = old;
+	op_begin(s);
+	if (i->attr.in_bucket) { /* the bucket has it: fetch it again when it is read */
+		struct chunk_record absent = { .absent = true };
+		for (uint64_t n = 0; n < i->chunk_count; n++)
+			op_chunk(s, i->attr.ino, n, &absent);
+		new.present_bytes = 0;
+	} else {
+		if (!file_state_may_follow(old.i.attr.state, FILE_TORN))
+			record_enter(&new, FILE_OPEN); /* by way of a changed version */
+		record_enter(&new, FILE_TORN);
+		(void)text_copy(new.i.reason, "not synced before a power cut, and its bytes differ from " /* fits */
+					      "what was written or cannot be checked",
+			sizeof(new.i.reason));
+		s->recovery.torn_files++;
+	}
+	op_inode(s, &old, &new);
+	return op_commit(s);
+}
+
+/* States whose bytes are already in doubt, or count for nothing. */
+static bool needs_no_proof(enum file_state state)
+{
+	return state == FILE_LOST || state == FILE_TORN || state == FILE_NONE || state == FILE_DELETING;
+}
+
+static int check_unsynced(struct store *s, uint64_t ino)
+{
+	struct store_inode i;
+	int r = store_inode(s, ino, &i);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	r = drop_filled(s, ino);
+	if (r < 0 || needs_no_proof(i.attr.state))
+		return r;
+	r = store_inode(s, ino, &i);
+	if (r == 0 && !bytes_match(s, &i))
+		r = mark_torn(s, &i);
+	return r;
+}
+
+static int unsynced_after(struct store *s, uint64_t after, uint64_t *out, size_t max)
+{
+	struct ikey from = ikey_ino(after);
+	with_lock(&s->lock);
+	cleanup_cursor struct index_cursor c;
+	size_t count = 0;
+	int r = index_seek(&s->index, TABLE_UNSYNCED, &from, true, &c);
+	for (; r == 0 && count < max && c.key.len == 8; r = index_next(&c))
+		out[count++] = get_be64(c.key.data);
+	return r < 0 && r != -ENOENT ? r : (int)count;
+}
+
+static int check_all_unsynced(struct store *s)
+{
+	uint64_t inos[BATCH], after = 0;
+	for (;;) {
+		int count = unsynced_after(s, after, inos, BATCH);
+		if (count <= 0)
+			return count;
+		for (int i = 0; i < count; i++) {
+			int r = check_unsynced(s, inos[i]);
+			if (r < 0)
+				return r;
+		}
+		after = inos[count - 1];
+	}
+}
+
+/* Data files no record knows (their records were in the journal's lost tail): kept and reported. */
+static void count_orphans(struct store *s)
+{
+	for (unsigned sub = 0; sub < 256; sub++) {
+		char path[32];
+		snprintf(path, sizeof(path), "data/%02x", sub);
+		int fd = openat(s->dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+		struct dirent *e;
+		while (d && (e = readdir(d))) {
+			uint8_t raw[8];
+			struct record r;
+			if (strlen(e->d_name) != 16 || hex_decode(e->d_name, 16, raw) < 0)
+				continue;
+			lock_take(&s->lock);
+			s->recovery.orphan_data_files += record_get(s, get_be64(raw), &r) == -ENOENT;
+			lock_drop(&s->lock);
+		}
+		if (d)
+			closedir(d);
+		else if (fd >= 0)
+			close(fd);
+	}
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------------ */
+
+static int replay_count(void *user, uint64_t number, const void *payload, size_t len)
+{
+	struct store *s = user;
+	int r = op_apply(&s->index, payload, len);
+	s->recovery.replayed_records += r == 0;
+	return r;
+}
+
+static int replay(struct store *s)
+{
+	uint64_t epoch, number, count = 0;
+	for (unsigned tries = 0; tries < 16; tries++) {
+		s->recovery.replayed_records = 0;
+		int r = meta_get_u64(&s->index, "epoch", &epoch);
+		if (r == 0)
+			r = meta_get_u64(&s->index, "number", &number);
+		if (r == 0)
+			r = journal_replay(&s->journal, epoch, number + 1, replay_count, s, &count);
+		if (r != -E2BIG)
+			return r;
+		index_abort(&s->index);
+		r = index_grow(&s->index);
+		if (r == 0)
+			r = index_begin(&s->index);
+		if (r < 0)
+			return r;
+	}
+	return -ENOSPC;
+}
+
+int recover(struct store *s, char **ret_message)
+{
+	uint64_t clean = 0;
+	char boot[64] = "";
+	lock_take(&s->lock);
+	int r = replay(s);
+	if (r == 0)
+		r = meta_get_u64(&s->index, "clean", &clean);
+	if (r == 0)
+		r = meta_get_text(&s->index, "boot-id", boot, sizeof(boot));
+	if (r == 0)
+		r = checkpoint_locked(s);
+	lock_drop(&s->lock);
+	s->recovery.was_unclean = !clean;
+	s->recovery.power_cut = !clean && strcmp(boot, s->boot_id) != 0;
+	if (r == 0 && !clean)
+		r = close_open_files(s);
+	if (r == 0 && !clean)
+		r = bury_all(s);
+	if (r == 0 && s->recovery.power_cut) {
+		r = check_all_unsynced(s);
+		if (r == 0)
+			r = flush_unsynced(s);
+		if (r == 0)
+			count_orphans(s);
+	}
+	if (r < 0 && text_printf(ret_message,
+			     "recovering the cache in %s failed: %s; nothing in it was deleted: free the "
+			     "disk or `cpgfs repair` it",
+			     s->dir, strerror(-r)) < 0)
+		*ret_message = NULL;
+	return r;
+}
+
+void store_recovery_report(struct store *s, struct store_recovery *ret)
+{
+	*ret = s->recovery;
+}

@@ -1,0 +1,309 @@
+/*
+ * store_remove - names and files going away, and coming back.
+ *
+ * An inode without a name stands in TABLE_GRAVE with the path it had. Its data file is unlinked after
+ * the record that gives it up; the grave entry goes last, so a crash in between leaves no orphan.
+ */
+#include "store_private.h"
+
+#include <inttypes.h>
+#include <sys/stat.h>
+
+/* Everything of it but the data file and the grave entry that remembers it. */
+void op_purge(struct store *s, const struct record *r)
+{
+	uint64_t ino = r->i.attr.ino;
+	static const enum table tables[] = { TABLE_CHUNK, TABLE_XATTR };
+	for (size_t t = 0; t < array_len(tables); t++) {
+		struct ikey from = ikey_ino(ino);
+		cleanup_cursor struct index_cursor c;
+		int e = index_seek(&s->index, tables[t], &from, false, &c);
+		for (; e == 0 && c.key.len >= 8 && get_be64(c.key.data) == ino; e = index_next(&c)) {
+			struct ikey k = { .len = c.key.len };
+			memcpy(k.data, c.key.data, c.key.len);
+			op_del(s, tables[t], &k);
+		}
+	}
+	struct ikey k = ikey_ino(ino);
+	op_del(s, TABLE_UNSYNCED, &k);
+	op_put(s, TABLE_GRAVE, &k, "", 0);
+	op_inode(s, r, NULL);
+}
+
+/* The record is gone (or says absent): now the bytes. */
+void purge_data(struct store *s, uint64_t ino)
+{
+	char path[64];
+	data_path(ino, path);
+	if (unlinkat(s->dir_fd, path, 0) < 0 && errno != ENOENT)
+		return; /* the grave entry stays: the next start tries again */
+	struct ikey k = ikey_ino(ino);
+	struct record r;
+	with_lock(&s->lock);
+	if (record_get(s, ino, &r) == 0)
+		return; /* an import that dropped its bytes: no grave */
+	op_begin(s);
+	op_del(s, TABLE_GRAVE, &k);
+	if (op_commit(s) < 0)
+		return; /* likewise */
+}
+
+static void op_unname(struct store *s, const struct record *r, const char *path)
+{
+	struct ikey k = ikey_ino_name(r->i.attr.parent, r->i.name);
+	struct ikey grave = ikey_ino(r->i.attr.ino);
+	op_del(s, TABLE_DIRENT, &k);
+	op_put(s, TABLE_GRAVE, &grave, path, strlen(path));
+}
+
+/* Takes the name away inside an operation; *ret_purge: nothing keeps the file, purge its data after. */
+int unlink_record(
+	struct store *s, struct record *r, int64_t delete_delay_ms, bool *ret_purge)
+{
+	cleanup_buf struct buf path = { 0 };
+	struct record new = *r;
+	int e = path_get(s, r->i.attr.ino, &path);
+	if (e < 0)
+		return e;
+	bool in_bucket = r->i.object.key[0] || r->attempts_open;
+	bool open = file_find_held(s, r->i.attr.ino) != NULL;
+	op_unname(s, r, buf_text(&path));
+	new.i.attr.flags |= STORE_FLAG_UNLINKED;
+	new.i.attr.ctime_ns = clock_wall_ns();
+	if (in_bucket) {
+		new.i.state_before = r->i.attr.state == FILE_OPEN ? FILE_CLOSED : r->i.attr.state;
+		record_enter(&new, FILE_DELETING);
+		new.i.due_at_ns = clock_wall_ns() + delete_delay_ms * 1000000;
+		new.i.reason[0] = '\0';
+	} else {
+		new.i.attr.state = FILE_NONE; /* not a state of a file any more */
+		new.i.held = HELD_NOT;
+	}
+	op_inode(s, r, &new);
+	if (!in_bucket && !open) {
+		op_purge(s, &new);
+		*ret_purge = true;
+	}
+	return 0;
+}
+
+static int unlink_locked(struct store *s, uint64_t dir_ino, const char *name, int64_t delay_ms,
+	bool *ret_purge, uint64_t *ret_ino)
+{
+	struct record r;
+	int e = dirent_get(s, dir_ino, name, ret_ino);
+	if (e == 0)
+		e = record_get(s, *ret_ino, &r);
+	if (e < 0)
+		return e;
+	if (r.i.attr.type == STORE_DIR)
+		return -EISDIR;
+	op_begin(s);
+	e = unlink_record(s, &r, delay_ms, ret_purge);
+	if (e == 0)
+		e = op_commit(s);
+	*ret_purge = *ret_purge && e == 0;
+	return e;
+}
+
+int store_unlink(struct store *s, uint64_t dir_ino, const char *name, int64_t delete_delay_ms)
+{
+	struct news news = { 0 };
+	bool purge = false;
+	uint64_t ino = 0;
+	store_enter(s);
+	int r = unlink_locked(s, dir_ino, name, delete_delay_ms, &purge, &ino);
+	store_leave(s, &news);
+	if (purge) {
+		purge_data(s, ino);
+		news.room_freed = true;
+	}
+	if (r == 0)
+		space_wake(s);
+	news_fire(s, &news);
+	return r;
+}
+
+static bool dir_is_empty(struct store *s, uint64_t ino)
+{
+	struct ikey from = ikey_ino(ino);
+	cleanup_cursor struct index_cursor c;
+	int r = index_seek(&s->index, TABLE_DIRENT, &from, false, &c);
+	return r < 0 || c.key.len < 8 || get_be64(c.key.data) != ino;
+}
+
+static int rmdir_locked(struct store *s, uint64_t dir_ino, const char *name)
+{
+	uint64_t ino;
+	struct record r;
+	int e = dirent_get(s, dir_ino, name, &ino);
+	if (e == 0)
+		e = record_get(s, ino, &r);
+	if (e < 0)
+		return e;
+	if (r.i.attr.type != STORE_DIR)
+		return -ENOTDIR;
+	if (!dir_is_empty(s, ino))
+		return -ENOTEMPTY;
+	struct ikey k = ikey_ino_name(dir_ino, name);
+	op_begin(s);
+	op_del(s, TABLE_DIRENT, &k);
+	op_inode(s, &r, NULL);
+	return op_commit(s);
+}
+
+int store_rmdir(struct store *s, uint64_t dir_ino, const char *name)
+{
+	struct news news = { 0 };
+	store_enter(s);
+	int r = rmdir_locked(s, dir_ino, name);
+	store_leave(s, &news);
+	news_fire(s, &news);
+	return r;
+}
+
+/* ---- the end of a DELETING file, or its return ------------------------------------------------------------- */
+
+static int give_up(struct store *s, uint64_t ino, bool only_unlinked, bool *ret_purge)
+{
+	struct record r;
+	int e = record_get(s, ino, &r);
+	if (e < 0)
+		return e;
+	if (r.i.attr.type != STORE_FILE || (only_unlinked && !(r.i.attr.flags & STORE_FLAG_UNLINKED)))
+		return -EINVAL;
+	bool kept = r.attempts_open || file_find_held(s, ino);
+	op_begin(s);
+	if (!(r.i.attr.flags & STORE_FLAG_UNLINKED)) {
+		struct ikey k = ikey_ino_name(r.i.attr.parent, r.i.name);
+		op_del(s, TABLE_DIRENT, &k);
+	}
+	if (kept) { /* an open handle or an attempt ends it later */
+		struct record new = r;
+		struct ikey grave = ikey_ino(ino);
+		new.i.attr.flags |= STORE_FLAG_UNLINKED;
+		new.i.attr.state = FILE_NONE;
+		new.i.held = HELD_NOT;
+		new.i.object = (struct store_object){ 0 };
+		op_put(s, TABLE_GRAVE, &grave, "", 0);
+		op_inode(s, &r, &new);
+	} else {
+		op_purge(s, &r);
+	}
+	e = op_commit(s);
+	*ret_purge = e == 0 && !kept;
+	return e;
+}
+
+static int give_up_and_tell(struct store *s, uint64_t ino, bool only_unlinked)
+{
+	struct news news = { 0 };
+	bool purge = false;
+	store_enter(s);
+	int r = give_up(s, ino, only_unlinked, &purge);
+	store_leave(s, &news);
+	if (purge) {
+		purge_data(s, ino);
+		news.room_freed = true;
+	}
+	news_fire(s, &news);
+	return r;
+}
+
+int store_forget(struct store *s, uint64_t ino)
+{
+	return give_up_and_tell(s, ino, true);
+}
+
+int store_discard(struct store *s, uint64_t ino)
+{
+	return give_up_and_tell(s, ino, false);
+}
+
+/* The folder of a path, its missing levels made again. */
+static int folder_again(struct store *s, char *path, uint64_t *ret_dir, const char **ret_name)
+{
+	uint64_t dir = STORE_ROOT_INO;
+	for (;;) {
+		char *slash = strchr(path, '/');
+		if (!slash)
+			break;
+		*slash = '\0';
+		struct store_attr attr;
+		int r = store_lookup(s, dir, path, &attr);
+		if (r == -ENOENT) {
+			struct store_create make = { .parent = dir, .name = path, .type = STORE_DIR,
+				.mode = 0755, .uid = getuid(), .gid = getgid() };
+			r = store_create(s, &make, &attr);
+		}
+		if (r < 0)
+			return r;
+		if (attr.type != STORE_DIR)
+			return -ENOTDIR;
+		dir = attr.ino;
+		path = slash + 1;
+	}
+	*ret_dir = dir;
+	*ret_name = path;
+	return 0;
+}
+
+static int undelete_locked(struct store *s, uint64_t ino, uint64_t dir, const char *name)
+{
+	struct record old;
+	uint64_t taken;
+	int r = record_get(s, ino, &old);
+	if (r < 0)
+		return r;
+	if (old.i.attr.state != FILE_DELETING || !name[0] || strlen(name) > STORE_NAME_MAX)
+		return -EINVAL;
+	r = dirent_get(s, dir, name, &taken);
+	if (r != -ENOENT)
+		return r < 0 ? r : -EEXIST;
+	struct record new = old;
+	struct ikey grave = ikey_ino(ino), dirent = ikey_ino_name(dir, name);
+	uint8_t value[8];
+	put_be64(value, ino);
+	new.i.attr.flags &= ~STORE_FLAG_UNLINKED;
+	new.i.attr.parent = dir;
+	new.i.due_at_ns = settle_due_ns(s, &old);
+	(void)text_copy(new.i.name, name, sizeof(new.i.name)); /* its length was checked */
+	enum file_state to = old.i.state_before;
+	if (to == FILE_NONE || !file_state_may_follow(FILE_DELETING, to))
+		to = FILE_CLOSED;
+	if (to == FILE_HELD)
+		to = FILE_CLOSED; /* its name is judged again */
+	record_enter(&new, to);
+	op_begin(s);
+	op_del(s, TABLE_GRAVE, &grave);
+	op_put(s, TABLE_DIRENT, &dirent, value, sizeof(value));
+	op_inode(s, &old, &new);
+	return op_commit(s);
+}
+
+int store_undelete(struct store *s, uint64_t ino)
+{
+	struct news news = { 0 };
+	struct record r;
+	cleanup_buf struct buf path = { 0 };
+	uint64_t dir = STORE_ROOT_INO;
+	const char *name = "";
+	lock_take(&s->lock);
+	int e = record_get(s, ino, &r);
+	if (e == 0 && (r.i.attr.state != FILE_DELETING || !(r.i.attr.flags & STORE_FLAG_UNLINKED)))
+		e = -EINVAL;
+	if (e == 0 && !r.i.attr.mode)
+		e = -EINVAL; /* a stray: no file of ours stood for it */
+	if (e == 0)
+		e = path_get(s, ino, &path);
+	lock_drop(&s->lock);
+	if (e == 0)
+		e = folder_again(s, path.data, &dir, &name);
+	if (e < 0)
+		return e;
+	store_enter(s);
+	e = undelete_locked(s, ino, dir, name);
+	store_leave(s, &news);
+	news_fire(s, &news);
+	return e;
+}

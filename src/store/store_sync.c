@@ -1,0 +1,223 @@
+/*
+ * store_sync - what survives a power cut: the journal's group sync, checkpoints, and the flush of
+ *              everything that was closed but not synced.
+ */
+#include "store_private.h"
+
+#include <fcntl.h>
+
+#define FLUSH_BATCH 512
+
+uint64_t journal_last(struct store *s)
+{
+	with_lock(&s->lock);
+	return s->journal.next_number - 1;
+}
+
+/* ---- checkpoint -------------------------------------------------------------------------------------------- */
+
+static int put_meta(struct store *s, const char *name, uint64_t value)
+{
+	uint8_t bytes[8];
+	struct ikey k = ikey_text(name);
+	put_le64(bytes, value);
+	return index_put(&s->index, TABLE_META, (struct bytes){ k.data, k.len },
+		(struct bytes){ bytes, sizeof(bytes) });
+}
+
+/* A commit that failed may leave the environment unusable: open it anew and replay. */
+static int reopen(struct store *s)
+{
+	index_close(&s->index);
+	int r = index_open(&s->index, s->index.path);
+	if (r == 0)
+		r = index_replay(s);
+	if (r < 0)
+		s->failed = r;
+	return r;
+}
+
+static void all_synced(struct store *s, uint64_t number)
+{
+	with_lock(&s->sync.lock);
+	if (s->sync.synced_number < number)
+		s->sync.synced_number = number;
+	cond_broadcast(&s->sync.done);
+}
+
+int checkpoint_locked(struct store *s)
+{
+	lock_assert_held(&s->lock);
+	if (s->failed)
+		return s->failed;
+	uint64_t last = s->journal.next_number - 1;
+	int r = put_meta(s, "epoch", s->journal.epoch + 1);
+	if (r == 0)
+		r = put_meta(s, "number", last);
+	if (r == -E2BIG) {
+		index_abort(&s->index);
+		r = index_grow(&s->index);
+		if (r == 0)
+			r = index_replay(s);
+		if (r < 0)
+			return s->failed = r;
+		r = put_meta(s, "epoch", s->journal.epoch + 1);
+		if (r == 0)
+			r = put_meta(s, "number", last);
+	}
+	if (r == 0)
+		r = index_commit(&s->index);
+	if (r < 0) {
+		int again = reopen(s);
+		return again < 0 ? again : r;
+	}
+	journal_restart(&s->journal);
+	s->ops_since_commit = 0;
+	all_synced(s, last);
+	r = index_begin(&s->index);
+	if (r < 0)
+		s->failed = r;
+	return r;
+}
+
+int store_checkpoint(struct store *s)
+{
+	with_lock(&s->lock);
+	return checkpoint_locked(s);
+}
+
+/* ---- the journal -------------------------------------------------------------------------------------------- */
+
+/* One thread syncs for all that came before it looked. */
+int journal_sync(struct store *s, uint64_t upto)
+{
+	lock_take(&s->sync.lock);
+	while (s->sync.running && s->sync.synced_number < upto)
+		(void)cond_wait_until(&s->sync.done, &s->sync.lock, INT64_MAX); /* the predicate decides */
+	bool done = s->sync.synced_number >= upto;
+	if (!done)
+		s->sync.running = true;
+	lock_drop(&s->sync.lock);
+	if (done)
+		return 0;
+	uint64_t last = journal_last(s);
+	int r = io_fdatasync(s->journal.fd);
+	if (r < 0) /* never trust a second sync: the index takes it all instead */
+		r = store_checkpoint(s);
+	lock_take(&s->sync.lock);
+	s->sync.running = false;
+	if (r == 0 && s->sync.synced_number < last)
+		s->sync.synced_number = last;
+	cond_broadcast(&s->sync.done);
+	lock_drop(&s->sync.lock);
+	return r;
+}
+
+/* ---- flush --------------------------------------------------------------------------------------------------- */
+
+struct unsynced {
+	uint64_t ino, number;
+	bool suspect;
+};
+
+static int unsynced_batch(struct store *s, uint64_t after_ino, struct unsynced *out, size_t max)
+{
+	struct ikey from = ikey_ino(after_ino);
+	with_lock(&s->lock);
+	cleanup_cursor struct index_cursor c;
+	size_t count = 0;
+	int r = index_seek(&s->index, TABLE_UNSYNCED, &from, true, &c);
+	for (; r == 0 && count < max && c.key.len == 8 && c.value.len == 9; r = index_next(&c)) {
+		out[count].ino = get_be64(c.key.data);
+		out[count].number = get_le64(c.value.data);
+		out[count++].suspect = ((const uint8_t *)c.value.data)[8];
+	}
+	return r < 0 && r != -ENOENT ? r : (int)count;
+}
+
+/* Do the bytes on disk (not in the page cache) equal every chunk's CRC? */
+static bool reread_matches(struct store *s, uint64_t ino)
+{
+	struct store_inode i;
+	char path[64];
+	cleanup_fd int fd = -1;
+	data_path(ino, path);
+	if (store_inode(s, ino, &i) < 0 || io_openat(s->dir_fd, path, O_RDONLY, 0, &fd) < 0)
+		return false;
+	if (posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0)
+		return false;
+	for (uint64_t n = 0; n < i.chunk_count; n++) {
+		struct store_chunk c;
+		uint64_t crc;
+		if (store_chunk(s, ino, n, &c) < 0 || !c.present || !c.has_crc64nvme)
+			return false;
+		if (crc_of_range(fd, c.start, c.len, &crc) < 0 || crc != c.crc64nvme)
+			return false;
+	}
+	return true;
+}
+
+/* These are on disk now, unless they changed since. Open ones stay: their end is not known yet. */
+static int mark_batch(struct store *s, const struct unsynced *list, size_t count)
+{
+	with_lock(&s->lock);
+	op_begin(s);
+	for (size_t i = 0; i < count; i++) {
+		struct ikey k = ikey_ino(list[i].ino);
+		struct bytes v;
+		if (index_get(&s->index, TABLE_UNSYNCED, &k, &v) < 0 || v.len != 9 ||
+			get_le64(v.data) != list[i].number)
+			continue;
+		struct record r;
+		if (record_get(s, list[i].ino, &r) == 0 && r.i.attr.state == FILE_OPEN)
+			continue;
+		op_del(s, TABLE_UNSYNCED, &k);
+	}
+	return op_commit(s);
+}
+
+static int mark_suspects(struct store *s)
+{
+	struct unsynced list[FLUSH_BATCH];
+	uint64_t after = 0;
+	for (;;) {
+		int count = unsynced_batch(s, after, list, FLUSH_BATCH);
+		if (count <= 0)
+			return count;
+		for (int i = 0; i < count; i++)
+			mark_suspect(s, list[i].ino);
+		after = list[count - 1].ino;
+	}
+}
+
+int flush_unsynced(struct store *s)
+{
+	struct unsynced list[FLUSH_BATCH];
+	uint64_t after = 0, limit = journal_last(s);
+	int r = io_syncfs(s->dir_fd);
+	if (r < 0) {
+		int e = mark_suspects(s);
+		return e < 0 ? e : r;
+	}
+	for (;;) {
+		int count = unsynced_batch(s, after, list, FLUSH_BATCH);
+		if (count <= 0) {
+			r = count;
+			break;
+		}
+		after = list[count - 1].ino;
+		int kept = 0;
+		for (int i = 0; i < count; i++)
+			if (list[i].number <= limit && (!list[i].suspect || reread_matches(s, list[i].ino)))
+				list[kept++] = list[i];
+		r = mark_batch(s, list, (size_t)kept);
+		if (r < 0)
+			break;
+	}
+	return r < 0 ? r : journal_sync(s, journal_last(s));
+}
+
+int store_flush_all(struct store *s)
+{
+	return flush_unsynced(s);
+}

@@ -1,0 +1,330 @@
+/*
+ * store_write - changing bytes. A record that speaks of data is void before the data changes: the
+ * first change after a close raises the generation and opens the version, the first touch of a chunk
+ * with a CRC or part record voids it; then the bytes are written, without any lock.
+ */
+#include "store_private.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#define FILE_MAX_BYTES (5 * TIB) /* S3's largest object */
+#define REWRITE_MEMORY_NS (600 * NS_PER_S)
+
+void file_wait_idle(struct store_file *f)
+{
+	while (f->flushing)
+		(void)cond_wait_until(&f->idle, &f->lock, INT64_MAX); /* the predicate decides */
+}
+
+/* ---- voiding ------------------------------------------------------------------------------------------- */
+
+static void void_chunks(struct store_file *f, uint64_t first, uint64_t last)
+{
+	struct chunk_record none = { 0 };
+	for (uint64_t n = first; n <= last && n < STORE_CHUNKS_MAX; n++)
+		if (bit_test(f->recorded, n))
+			op_chunk(f->store, f->ino, n, &none);
+}
+
+static bool any_recorded(struct store_file *f, uint64_t first, uint64_t last)
+{
+	for (uint64_t n = first; n <= last && n < STORE_CHUNKS_MAX; n++)
+		if (bit_test(f->recorded, n))
+			return true;
+	return false;
+}
+
+/* The version that was closed is over. */
+static void open_version(struct store *s, const struct record *old)
+{
+	struct record new = *old;
+	int64_t now = clock_wall_ns();
+	new.i.attr.generation++;
+	new.i.attr.flags &= ~(STORE_FLAG_DURABLE | STORE_FLAG_ACCEPTED | STORE_FLAG_COMPLETE |
+		STORE_FLAG_ADOPTED);
+	new.i.attr.ctime_ns = now;
+	if (old->i.closed_at_ns && now - old->i.closed_at_ns < REWRITE_MEMORY_NS)
+		new.i.rewrites++;
+	else
+		new.i.rewrites = 0;
+	new.i.attempts = 0;
+	new.i.reason[0] = '\0';
+	if (!(old->i.attr.flags & STORE_FLAG_UNLINKED))
+		record_enter(&new, FILE_OPEN);
+	else
+		new.i.state_before = FILE_CLOSED; /* what undelete brings back is the changed file */
+	op_inode(s, old, &new);
+}
+
+static bool is_unsynced(struct store *s, uint64_t ino)
+{
+	struct ikey k = ikey_ino(ino);
+	struct bytes v;
+	return index_get(&s->index, TABLE_UNSYNCED, &k, &v) == 0;
+}
+
+static int record_change(struct store_file *f, uint64_t first, uint64_t last, struct news *news,
+	uint64_t *ret_sync_number)
+{
+	struct store *s = f->store;
+	struct record old;
+	store_enter(s);
+	int r = record_get(s, f->ino, &old);
+	if (r == 0) {
+		bool durable = !f->dirty && !is_unsynced(s, f->ino);
+		op_begin(s);
+		if (!f->dirty) {
+			open_version(s, &old);
+			op_unsynced(s, f->ino);
+		}
+		void_chunks(f, first, last);
+		r = op_commit(s);
+		*ret_sync_number = durable ? s->journal.next_number - 1 : 0;
+		if (r == 0 && !f->dirty)
+			f->generation = old.i.attr.generation + 1;
+	}
+	store_leave(s, news);
+	return r;
+}
+
+int file_before_change(struct store_file *f, uint64_t off, uint64_t len, struct news *news)
+{
+	uint64_t size = atomic_load(&f->size_bytes), sync_number = 0;
+	uint64_t start = off < size ? off : size; /* growing changes the last chunk too */
+	uint64_t end = off + len > start ? off + len : start + 1;
+	uint64_t first = chunk_of(f->part_size_bytes, start ? start - (start == size) : 0);
+	uint64_t last = chunk_of(f->part_size_bytes, end - 1);
+	lock_assert_held(&f->lock);
+	if (f->dirty && !any_recorded(f, first, last))
+		return 0;
+	int r = record_change(f, first, last, news, &sync_number);
+	if (r < 0)
+		return r;
+	if (!f->dirty)
+		f->write_error = false;
+	f->dirty = true;
+	atomic_store(&f->is_dirty_hint, true);
+	for (uint64_t n = first; n <= last && n < STORE_CHUNKS_MAX; n++)
+		bit_set(f->recorded, n, false);
+	if (!sync_number)
+		return 0;
+	f->flushing = true;
+	lock_drop(&f->lock);
+	r = journal_sync(f->store, sync_number);
+	lock_take(&f->lock);
+	f->flushing = false;
+	cond_broadcast(&f->idle);
+	return r;
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------- */
+
+static uint64_t file_limit(const struct store_file *f)
+{
+	uint64_t by_chunks = chunk_start(f->part_size_bytes, STORE_CHUNKS_MAX);
+	return by_chunks < FILE_MAX_BYTES ? by_chunks : FILE_MAX_BYTES;
+}
+
+/* Room, record, descriptor: everything before the bytes. f->lock held. */
+static int prepare_change(struct store_file *f, uint64_t off, uint64_t len, uint64_t growth,
+	uint64_t *ret_chunk, struct news *news)
+{
+	if (f->absent_count) {
+		(void)file_range_present(f, 0, UINT64_MAX, ret_chunk);
+		return -EREMOTE;
+	}
+	int r = file_fd(f, true); /* before the record: a missing data file must be noticed first */
+	if (r == -ENODATA) {
+		r = file_mark_lost(f, news);
+		*ret_chunk = 0;
+	}
+	if (r == 0 && growth)
+		r = space_take(f->store, atomic_load(&f->size_bytes), growth);
+	if (r < 0)
+		return r;
+	f->growth_bytes += growth;
+	return file_before_change(f, off, len, news);
+}
+
+static void size_at_least(struct store_file *f, uint64_t end)
+{
+	if (atomic_load(&f->size_bytes) < end)
+		atomic_store(&f->size_bytes, end);
+}
+
+int store_file_write(struct store_file *f, const void *data, size_t len, uint64_t off, bool append,
+	uint64_t *ret_chunk)
+{
+	struct news news = { 0 };
+	lock_take(&f->lock);
+	file_wait_idle(f);
+	uint64_t size = atomic_load(&f->size_bytes);
+	if (append)
+		off = size;
+	int r = 0;
+	if (len > file_limit(f) || off > file_limit(f) - len)
+		r = -EFBIG;
+	uint64_t end = off + len;
+	if (r == 0 && len)
+		r = prepare_change(f, off, len, end > size ? end - size : 0, ret_chunk, &news);
+	if (r == 0 && append)
+		size_at_least(f, end); /* the next appender goes behind */
+	if (r == -ENOSPC)
+		f->write_error = f->dirty;
+	int fd = f->fd;
+	f->in_flight += r == 0 && len;
+	lock_drop(&f->lock);
+	news_fire(f->store, &news);
+	if (r < 0 || len == 0)
+		return r;
+
+	r = io_pwrite(fd, data, len, off);
+
+	lock_take(&f->lock);
+	f->in_flight--;
+	if (r == 0)
+		size_at_least(f, end);
+	else
+		f->write_error = true;
+	atomic_store(&f->mtime_ns, clock_wall_ns());
+	cond_broadcast(&f->idle);
+	lock_drop(&f->lock);
+	return r;
+}
+
+void store_file_write_failed(struct store_file *f)
+{
+	with_lock(&f->lock);
+	f->write_error = true;
+}
+
+/* ---- truncate --------------------------------------------------------------------------------------------- */
+
+/* A file that becomes empty needs none of its absent chunks. */
+static int forget_absent(struct store_file *f, struct news *news)
+{
+	struct store *s = f->store;
+	struct chunk_record none = { 0 };
+	uint64_t count = chunk_count_of(f->part_size_bytes, atomic_load(&f->size_bytes));
+	store_enter(s);
+	struct record old;
+	int r = record_get(s, f->ino, &old);
+	if (r == 0) {
+		op_begin(s);
+		open_version(s, &old);
+		op_unsynced(s, f->ino);
+		for (uint64_t n = 0; n < count; n++)
+			op_chunk(s, f->ino, n, &none);
+		r = op_commit(s);
+	}
+	store_leave(s, news);
+	if (r < 0)
+		return r;
+	f->generation = old.i.attr.generation + 1;
+	f->dirty = true;
+	f->write_error = false;
+	atomic_store(&f->is_dirty_hint, true);
+	memset(f->absent, 0, STORE_CHUNKS_MAX / 8);
+	memset(f->recorded, 0, STORE_CHUNKS_MAX / 8);
+	f->absent_count = 0;
+	atomic_store(&f->size_bytes, 0);
+	return 0;
+}
+
+static int truncate_locked(
+	struct store_file *f, uint64_t to, uint64_t *ret_chunk, struct news *news)
+{
+	uint64_t size = atomic_load(&f->size_bytes);
+	int r = 0;
+	if (to > file_limit(f))
+		return -EFBIG;
+	if (to == size && to > 0)
+		return 0;
+	if (to == 0 && f->absent_count)
+		r = forget_absent(f, news);
+	else if (to != size || !f->dirty)
+		r = prepare_change(f, to < size ? to : size, to < size ? size - to : to - size,
+			to > size ? to - size : 0, ret_chunk, news);
+	if (r < 0)
+		return r;
+	r = file_fd(f, true);
+	if (r == 0)
+		r = io_truncate(f->fd, to);
+	if (r < 0) {
+		f->write_error = true;
+		return r;
+	}
+	atomic_store(&f->size_bytes, to);
+	atomic_store(&f->mtime_ns, clock_wall_ns());
+	return 0;
+}
+
+/* Writes under way end first, so that a late one cannot grow the file again unseen. */
+static void begin_alone(struct store_file *f)
+{
+	file_wait_idle(f);
+	f->flushing = true;
+	while (f->in_flight)
+		(void)cond_wait_until(&f->idle, &f->lock, INT64_MAX); /* the predicate decides */
+	f->flushing = false;
+}
+
+int store_file_truncate(struct store_file *f, uint64_t size_bytes, uint64_t *ret_chunk)
+{
+	struct news news = { 0 };
+	lock_take(&f->lock);
+	begin_alone(f);
+	int r = truncate_locked(f, size_bytes, ret_chunk, &news);
+	cond_broadcast(&f->idle);
+	lock_drop(&f->lock);
+	news_fire(f->store, &news);
+	return r;
+}
+
+/* ---- fallocate --------------------------------------------------------------------------------------------- */
+
+static int fallocate_locked(struct store_file *f, int mode, uint64_t off, uint64_t len,
+	uint64_t *ret_chunk, struct news *news)
+{
+	uint64_t size = atomic_load(&f->size_bytes), end = off + len;
+	bool changes = mode != FALLOC_FL_KEEP_SIZE && (mode != 0 || end > size);
+	uint64_t growth = !(mode & FALLOC_FL_KEEP_SIZE) && end > size ? end - size : 0;
+	int r = 0;
+	if (changes)
+		r = prepare_change(f, off, len, growth, ret_chunk, news);
+	else if (f->absent_count)
+		return 0; /* clean and complete in the bucket: nothing to reserve */
+	if (r == 0)
+		r = file_fd(f, true);
+	if (r == 0)
+		r = io_fallocate(f->fd, mode, off, len);
+	if (r < 0)
+		return r;
+	if (!(mode & FALLOC_FL_KEEP_SIZE))
+		size_at_least(f, end);
+	if (changes)
+		atomic_store(&f->mtime_ns, clock_wall_ns());
+	return 0;
+}
+
+int store_file_fallocate(
+	struct store_file *f, int mode, uint64_t off, uint64_t len, uint64_t *ret_chunk)
+{
+	struct news news = { 0 };
+	if (mode != 0 && mode != FALLOC_FL_KEEP_SIZE &&
+		mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) && mode != FALLOC_FL_ZERO_RANGE &&
+		mode != (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE))
+		return -EOPNOTSUPP;
+	if (len == 0)
+		return -EINVAL;
+	lock_take(&f->lock);
+	begin_alone(f);
+	int r = len > file_limit(f) || off > file_limit(f) - len
+		? -EFBIG
+		: fallocate_locked(f, mode, off, len, ret_chunk, &news);
+	cond_broadcast(&f->idle);
+	lock_drop(&f->lock);
+	news_fire(f->store, &news);
+	return r;
+}
