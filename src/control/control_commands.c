@@ -1,0 +1,385 @@
+/*
+ * control_commands - what can be written to `.cpgfs/control`: one command a line,
+ *
+ *	VERB [TOKEN [PATH]]
+ *
+ * PATH is relative to the mount root ("" or nothing: everything); in it \\, \n, \t and \xNN stand
+ * for odd bytes. With a TOKEN (letters, digits, _ and -; "-" alone means none) the answer is kept in
+ * reply/TOKEN as JSON: {"ok":true,"count":N}, or {"error":"…"}, or what the command tells. The write
+ * itself fails too if a command does. Lines are one write: a command is not put together from two.
+ */
+#include "control_private.h"
+
+#define LOG_ROOM "control"
+
+struct command {
+	const char *verb;
+	bool quiet; /* asked often: not worth a log line */
+	/* Returns a count or -errno; may fill answer itself. */
+	int64_t (*run)(struct control *c, const char *path, json_t *answer);
+};
+
+/* ---- what they do ---- */
+
+static int64_t run_pause(struct control *c, const char *path, json_t *answer)
+{
+	upload_pause(c->config.upload);
+	return 0;
+}
+
+static int64_t run_resume(struct control *c, const char *path, json_t *answer)
+{
+	upload_resume(c->config.upload);
+	return 0;
+}
+
+static int64_t run_retry(struct control *c, const char *path, json_t *answer)
+{
+	return upload_retry(c->config.upload, path);
+}
+
+static int64_t run_accept(struct control *c, const char *path, json_t *answer)
+{
+	return upload_accept(c->config.upload, path);
+}
+
+static int64_t run_discard(struct control *c, const char *path, json_t *answer)
+{
+	return upload_discard(c->config.upload, path);
+}
+
+static int64_t run_undelete(struct control *c, const char *path, json_t *answer)
+{
+	return upload_undelete(c->config.upload, path);
+}
+
+static int64_t run_rename_clean(struct control *c, const char *path, json_t *answer)
+{
+	return upload_rename_clean(c->config.upload, path);
+}
+
+static int64_t run_hurry(struct control *c, const char *path, json_t *answer)
+{
+	int64_t count = upload_hurry(c->config.upload, path);
+
+	verify_hurry(c->config.verify, path);
+	return count;
+}
+
+static int64_t run_verify(struct control *c, const char *path, json_t *answer)
+{
+	verify_hurry(c->config.verify, path);
+	return 0;
+}
+
+static int64_t run_checkpoint(struct control *c, const char *path, json_t *answer)
+{
+	return store_checkpoint(c->config.store);
+}
+
+static int64_t run_flush(struct control *c, const char *path, json_t *answer)
+{
+	return store_flush_all(c->config.store);
+}
+
+static int64_t run_umount(struct control *c, const char *path, json_t *answer)
+{
+	if (!c->config.request_stop)
+		return -EOPNOTSUPP;
+	c->config.request_stop(c->config.stop_user);
+	return 0;
+}
+
+/* The listing of a folder, or the one that shows a file. */
+static int64_t run_refresh(struct control *c, const char *path, json_t *answer)
+{
+	char prefix[KEY_MAX_BYTES + 2] = "";
+	struct store_attr attr;
+	struct fs *fs = c->config.fs ? c->config.fs(c->config.fs_user) : NULL;
+	bool is_file = store_resolve(c->config.store, path, &attr) == 0 && attr.type == STORE_FILE;
+	int r = *path ? path_to_key(&c->config.naming, path, !is_file, prefix) : 0;
+
+	if (r < 0)
+		return r;
+	if (is_file)
+		prefix[strrchr(prefix, '/') ? strrchr(prefix, '/') + 1 - prefix : 0] = '\0';
+	else if (*prefix)
+		strcat(prefix, "/"); /* KEY_MAX_BYTES + 2 */
+	remote_refresh(c->config.remote, prefix);
+	if (fs)
+		fs_notice_listed(fs, prefix, 0); /* the kernel's caches too */
+	return 1;
+}
+
+/* ---- counts ---- */
+
+static int found(void *user, const struct remote_walk_entry *entry)
+{
+	*(bool *)user = true;
+	return 1; /* one is enough */
+}
+
+static int found_exactly(void *user, const struct remote_walk_entry *entry)
+{
+	const char *key = user;
+
+	return entry->key_len == strlen(key) && memcmp(entry->key, key, entry->key_len) == 0 ? 1 : -ENOENT;
+}
+
+#define ASK_MAX_MS 20000
+
+/* Has the bucket an object of this key, or anything below it? */
+static bool bucket_has(struct control *c, const char *path)
+{
+	char key[KEY_MAX_BYTES + 2];
+	bool below = false;
+	int64_t deadline_ms = clock_mono_ms() + ASK_MAX_MS;
+
+	if (path_to_key(&c->config.naming, path, false, key) < 0)
+		return false;
+	if (remote_walk(c->config.remote, key, true, deadline_ms, found_exactly, key, NULL) == 1)
+		return true;
+	strcat(key, "/"); /* KEY_MAX_BYTES + 2 */
+	if (text_starts(c->prefix, key))
+		return true; /* a level above the mounted prefix, or that itself */
+	return remote_walk(c->config.remote, key, true, deadline_ms, found, &below, NULL) == 1 &&
+	       below;
+}
+
+static bool is_below(const char *path, const char *top)
+{
+	size_t len = strlen(top);
+
+	return len == 0 || (strncmp(path, top, len) == 0 && (path[len] == '/' || !path[len]));
+}
+
+/* Re-key jobs that concern a path: their folder lies below it, or it lies in their folder. */
+static uint64_t jobs_of(struct control *c, const char *path)
+{
+	cleanup_free struct store_job *jobs = calloc(64, sizeof(*jobs));
+	uint64_t count = 0;
+	int n = jobs ? store_jobs(c->config.store, jobs, 64) : 0;
+
+	for (int i = 0; i < n; i++) {
+		cleanup_buf struct buf folder = {0};
+
+		if (store_path(c->config.store, jobs[i].dir_ino, &folder) < 0 ||
+			is_below(buf_text(&folder), path) || is_below(path, buf_text(&folder)))
+			count++;
+	}
+	return count;
+}
+
+static int64_t run_counts(struct control *c, const char *path, json_t *answer)
+{
+	struct store_counts counts = {0};
+	struct store_attr attr;
+	int r = *path ? store_resolve(c->config.store, path, &attr) : 0;
+	bool here = r == 0;
+
+	if (r < 0 && r != -ENOENT && r != -ENOTDIR)
+		return r;
+	if (here)
+		r = store_counts(c->config.store, *path ? attr.ino : STORE_ROOT_INO, &counts);
+	else
+		r = 0;
+	if (r == 0)
+		r = control_json_counts(answer, &counts);
+	if (r < 0)
+		return r;
+	if (json_object_set_new(answer, "exists", json_boolean(here || bucket_has(c, path))) < 0 ||
+		json_object_set_new(answer, "jobs", json_integer((json_int_t)jobs_of(c, path))) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+static const struct command commands[] = {
+	{"accept", false, run_accept},
+	{"checkpoint", false, run_checkpoint},
+	{"counts", true, run_counts},
+	{"discard", false, run_discard},
+	{"flush", false, run_flush},
+	{"hurry", true, run_hurry},
+	{"pause", false, run_pause},
+	{"refresh", false, run_refresh},
+	{"rename-clean", false, run_rename_clean},
+	{"resume", false, run_resume},
+	{"retry", false, run_retry},
+	{"status-of", true, run_counts},
+	{"umount", false, run_umount},
+	{"undelete", false, run_undelete},
+	{"verify", false, run_verify},
+};
+
+/* ---- lines ---- */
+
+struct line {
+	char verb[32];
+	char token[TOKEN_MAX + 2];
+	char *path; /* malloc'ed, unescaped */
+};
+
+/* Next word to a fixed place; what follows one blank is left. */
+static int take_word(const char **at, char *word, size_t size)
+{
+	size_t len = strcspn(*at, " ");
+
+	if (len >= size)
+		return -EINVAL;
+	memcpy(word, *at, len);
+	word[len] = '\0';
+	*at += len;
+	if (**at == ' ')
+		(*at)++;
+	return 0;
+}
+
+/* "\xNN", "\n", "\t", "\\" back to bytes, in place. */
+static int unescape(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; from++) {
+		uint8_t byte = (uint8_t)*from;
+
+		if (*from == '\\') {
+			from++;
+			if (*from == 'x' && from[1] && from[2] && hex_decode(from + 1, 2, &byte) == 0)
+				from += 2;
+			else if (*from == 'n' || *from == 't' || *from == '\\')
+				byte = *from == 'n' ? '\n' : *from == 't' ? '\t' : '\\';
+			else
+				return -EINVAL;
+		}
+		if (byte == '\0')
+			return -EINVAL;
+		*to++ = (char)byte;
+	}
+	*to = '\0';
+	return 0;
+}
+
+/* No slash at either end, no empty, "." or ".." component. */
+static int path_check(char *path)
+{
+	size_t len = strlen(path);
+
+	while (len > 0 && path[len - 1] == '/')
+		path[--len] = '\0';
+	while (*path == '/')
+		memmove(path, path + 1, len--);
+	for (const char *part = path; *part;) {
+		size_t n = strcspn(part, "/");
+
+		if (n == 0 || (n == 1 && part[0] == '.') ||
+			(n == 2 && part[0] == '.' && part[1] == '.'))
+			return -EINVAL;
+		part += n + (part[n] == '/');
+	}
+	return 0;
+}
+
+static int line_parse(const char *text, struct line *ret)
+{
+	int r = take_word(&text, ret->verb, sizeof(ret->verb));
+
+	if (r == 0)
+		r = take_word(&text, ret->token, sizeof(ret->token));
+	if (r < 0)
+		return r;
+	if (strcmp(ret->token, "-") == 0)
+		ret->token[0] = '\0';
+	if (ret->token[0] && !control_token_is_valid(ret->token)) {
+		ret->token[0] = '\0';
+		return -EINVAL;
+	}
+	ret->path = text_dup(text);
+	if (!ret->path)
+		return -ENOMEM;
+	r = unescape(ret->path);
+	return r < 0 ? r : path_check(ret->path);
+}
+
+static const struct command *command_find(const char *verb)
+{
+	for (size_t i = 0; i < array_len(commands); i++) {
+		if (strcmp(commands[i].verb, verb) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+static const char *error_text(const struct command *cmd, int error)
+{
+	switch (-error) {
+	case ENOENT:
+		return "no such file or folder in the mount";
+	case EINVAL:
+		return cmd ? "the path is not one that this command can work on"
+			   : "no such command";
+	case EACCES:
+		return "outside the mounted prefix";
+	default:
+		return strerror(-error);
+	}
+}
+
+/* A reply that can't be made for lack of memory is missing; the write's own result still tells. */
+static void answer_keep(
+	struct control *c, const struct command *cmd, const char *token, int64_t result, json_t *answer)
+{
+	char *text;
+	int r;
+
+	if (result < 0) {
+		(void)json_object_clear(answer);
+		r = json_object_set_new(
+			answer, "error", control_json_text(error_text(cmd, (int)result)));
+	} else {
+		r = json_object_set_new(answer, "ok", json_true()) |
+		    json_object_set_new(answer, "count", json_integer(result));
+	}
+	text = r == 0 ? json_dumps(answer, JSON_COMPACT) : NULL;
+	if (text)
+		control_reply_keep(c, token, text, strlen(text));
+}
+
+static int line_run(struct control *c, const char *text)
+{
+	struct line line = {0};
+	int64_t result = line_parse(text, &line);
+	const struct command *cmd = command_find(line.verb);
+	json_t *answer = json_object();
+
+	if (result == 0 && !cmd)
+		result = -EINVAL;
+	if (result == 0)
+		result = cmd->run(c, line.path, answer);
+	if (cmd && !cmd->quiet)
+		log_info("%s \"%s\": %s", line.verb, line.path ? line.path : "",
+			result < 0 ? error_text(cmd, (int)result) : "done");
+	if (line.token[0] && answer)
+		answer_keep(c, cmd, line.token, result, answer);
+	json_decref(answer);
+	free(line.path);
+	return result < 0 ? (int)result : 0;
+}
+
+int control_command_write(struct control *c, const char *data, size_t len)
+{
+	cleanup_free char *copy = strndup(data, len);
+	char *at = copy;
+	int first = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	if (strlen(copy) != len)
+		return -EINVAL; /* a NUL inside */
+	while (at && *at) {
+		char *line = strsep(&at, "\n");
+		int r = *line ? line_run(c, line) : 0;
+
+		first = first < 0 ? first : r;
+	}
+	return first;
+}

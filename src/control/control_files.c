@@ -1,0 +1,86 @@
+/*
+ * control_files - the generated files of `.cpgfs/`, in one table: name, rights, who writes them.
+ */
+#include "control_private.h"
+
+/* Tables of a million files are some 150 MB of text. */
+#define CONTENT_MAX_BYTES GIB
+
+static const struct file {
+	const char *name;
+	uint32_t mode;
+	int (*write)(struct control *c, struct buf *out); /* NULL: commands */
+} files[] = {
+	{"control", 0600, NULL},
+	{"failed.tsv", 0444, control_write_failed},
+	{"metrics", 0444, control_write_metrics},
+	{"queue.tsv", 0444, control_write_queue},
+	{"rejected.tsv", 0444, control_write_rejected},
+	{"status", 0444, control_write_status},
+	{"status.json", 0444, control_write_json},
+	{"uploaded.tsv", 0444, control_write_uploaded},
+};
+
+static struct fs_virtual_attr attr_of(const struct control *c, size_t index)
+{
+	return (struct fs_virtual_attr){.id = ID_FILES + index,
+		.mode = files[index].mode,
+		.mtime_ns = files[index].write ? clock_wall_ns() : c->started_ns};
+}
+
+int control_file_find(const char *name, struct fs_virtual_attr *ret, struct control *c)
+{
+	for (size_t i = 0; i < array_len(files); i++) {
+		if (strcmp(files[i].name, name) == 0) {
+			*ret = attr_of(c, i);
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+static const struct file *by_id(uint64_t id)
+{
+	return id >= ID_FILES && id < ID_FILES + array_len(files) ? &files[id - ID_FILES] : NULL;
+}
+
+int control_file_attr(uint64_t id, struct fs_virtual_attr *ret, struct control *c)
+{
+	if (!by_id(id))
+		return -ESTALE;
+	*ret = attr_of(c, id - ID_FILES);
+	return 0;
+}
+
+int control_files_list(struct control *c, control_add_fn *add, void *arg)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < array_len(files) && r == 0; i++) {
+		struct fs_virtual_attr attr = attr_of(c, i);
+
+		r = add(arg, files[i].name, &attr);
+	}
+	return r;
+}
+
+int control_file_read(struct control *c, uint64_t id, struct buf *out)
+{
+	const struct file *f = by_id(id);
+	int r;
+
+	if (!f)
+		return -ESTALE;
+	if (!f->write)
+		return -EACCES; /* write-only */
+	out->max = CONTENT_MAX_BYTES;
+	r = f->write(c, out);
+	return r < 0 ? r : buf_error(out);
+}
+
+bool control_file_is_commands(uint64_t id)
+{
+	const struct file *f = by_id(id);
+
+	return f && !f->write;
+}

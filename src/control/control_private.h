@@ -1,0 +1,144 @@
+/*
+ * control_private - what the files of this room share.
+ */
+#pragma once
+
+#include "cpgfs/control.h"
+
+#include <jansson.h>
+
+/* Ids of things that are always there; those of remote/ are hashes with the highest bit, those of
+ * reply/ are counted from ID_REPLY_BIT. */
+enum control_id {
+	ID_ROOT = 1,
+	ID_REMOTE,
+	ID_REPLY,
+	ID_FILES, /* the first of control_files.c */
+};
+#define ID_REMOTE_BIT (UINT64_C(1) << 63) /* store_ino_of_key sets it */
+#define ID_REPLY_BIT (UINT64_C(1) << 40)
+
+typedef int control_add_fn(void *arg, const char *name, const struct fs_virtual_attr *attr);
+
+struct control_snapshot; /* control_snapshot.c */
+struct control_nodes;	 /* control_nodes.c */
+
+#define REPLIES_MAX 1000
+#define TOKEN_MAX 64
+
+struct control_reply {
+	char token[TOKEN_MAX + 1]; /* "": free */
+	uint64_t number;
+	int64_t made_ms; /* clock_mono_ms */
+	int64_t made_ns;
+	char *text;
+	size_t len;
+};
+
+struct control {
+	/* const after create */
+	struct control_config config;
+	char *bucket, *prefix, *endpoint, *mountpoint, *cache_dir;
+	char **options; /* NULL-ended */
+	int64_t started_ns, started_mono_ms;
+
+	struct lock lock;
+	struct {
+		struct control_reply replies[REPLIES_MAX]; /* round robin */
+		uint64_t reply_count;
+		struct control_snapshot *snapshots; /* newest first */
+		struct control_nodes *nodes;
+	} synced; /* by lock */
+};
+
+/* ---- control_files.c: the generated files, one table ------------------------------------------ */
+must_check int control_file_find(const char *name, struct fs_virtual_attr *ret, struct control *c);
+must_check int control_file_attr(uint64_t id, struct fs_virtual_attr *ret, struct control *c);
+int control_files_list(struct control *c, control_add_fn *add, void *arg);
+must_check int control_file_read(struct control *c, uint64_t id, struct buf *out);
+bool control_file_is_commands(uint64_t id);
+
+/* ---- their contents ------------------------------------------------------------------------------ */
+must_check int control_write_status(struct control *c, struct buf *out);
+must_check int control_write_json(struct control *c, struct buf *out);
+must_check int control_write_metrics(struct control *c, struct buf *out);
+must_check int control_write_queue(struct control *c, struct buf *out);
+must_check int control_write_failed(struct control *c, struct buf *out);
+must_check int control_write_rejected(struct control *c, struct buf *out);
+must_check int control_write_uploaded(struct control *c, struct buf *out);
+
+/* ---- control_facts.c: what status, JSON and metrics say, asked once ---------------------------- */
+struct control_facts {
+	struct store_counts counts;
+	struct store_space space;
+	struct store_recovery recovery;
+	struct upload_status upload;
+	struct fs_status fs;
+	char credentials[256];
+	int remote_health;
+	char remote_message[256];
+	int exit_code;
+};
+must_check int control_facts_get(struct control *c, struct control_facts *ret);
+const char *control_held_text(enum held_kind kind);   /* "temporary" */
+const char *control_held_remedy(enum held_kind kind); /* "" if none */
+int control_exit_of(const struct store_counts *counts, uint64_t jobs);
+/* "files", "bytes" and "held" of these counts are added to the object. */
+must_check int control_json_counts(json_t *object, const struct store_counts *counts);
+/* A string whatever its bytes are (escaped if they are not UTF-8). */
+json_t *control_json_text(const char *text);
+
+/* ---- control_commands.c ------------------------------------------------------------------------------ */
+must_check int control_command_write(struct control *c, const char *data, size_t len);
+
+/* ---- control_reply.c ---------------------------------------------------------------------------------- */
+bool control_token_is_valid(const char *token);
+void control_reply_keep(struct control *c, const char *token, char *text, size_t len); /* takes text */
+must_check int control_reply_find(
+	struct control *c, const char *token, struct fs_virtual_attr *ret);
+must_check int control_reply_attr(struct control *c, uint64_t id, struct fs_virtual_attr *ret);
+must_check int control_reply_read(struct control *c, uint64_t id, struct buf *out);
+int control_replies_list(struct control *c, control_add_fn *add, void *arg);
+void control_replies_release(struct control *c);
+
+/* ---- control_remote.c: the pure view of the bucket ----------------------------------------------- */
+must_check int control_remote_lookup(
+	struct control *c, uint64_t dir_id, const char *name, struct fs_virtual_attr *ret);
+must_check int control_remote_attr(struct control *c, uint64_t id, struct fs_virtual_attr *ret);
+int control_remote_list(struct control *c, uint64_t dir_id, control_add_fn *add, void *arg);
+
+/* ---- control_snapshot.c: one folder as ListObjectsV2 showed it just now ------------------------ */
+struct control_shown {
+	uint32_t name_at; /* in names */
+	bool is_dir;
+	uint64_t size_bytes;
+	int64_t mtime_ns;
+};
+struct control_snapshot {
+	struct control_snapshot *next; /* in the control's list */
+	unsigned refs;
+	char *prefix;
+	int64_t taken_ms, took_ms; /* clock_mono_ms: begun; how long */
+	struct buf names;
+	struct control_shown *shown; /* by name */
+	size_t count, cap;
+	uint64_t unshowable;
+};
+/* fresh: listed now; else one taken moments ago will do. The caller unrefs it. */
+must_check int control_snapshot_get(
+	struct control *c, const char *prefix, bool fresh, struct control_snapshot **ret);
+void control_snapshot_unref(struct control *c, struct control_snapshot *s);
+const struct control_shown *control_snapshot_find(
+	const struct control_snapshot *s, const char *name);
+const char *control_snapshot_name(
+	const struct control_snapshot *s, const struct control_shown *shown);
+void control_snapshots_release(struct control *c);
+
+/* ---- control_nodes.c: ids given out for remote/ ------------------------------------------------- */
+must_check int control_nodes_create(struct control_nodes **ret);
+void control_nodes_destroy(struct control_nodes *n);
+/* Remembers key (a folder with its final '/'). The lock is held. */
+must_check int control_nodes_put_locked(struct control *c, uint64_t id, const char *key);
+/* The key, or false: not known (any more). */
+bool control_nodes_key_locked(struct control *c, uint64_t id, char key[KEY_MAX_BYTES + 2]);
+void control_nodes_forget_locked(struct control *c, uint64_t id);

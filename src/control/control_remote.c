@@ -1,0 +1,130 @@
+/*
+ * control_remote - `.cpgfs/remote/`: the bucket as it lists itself now, for `ls -lR`, `diff`, rsync.
+ *
+ * Names, sizes and LastModified only. Contents are read through the mount itself: two ways to the
+ * same bytes would need two caches, and this one is for checking; open() answers EPERM.
+ */
+#include "control_private.h"
+
+static struct fs_virtual_attr attr_of(
+	const struct control *c, const char *key, const struct control_shown *shown)
+{
+	return (struct fs_virtual_attr){
+		.id = store_ino_of_key(key),
+		.is_dir = shown->is_dir,
+		.mode = shown->is_dir ? 0555 : 0444,
+		.size_bytes = shown->size_bytes,
+		.mtime_ns = shown->is_dir ? c->started_ns : shown->mtime_ns,
+	};
+}
+
+/* Prefix of a folder id. -ESTALE: forgotten; -ENOTDIR. */
+static int prefix_of(struct control *c, uint64_t id, char prefix[KEY_MAX_BYTES + 2])
+{
+	bool known;
+	size_t len;
+
+	if (id == ID_REMOTE) {
+		prefix[0] = '\0';
+		return 0;
+	}
+	{
+		with_lock(&c->lock);
+		known = control_nodes_key_locked(c, id, prefix);
+	}
+	len = known ? strlen(prefix) : 0;
+	if (len == 0)
+		return -ESTALE;
+	return prefix[len - 1] == '/' ? 0 : -ENOTDIR;
+}
+
+/* The key of a name in a folder. -ENAMETOOLONG: no key is that long. */
+static int key_of(const char *prefix, const char *name, bool is_dir, char key[KEY_MAX_BYTES + 2])
+{
+	int n = snprintf(key, KEY_MAX_BYTES + 2, "%s%s%s", prefix, name, is_dir ? "/" : "");
+
+	return n >= 0 && n < KEY_MAX_BYTES + 2 ? 0 : -ENAMETOOLONG;
+}
+
+static int give_out(struct control *c, const char *prefix, const char *name,
+	const struct control_shown *shown, struct fs_virtual_attr *ret)
+{
+	char key[KEY_MAX_BYTES + 2];
+	int r = key_of(prefix, name, shown->is_dir, key);
+
+	if (r < 0)
+		return r;
+	*ret = attr_of(c, key, shown);
+	with_lock(&c->lock);
+	return control_nodes_put_locked(c, ret->id, key);
+}
+
+static int look_up(
+	struct control *c, const char *prefix, const char *name, struct fs_virtual_attr *ret)
+{
+	struct control_snapshot *s;
+	const struct control_shown *shown;
+	int r = control_snapshot_get(c, prefix, false, &s);
+
+	if (r < 0)
+		return r;
+	shown = control_snapshot_find(s, name);
+	r = shown ? give_out(c, prefix, name, shown, ret) : -ENOENT;
+	control_snapshot_unref(c, s);
+	return r;
+}
+
+int control_remote_lookup(
+	struct control *c, uint64_t dir_id, const char *name, struct fs_virtual_attr *ret)
+{
+	char prefix[KEY_MAX_BYTES + 2];
+	int r = prefix_of(c, dir_id, prefix);
+
+	return r < 0 ? r : look_up(c, prefix, name, ret);
+}
+
+int control_remote_attr(struct control *c, uint64_t id, struct fs_virtual_attr *ret)
+{
+	char key[KEY_MAX_BYTES + 2], prefix[KEY_MAX_BYTES + 2];
+	char *slash;
+	size_t len;
+	bool known;
+
+	{
+		with_lock(&c->lock);
+		known = control_nodes_key_locked(c, id, key);
+	}
+	if (!known)
+		return -ESTALE;
+	len = strlen(key);
+	if (key[len - 1] == '/')
+		key[len - 1] = '\0';
+	memcpy(prefix, key, sizeof(prefix));
+	slash = strrchr(prefix, '/');
+	prefix[slash ? slash + 1 - prefix : 0] = '\0';
+	return look_up(c, prefix, key + strlen(prefix), ret);
+}
+
+int control_remote_list(struct control *c, uint64_t dir_id, control_add_fn *add, void *arg)
+{
+	char prefix[KEY_MAX_BYTES + 2];
+	struct control_snapshot *s;
+	int r = prefix_of(c, dir_id, prefix);
+
+	if (r == 0)
+		r = control_snapshot_get(c, prefix, true, &s);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < s->count && r == 0; i++) {
+		const char *name = control_snapshot_name(s, &s->shown[i]);
+		struct fs_virtual_attr attr;
+
+		r = give_out(c, prefix, name, &s->shown[i], &attr);
+		if (r == 0)
+			r = add(arg, name, &attr);
+		else if (r == -ENAMETOOLONG)
+			r = 0;
+	}
+	control_snapshot_unref(c, s);
+	return r;
+}
