@@ -255,7 +255,7 @@ void fs_unmount(struct fs *fs)
 
 static bool is_in_bucket(enum file_state s)
 {
-	return s == FILE_UPLOADED || s == FILE_VERIFIED || s == FILE_MOVING;
+	return s == FILE_UPLOADED || s == FILE_VERIFIED;
 }
 
 void fs_notice_store(struct fs *fs, const struct store_change *change)

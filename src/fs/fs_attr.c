@@ -46,9 +46,16 @@ static nlink_t link_count(const struct store_attr *attr)
 	return attr->in_bucket ? 2 : 1;
 }
 
-void fs_stat_fill(const struct fs *fs, const struct store_attr *attr, struct stat *ret)
+/* While it is being written the index learns of the changes only at the close. */
+static int64_t change_time(const struct store_attr *attr)
 {
-	(void)fs;
+	bool is_open = attr->state == FILE_OPEN && attr->mtime_ns > attr->ctime_ns;
+
+	return is_open ? attr->mtime_ns : attr->ctime_ns;
+}
+
+void fs_stat_fill(const struct store_attr *attr, struct stat *ret)
+{
 	*ret = (struct stat){
 		.st_ino = attr->ino,
 		.st_mode = attr->mode,
@@ -61,7 +68,7 @@ void fs_stat_fill(const struct fs *fs, const struct store_attr *attr, struct sta
 			(blkcnt_t)((attr->size_bytes + STAT_BLOCK_BYTES - 1) / STAT_BLOCK_BYTES),
 		.st_atim = to_timespec(attr->atime_ns),
 		.st_mtim = to_timespec(attr->mtime_ns),
-		.st_ctim = to_timespec(attr->ctime_ns),
+		.st_ctim = to_timespec(change_time(attr)),
 	};
 }
 
@@ -96,7 +103,7 @@ int fs_entry_fill(struct fs *fs, const struct fs_place *p, struct fuse_entry_par
 		.attr_timeout = p->certain ? fs->timeout_s : 0,
 		.entry_timeout = p->certain ? fs->timeout_s : 0,
 	};
-	fs_stat_fill(fs, &p->attr, &ret->attr);
+	fs_stat_fill(&p->attr, &ret->attr);
 	return 0;
 }
 
@@ -124,7 +131,7 @@ int fs_reply_attr_of(struct fs_call *c, const struct store_attr *attr, bool cert
 {
 	struct stat st;
 
-	fs_stat_fill(c->fs, attr, &st);
+	fs_stat_fill(attr, &st);
 	(void)fuse_reply_attr(c->req, &st, certain ? c->fs->timeout_s : 0);
 	return FS_DONE;
 }
@@ -224,7 +231,7 @@ static void refresh_object(struct fs *fs, struct fs_place *p)
 	if (!p->certain)
 		return;
 	p->attr.size_bytes = entry.object.size_bytes;
-	if (!p->imported)
+	if (!p->imported || entry.object.last_modified_ns > p->attr.ctime_ns)
 		p->attr.mtime_ns = entry.object.last_modified_ns;
 }
 

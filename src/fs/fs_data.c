@@ -575,18 +575,36 @@ static bool is_cut_off(struct fs_call *c, char *reason, size_t size)
 	return false;
 }
 
+/* A child that was killed held a copy of the handle: it was cut off, but the owner now closes in
+ * order what nobody changed since. */
+static int take_back_cut_off(struct fs_call *c, struct fs_file *f)
+{
+	struct store *s = c->fs->config.store;
+	struct store_attr attr;
+	struct store_transition t = {
+		.ino = f->store_ino, .from = FILE_INCOMPLETE, .to = FILE_CLOSED, .reason = ""};
+	int r = store_attr(s, f->store_ino, &attr);
+
+	t.generation = attr.generation;
+	if (r == 0 && attr.state == FILE_INCOMPLETE)
+		r = store_state_set(s, &t);
+	return r == -ESTALE ? 0 : r; /* changed meanwhile: another close will say */
+}
+
 static int flush(struct fs_call *c, struct fs_file *f)
 {
+	bool changed = atomic_exchange(&f->changed, false), was_cut_off = atomic_load(&f->cut_off);
 	char reason[128] = "";
 	bool cut_off;
 	int r;
 
 	f->was_flushed = true;
-	/* A child that was killed held a copy of the handle; its owner may close it in order. */
-	if (!atomic_exchange(&f->changed, false) && !atomic_load(&f->cut_off))
+	if (!changed && !was_cut_off)
 		return 0;
 	cut_off = is_cut_off(c, reason, sizeof(reason));
 	atomic_store(&f->cut_off, cut_off);
+	if (!changed)
+		return cut_off ? 0 : take_back_cut_off(c, f);
 	r = store_file_flush(f->store, cut_off, cut_off ? reason : NULL);
 	if (r < 0)
 		atomic_store(&f->changed, true); /* nothing was recorded */

@@ -52,6 +52,18 @@ static int current_object(struct fs *fs, struct fs_place *p, struct store_object
 	return 0;
 }
 
+/* A fresh import has the time of its making: it gets the object's. */
+static int give_its_time(struct fs *fs, const struct store_object *object, struct store_attr *attr)
+{
+	struct store_attr values = {
+		.mtime_ns = object->uploaded_at_ns, .atime_ns = object->uploaded_at_ns};
+
+	if (attr->mtime_ns != attr->ctime_ns || attr->atime_ns != attr->ctime_ns)
+		return 0;
+	return store_setattr(
+		fs->config.store, attr->ino, STORE_SET_MTIME | STORE_SET_ATIME, &values, attr);
+}
+
 int fs_foreign_import(struct fs *fs, struct fs_place *p, struct store_attr *ret)
 {
 	struct store_object object;
@@ -59,6 +71,8 @@ int fs_foreign_import(struct fs *fs, struct fs_place *p, struct store_attr *ret)
 
 	if (r == 0)
 		r = store_import(fs->config.store, &object, ret);
+	if (r == 0)
+		r = give_its_time(fs, &object, ret);
 	if (r < 0 && r != -ESTALE && p->imported) /* what is kept of it serves */
 		r = store_attr(fs->config.store, p->attr.ino, ret);
 	return r;

@@ -12,7 +12,8 @@
 
 #define FOLDER_MODE 0755
 #define OBJECT_MODE 0644
-#define IMPATIENT_MS 30000 /* a folder that kept a lookup waiting is not waited for again so long  \
+#define IMPATIENT_MS                                                                               \
+	30000		   /* a folder that kept a lookup waiting is not waited for again so long  \
 			    */
 #define HIDDEN_DEPTH_MAX 8 /* folders below a deleted one that are looked into */
 #define PAGE 64
@@ -52,8 +53,8 @@ static struct store_attr bucket_attr(
 	};
 }
 
-/* Modes, owners and times that were set here on an object from elsewhere are kept with its chunks.
- */
+/* Modes, owners and times that were set here on an object from elsewhere are kept with its chunks;
+ * its own time counts if it was replaced since. */
 static void overlay_import(struct fs *fs, struct fs_place *p)
 {
 	struct store_attr kept;
@@ -64,17 +65,28 @@ static void overlay_import(struct fs *fs, struct fs_place *p)
 	p->attr.mode = kept.mode;
 	p->attr.uid = kept.uid;
 	p->attr.gid = kept.gid;
-	if (kept.mtime_ns)
-		p->attr.mtime_ns = kept.mtime_ns;
-	p->attr.ctime_ns = kept.ctime_ns ? kept.ctime_ns : p->attr.ctime_ns;
-	p->attr.atime_ns = kept.atime_ns ? kept.atime_ns : p->attr.atime_ns;
+	if (p->attr.mtime_ns > kept.ctime_ns)
+		return;
+	p->attr.mtime_ns = kept.mtime_ns;
+	p->attr.ctime_ns = kept.ctime_ns;
+	p->attr.atime_ns = kept.atime_ns;
 }
 
-static uint64_t ino_of_bucket_path(const char *path, bool is_dir)
+/*
+ * The number is a hash of the key. A folder that was brought into the store keeps its number when
+ * it is renamed: should the bucket show the old name again, that gets another one.
+ */
+static uint64_t ino_of_bucket_path(struct fs *fs, const char *path, bool is_dir)
 {
-	char key[KEY_MAX_BYTES + 2];
+	char key[KEY_MAX_BYTES + 3];
+	struct store_attr taken;
+	uint64_t ino;
 
 	snprintf(key, sizeof(key), "%s%s", path, is_dir ? "/" : "");
+	ino = store_ino_of_key(key);
+	if (!is_dir || store_attr(fs->config.store, ino, &taken) < 0)
+		return ino;
+	snprintf(key, sizeof(key), "%s//", path);
 	return store_ino_of_key(key);
 }
 
@@ -84,7 +96,8 @@ static int bucket_place(struct fs *fs, const char *path, bool is_dir, uint64_t s
 {
 	struct fs_place p = {.kind = FS_BUCKET, .certain = true};
 
-	p.attr = bucket_attr(fs, ino_of_bucket_path(path, is_dir), is_dir, size_bytes, mtime_ns);
+	p.attr =
+		bucket_attr(fs, ino_of_bucket_path(fs, path, is_dir), is_dir, size_bytes, mtime_ns);
 	place_set_path(&p, path);
 	if (buf_error(&p.path) < 0)
 		return -ENOMEM;
@@ -110,7 +123,9 @@ static int known_place(
 		store_place(&attr, ret);
 		return 0;
 	}
-	if (known->is_dir && store_attr(fs->config.store, ino, &attr) == 0) {
+	if (known->is_dir &&
+		(store_attr(fs->config.store, ino, &attr) == 0 ||
+			store_resolve(fs->config.store, buf_text(&known->path), &attr) == 0)) {
 		store_place(&attr, ret);
 		return 0;
 	}
