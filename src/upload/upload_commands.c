@@ -128,12 +128,13 @@ int64_t upload_retry(struct upload *u, const char *path)
 static int command_accept(struct upload *u, const struct store_inode *inode)
 {
 	struct store_attr values = {.flags = inode->attr.flags | STORE_FLAG_ACCEPTED};
+	struct store_attr after;
 	int r;
 
 	if (inode->attr.state != FILE_CONFLICT && inode->attr.state != FILE_INCOMPLETE &&
 		inode->attr.state != FILE_TORN)
 		return 0;
-	r = store_setattr(u->store, inode->attr.ino, STORE_SET_FLAGS, &values, NULL);
+	r = store_setattr(u->store, inode->attr.ino, STORE_SET_FLAGS, &values, &after);
 	return r < 0 ? r
 		     : command_state(u, inode,
 			       inode->attr.state == FILE_CONFLICT ? FILE_QUEUED : FILE_SETTLED);

@@ -267,7 +267,7 @@ void put_answer(struct upload *u, struct task *t, struct request *rq)
 	t->body = NULL;
 	if (applied == APPLIED_YES && !done_is_proved(t, reply)) {
 		log_warn("%s: the server's answer proves nothing (%s): asking it again", t->key,
-			reply->has_crc64nvme ? "another checksum" : "no ETag");
+			reply->object.etag[0] ? "another checksum" : "no ETag");
 		applied = APPLIED_PERHAPS;
 	}
 	switch (applied) {
