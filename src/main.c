@@ -83,6 +83,19 @@ static struct fs *the_fs(void *user)
 	return s->fs;
 }
 
+/* Changes with the credentials, tells nothing of them. */
+static uint64_t credentials_stamp(void *user)
+{
+	struct stack *s = user;
+	struct s3_credentials now = { 0 };
+	uint8_t digest[32];
+	if (auth_get(s->auth, &now) < 0)
+		return 0;
+	sha256_of(&now, sizeof(now), digest);
+	explicit_bzero(&now, sizeof(now));
+	return get_be64(digest);
+}
+
 static void on_stop_asked(void *user)
 {
 	struct stack *s = user;
@@ -234,6 +247,8 @@ static int build_upload(struct stack *s)
 		.allow_overwrite = o->allow_overwrite,
 		.allow_delete = o->allow_delete,
 		.start_paused = o->start_paused,
+		.credentials_stamp = credentials_stamp,
+		.credentials_user = s,
 	};
 	int r = upload_create(&s->upload, &config);
 	return r < 0 ? fail(s, r, "upload") : 0;
@@ -295,6 +310,7 @@ static int build_fs(struct stack *s)
 		.allow_overwrite = o->allow_overwrite,
 		.allow_delete = o->allow_delete,
 		.df_unlimited = o->df_unlimited,
+		.close_syncs = o->durability_close,
 		.delete_delay_ms = o->delete_delay_ms,
 		.full_timeout_ms = o->full_timeout_ms,
 		.virtual = control_virtual(s->control),
@@ -372,6 +388,8 @@ static void say_what_is_left(struct stack *s)
 static void stack_take_down(struct stack *s)
 {
 	signalled_fs = NULL;
+	if (s->store)
+		store_mark_stopping(s->store);
 	if (s->fs)
 		fs_unmount(s->fs);
 	if (s->upload)
@@ -413,7 +431,9 @@ static void prepare_process(void)
 {
 	struct rlimit files;
 	umask(0077);
+#if !defined(__SANITIZE_ADDRESS__) /* its leak check must trace the process */
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* keys are in memory; a refusal only weakens that */
+#endif
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files); /* fewer files at once, if it fails */
@@ -447,6 +467,8 @@ static int run_mount(struct stack *s, int ready_fd)
 	fs_unmount(s->fs);
 	if (s->options.drain)
 		drain(s);
+	else
+		store_mark_stopping(s->store);
 	say_what_is_left(s);
 	stack_take_down(s);
 	return r < 0 ? EXIT_USAGE : EXIT_VERIFIED;

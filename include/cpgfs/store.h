@@ -128,8 +128,6 @@ struct store_events {
 	void (*changed)(void *user, const struct store_change *change);
 	/* Room was freed: waiting writers may try again. */
 	void (*room_freed)(void *user);
-	/* Bytes may be freed only by evicting or sending: asked when a writer was told -EDQUOT. */
-	void (*room_wanted)(void *user);
 };
 
 struct store_config {
