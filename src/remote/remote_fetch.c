@@ -35,6 +35,7 @@ struct remote_fetch {
 	int sink_error;
 	unsigned attempts;
 	bool sequential;
+	bool moot; /* the file was changed here meanwhile: nobody needs the object's bytes */
 	struct s3_reply reply;
 	struct {
 		bool ahead;   /* nobody asked for it yet */
@@ -190,18 +191,24 @@ static bool fetch_unlink(struct remote *r, struct remote_fetch *f, int error, bo
 	return f->synced.waiters > 0;
 }
 
+/* The store's own -ESTALE is no error of a fetch: who wanted the chunk looks again. */
+static int fetch_fill_end(struct remote_fetch *f, int error)
+{
+	int e = store_chunk_fill_end(f->file, f->chunk, error == 0 && !f->moot);
+
+	store_file_close(steal_ptr(f->file));
+	if (f->moot || error < 0)
+		return f->moot ? 0 : error;
+	return e == -ESTALE ? 0 : e;
+}
+
 static void fetch_end(struct remote *r, struct remote_fetch *f, int error)
 {
 	uint64_t ino = f->ino, chunk = f->chunk;
 	bool tell;
 
-	if (f->file) {
-		int e = store_chunk_fill_end(f->file, f->chunk, error == 0);
-
-		if (error == 0)
-			error = e;
-		store_file_close(steal_ptr(f->file));
-	}
+	if (f->file)
+		error = fetch_fill_end(f, error);
 	if (error == -ESTALE && f->object.key[0])
 		expire_listing_of(r, f->object.key);
 	if (error < 0)
@@ -227,6 +234,7 @@ static int fetch_sink(void *user, uint64_t off, const void *data, size_t len)
 	else
 		e = store_chunk_fill_write(f->file, f->chunk, at, data, len);
 	if (e < 0) {
+		f->moot = e == -ESTALE;
 		f->sink_error = e;
 		return e;
 	}
@@ -368,6 +376,7 @@ static int fetch_look_up(struct remote *r, struct remote_fetch *f)
 	return 0;
 }
 
+/* 1: no longer absent. */
 static int fetch_open(struct remote *r, struct remote_fetch *f)
 {
 	struct store_file *file;
@@ -378,7 +387,7 @@ static int fetch_open(struct remote *r, struct remote_fetch *f)
 	e = store_chunk_fill_begin(file, f->chunk);
 	if (e < 0) {
 		store_file_close(file);
-		return e;
+		return e == -ESTALE ? 1 : e;
 	}
 	f->file = file;
 	return 0;
@@ -453,6 +462,8 @@ static int fetch_judge(struct remote *r, struct remote_fetch *f)
 	int error;
 	enum remote_verdict verdict = remote_judge(&f->reply, &error);
 
+	if (f->moot)
+		return 0;
 	if (f->sink_error)
 		return f->sink_error;
 	if (verdict == REMOTE_NO)

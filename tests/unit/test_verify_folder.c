@@ -1,0 +1,390 @@
+/*
+ * From uploaded to verified (and elsewhere) against a bucket in memory, with a real store.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "cpgfs/verify.h"
+#include "fake_bucket.h"
+
+#include <ftw.h>
+#include <sched.h>
+
+static struct fake_bucket *bucket;
+static struct remote *the_remote;
+static struct store *store;
+static struct verify *verify;
+static char dir[64];
+static uint64_t folder_ino;
+
+static void on_changed(void *user, const struct store_change *change)
+{
+	verify_notice(verify, change);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static int setup(void **state)
+{
+	struct store_config store_config = {.dir = dir, .identity = "test"};
+	struct remote_config remote_config = {.prefix = "p", .list_ttl_ms = 60000};
+	struct verify_config config = {.quiet_ms = 1};
+	struct store_events events = {.changed = on_changed};
+	struct store_create folder = {
+		.parent = STORE_ROOT_INO, .name = "p", .type = STORE_DIR, .mode = 0755};
+	struct store_attr attr;
+	char *message = NULL;
+
+	snprintf(dir, sizeof(dir), "/tmp/cpgfs-verify-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(store_open(&store, &store_config, 0, &message), 0);
+	bucket = fake_create();
+	remote_config.s3 = &bucket->s3;
+	remote_config.store = store;
+	assert_int_equal(remote_create(&the_remote, &remote_config), 0);
+	config.store = store;
+	config.remote = the_remote;
+	assert_int_equal(verify_create(&verify, &config), 0);
+	store_subscribe(store, &events);
+	assert_int_equal(store_start(store), 0);
+	assert_int_equal(remote_start(the_remote), 0);
+	assert_int_equal(store_create(store, &folder, &attr), 0);
+	folder_ino = attr.ino;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	remote_stop(the_remote);
+	verify_stop(verify);
+	verify_destroy(verify);
+	remote_destroy(the_remote);
+	s3_destroy(&bucket->s3);
+	store_close(store);
+	return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* ---- a file's way to UPLOADED ---- */
+
+static uint64_t file_written(const char *name)
+{
+	struct store_create what = {
+		.parent = folder_ino, .name = name, .type = STORE_FILE, .mode = 0644};
+	struct store_attr attr;
+	struct store_file *f;
+	uint64_t chunk;
+
+	assert_int_equal(store_create(store, &what, &attr), 0);
+	assert_int_equal(store_file_open(store, attr.ino, &f), 0);
+	store_file_writer_add(f);
+	assert_int_equal(store_file_write(f, "content", 7, 0, false, &chunk), 0);
+	assert_int_equal(store_file_flush(f, false, NULL), 0);
+	store_file_writer_drop(f);
+	store_file_close(f);
+	return attr.ino;
+}
+
+static void file_queued(uint64_t ino, struct store_inode *inode)
+{
+	struct store_transition settle = {.ino = ino, .from = FILE_CLOSED, .to = FILE_SETTLED};
+	uint64_t crc = crc64nvme(0, "content", 7);
+
+	assert_int_equal(store_inode(store, ino, inode), 0);
+	settle.generation = inode->attr.generation;
+	assert_int_equal(store_state_set(store, &settle), 0);
+	assert_int_equal(store_version_digested(store, ino, inode->attr.generation, &crc, 1,
+				 FILE_QUEUED, NULL),
+		0);
+}
+
+static void file_sent(uint64_t ino, const char *key, const char *etag)
+{
+	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+	struct store_attempt attempt = {.ino = ino, .kind = ATTEMPT_PUT, .phase = ATTEMPT_OPEN};
+	struct store_transition t = {.ino = ino, .from = FILE_SENDING, .to = FILE_UPLOADED};
+	struct store_object object = {.size_bytes = 7};
+	bool applied;
+
+	file_queued(ino, inode);
+	attempt.generation = t.generation = object.generation = inode->attr.generation;
+	snprintf(attempt.key, sizeof(attempt.key), "%s", key);
+	snprintf(object.key, sizeof(object.key), "%s", key);
+	snprintf(object.etag, sizeof(object.etag), "%s", etag);
+	object.uploaded_at_ns = clock_wall_ns();
+	assert_int_equal(store_attempt_begin(store, &attempt, FILE_QUEUED), 0);
+	assert_int_equal(store_attempt_end(store, attempt.id, &t, &object, key, &applied), 0);
+	assert_true(applied);
+}
+
+/* As the bucket got it from us. */
+static uint64_t uploaded(const char *name)
+{
+	uint64_t ino = file_written(name);
+	char key[300];
+
+	snprintf(key, sizeof(key), "p/%s", name);
+	fake_put(bucket, key, 7, "tag");
+	file_sent(ino, key, "tag");
+	return ino;
+}
+
+static enum file_state state_of(uint64_t ino)
+{
+	struct store_attr attr;
+
+	assert_int_equal(store_attr(store, ino, &attr), 0);
+	return attr.state;
+}
+
+static void wait_state(uint64_t ino, enum file_state state)
+{
+	int64_t deadline_ms = clock_mono_ms() + 20000;
+
+	while (state_of(ino) != state) {
+		assert_true(clock_mono_ms() < deadline_ms);
+		sched_yield();
+	}
+}
+
+static void assert_reason(uint64_t ino, const char *part)
+{
+	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+
+	assert_int_equal(store_inode(store, ino, inode), 0);
+	assert_non_null(strstr(inode->reason, part));
+}
+
+/* ---- cases ---- */
+
+static void uploads_become_verified(void **state)
+{
+	uint64_t ino[50];
+	char name[16];
+	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+
+	assert_int_equal(verify_start(verify), 0);
+	for (unsigned i = 0; i < 50; i++) {
+		snprintf(name, sizeof(name), "f%02u", i);
+		ino[i] = uploaded(name);
+	}
+	for (unsigned i = 0; i < 50; i++)
+		wait_state(ino[i], FILE_VERIFIED);
+	assert_int_equal(store_inode(store, ino[7], inode), 0);
+	assert_true(inode->object.verified_at_ns >= inode->object.uploaded_at_ns);
+	assert_string_equal(inode->object.etag, "tag");
+	assert_int_equal(fake_count(bucket, S3_HEAD), 0);
+}
+
+static void one_listing_serves_a_folder(void **state)
+{
+	uint64_t ino[300];
+	char name[16];
+
+	for (unsigned i = 0; i < 300; i++) {
+		snprintf(name, sizeof(name), "f%03u", i);
+		ino[i] = uploaded(name);
+	}
+	assert_int_equal(verify_start(verify), 0); /* takes up what was uploaded before */
+	for (unsigned i = 0; i < 300; i++)
+		wait_state(ino[i], FILE_VERIFIED);
+	assert_int_equal(fake_count(bucket, S3_LIST), 1);
+}
+
+static void an_upload_that_vanished_is_sent_again(void **state)
+{
+	uint64_t here = uploaded("here"), lost = uploaded("lost");
+
+	fake_remove(bucket, "p/lost");
+	assert_int_equal(verify_start(verify), 0);
+	wait_state(here, FILE_VERIFIED);
+	wait_state(lost, FILE_QUEUED);
+	assert_reason(lost, "vanished");
+	assert_int_equal(fake_count(bucket, S3_HEAD), 1);
+}
+
+static void other_content_is_a_conflict(void **state)
+{
+	uint64_t size = uploaded("size"), tag = uploaded("tag");
+
+	fake_put(bucket, "p/size", 8, "tag");
+	fake_put(bucket, "p/tag", 7, "another");
+	assert_int_equal(verify_start(verify), 0);
+	wait_state(size, FILE_CONFLICT);
+	wait_state(tag, FILE_CONFLICT);
+	assert_reason(size, "8 bytes");
+	assert_reason(tag, "another");
+}
+
+/* The listing lacks it, HEAD has it: not verified, not lost. */
+static bool hide_once(struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
+{
+	unsigned *left = b->answer_user;
+
+	if (req->op != S3_LIST || *left == 0)
+		return false;
+	--*left;
+	reply->class = S3_DONE;
+	reply->http_status = 200;
+	fake_page_finish(&reply->list);
+	return true;
+}
+
+static void what_a_listing_does_not_show_yet_waits(void **state)
+{
+	uint64_t ino = uploaded("late");
+	unsigned left = 1;
+
+	bucket->answer = hide_once;
+	bucket->answer_user = &left;
+	assert_int_equal(verify_start(verify), 0);
+	wait_state(ino, FILE_VERIFIED); /* by the second listing */
+	assert_int_equal(fake_count(bucket, S3_LIST), 2);
+	assert_int_equal(fake_count(bucket, S3_HEAD), 1);
+}
+
+static void a_verified_object_that_vanished_is_gone(void **state)
+{
+	uint64_t old = uploaded("old"), new;
+
+	assert_int_equal(verify_start(verify), 0);
+	wait_state(old, FILE_VERIFIED);
+	fake_remove(bucket, "p/old");
+	new = uploaded("new"); /* its listing comes by */
+	wait_state(new, FILE_VERIFIED);
+	wait_state(old, FILE_GONE);
+}
+
+static void a_verified_object_that_was_replaced_is_a_conflict(void **state)
+{
+	uint64_t old = uploaded("old"), new;
+
+	assert_int_equal(verify_start(verify), 0);
+	wait_state(old, FILE_VERIFIED);
+	fake_put(bucket, "p/old", 9, "theirs");
+	new = uploaded("new");
+	wait_state(new, FILE_VERIFIED);
+	wait_state(old, FILE_CONFLICT);
+}
+
+/* Finished while the listing was already under way: only the next one counts. */
+static void an_upload_after_the_listing_began_waits_for_the_next(void **state)
+{
+	uint64_t first = uploaded("first"), second;
+
+	fake_hold(bucket, true);
+	assert_int_equal(verify_start(verify), 0);
+	while (fake_count(bucket, S3_LIST) < 1)
+		sched_yield();
+	second = uploaded("second"); /* the held listing will show it */
+	fake_hold(bucket, false);
+	wait_state(first, FILE_VERIFIED);
+	wait_state(second, FILE_VERIFIED);
+	assert_int_equal(fake_count(bucket, S3_LIST), 2);
+}
+
+static void an_upload_lost_again_and_again_fails(void **state)
+{
+	uint64_t ino = file_written("ghost");
+
+	assert_int_equal(verify_start(verify), 0);
+	for (int round = 0; round < 4; round++) {
+		cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+		struct store_attempt attempt = {
+			.ino = ino, .kind = ATTEMPT_PUT, .phase = ATTEMPT_OPEN, .key = "p/ghost"};
+		struct store_transition t = {.ino = ino, .from = FILE_SENDING, .to = FILE_UPLOADED};
+		struct store_object object = {.key = "p/ghost", .etag = "tag", .size_bytes = 7};
+		bool applied;
+
+		if (round == 0)
+			file_queued(ino, inode);
+		assert_int_equal(store_inode(store, ino, inode), 0);
+		attempt.generation = t.generation = object.generation = inode->attr.generation;
+		object.uploaded_at_ns = clock_wall_ns();
+		assert_int_equal(store_attempt_begin(store, &attempt, FILE_QUEUED), 0);
+		assert_int_equal(
+			store_attempt_end(store, attempt.id, &t, &object, "p/ghost", &applied), 0);
+		wait_state(ino, round < 3 ? FILE_QUEUED : FILE_FAILED);
+	}
+	assert_reason(ino, "again and again");
+}
+
+static bool deny(struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
+{
+	if (req->op != S3_LIST)
+		return false;
+	fake_error(reply, S3_DENIED, 403, "AccessDenied");
+	return true;
+}
+
+static void a_refused_listing_verifies_nothing(void **state)
+{
+	uint64_t ino = uploaded("file");
+
+	bucket->answer = deny;
+	assert_int_equal(verify_start(verify), 0);
+	while (fake_count(bucket, S3_LIST) < 1)
+		sched_yield();
+	verify_hurry(verify, "");
+	assert_int_equal(state_of(ino), FILE_UPLOADED);
+	verify_stop(verify);
+	assert_int_equal(state_of(ino), FILE_UPLOADED);
+	assert_int_equal(fake_count(bucket, S3_LIST), 1); /* not again at once */
+}
+
+static void stopping_does_not_wait_for_a_dead_server(void **state)
+{
+	(void)uploaded("file");
+	fake_hold(bucket, true);
+	assert_int_equal(verify_start(verify), 0);
+	while (fake_count(bucket, S3_LIST) < 1)
+		sched_yield();
+	/* teardown: remote first, then verify */
+}
+
+static void comparing_is_exact(void **state)
+{
+	struct store_object ours = {.size_bytes = 7, .etag = "tag"}, no_tag = {.size_bytes = 7};
+	struct s3_object same = {.size_bytes = 7, .etag = "tag"},
+			 longer = {.size_bytes = 8, .etag = "tag"},
+			 other = {.size_bytes = 7, .etag = "Tag"}, none = {.size_bytes = 7};
+
+	assert_int_equal(verify_compare(&ours, &same), 0);
+	assert_int_equal(verify_compare(&ours, &longer), -EBADMSG);
+	assert_int_equal(verify_compare(&ours, &other), -EBADMSG);
+	assert_int_equal(verify_compare(&no_tag, &none), -EBADMSG); /* nothing proves it */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(uploads_become_verified, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_listing_serves_a_folder, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			an_upload_that_vanished_is_sent_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(other_content_is_a_conflict, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_a_listing_does_not_show_yet_waits, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_verified_object_that_vanished_is_gone, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_verified_object_that_was_replaced_is_a_conflict, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			an_upload_after_the_listing_began_waits_for_the_next, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			an_upload_lost_again_and_again_fails, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_refused_listing_verifies_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			stopping_does_not_wait_for_a_dead_server, setup, teardown),
+		cmocka_unit_test(comparing_is_exact),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
