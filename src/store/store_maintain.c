@@ -8,6 +8,7 @@
 
 #define TICK_MS 250
 #define IDLE_MS 1000
+#define WRITE_ROOM_BYTES (2 * MIB) /* the largest write takes half of it */
 #define OPS_TRIGGER 100000 /* about 8,192 dirty pages */
 
 static bool checkpoint_is_due(struct store *s)
@@ -55,21 +56,32 @@ static void do_flush(struct store *s)
 		retry_flush_later(s);
 }
 
+static uint64_t room_of(const struct store_space *space)
+{
+	return space->size_bytes > space->used_bytes ? space->size_bytes - space->used_bytes : 0;
+}
+
+/* Those who wait are woken when there is room for a write, and only then: woken in vain they would
+ * ask again at once, and round it goes. Files that become evictable ask again (space_wake). */
 static void do_evict(struct store *s)
 {
 	struct store_space space;
 	struct news news = { .room_freed = true };
 	store_space(s, &space);
 	uint64_t wanted = space.size_bytes / 10;
-	uint64_t room = space.size_bytes > space.used_bytes ? space.size_bytes - space.used_bytes : 0;
-	int r = room < wanted ? store_evict(s, wanted - room) : 0;
+	int r = room_of(&space) < wanted ? store_evict(s, wanted - room_of(&space)) : 0;
 	if (r < 0)
 		log_warn("evicting from the cache failed (%s); will try again", strerror(-r));
 	lock_take(&s->space.lock);
-	s->space.writers_wait = false;
 	s->space.statvfs_at_ms = 0;
 	lock_drop(&s->space.lock);
-	news_fire(s, &news); /* those who wait try again, and say again if there is no room */
+	store_space(s, &space);
+	if (room_of(&space) < WRITE_ROOM_BYTES)
+		return;
+	lock_take(&s->space.lock);
+	s->space.writers_wait = false;
+	lock_drop(&s->space.lock);
+	news_fire(s, &news);
 }
 
 static void do_checkpoint(struct store *s)
