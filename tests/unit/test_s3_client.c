@@ -517,7 +517,8 @@ static void echo_decides_about_signing(void **state)
 {
 	RIG({ANSWER, ECHO_STEP, 0}, {ANSWER, ECHO_STEP, 0},
 		{ANSWER, "HTTP/1.1 200 OK\r\n" ETAG EMPTY, 0},
-		{ANSWER, "HTTP/1.1 200 OK\r\n" ETAG EMPTY, 0}, {ANSWER, ECHO_STEP, 0});
+		{ANSWER, "HTTP/1.1 200 OK\r\n" ETAG EMPTY, 0}, {ANSWER, ECHO_STEP, 0},
+		{ANSWER, "HTTP/1.1 200 OK\r\n" ETAG EMPTY, 0});
 	struct s3_request plain = put_of(&rig, 100);
 
 	plain.body.has_sha256 = false;
@@ -539,6 +540,9 @@ static void echo_decides_about_signing(void **state)
 	plain.body.has_crc64nvme = false;
 	assert_call(&rig, plain, S3_RETRY, "PayloadHashNeeded");
 	assert_int_equal(requests_seen(&rig.server), 5);
+	/* a signed payload needs no echo, but tells about the server */
+	assert_call(&rig, put_of(&rig, 100), S3_DONE, "");
+	assert_true(s3_wants_sha256(rig.s3));
 	rig_stop(&rig);
 }
 
@@ -706,6 +710,7 @@ static void credentials_are_asked_each_time(void **state)
 	assert_call(&rig, put_of(&rig, 10), S3_AUTH, "NoCredentials");
 	rig.keys.error = -EKEYEXPIRED;
 	assert_call(&rig, put_of(&rig, 10), S3_AUTH, "ExpiredCredentials");
+	assert_call(&rig, put_of(&rig, 10), S3_AUTH, "ExpiredCredentials");
 	assert_int_equal(requests_seen(&rig.server), 0);
 	assert_int_equal(rig.keys.rejected_count, 0);
 	assert_false(s3_is_down(rig.s3));
@@ -847,9 +852,11 @@ static void listings_pass_uploads(void **state)
 	job_start(&second, &rig, put_of(&rig, 100));
 	assert_call(&rig, (struct s3_request){.op = S3_LIST}, S3_DONE, "");
 	assert_int_equal(requests_seen(&rig.server), 2); /* the second upload waits for its lane */
+	int64_t start_ms = clock_mono_ms();
 	server_release(&rig.server);
 	job_await(&first, S3_DONE, "");
 	job_await(&second, S3_DONE, "");
+	assert_true(clock_mono_ms() - start_ms < 5000); /* at once, not at the next idle turn */
 	assert_int_equal(requests_seen(&rig.server), 3);
 	rig_stop(&rig);
 }
