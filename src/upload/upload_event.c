@@ -128,7 +128,8 @@ int request_send(struct upload *u, struct task *t, const struct s3_request *req,
 		.body = body,
 		.op = req->op,
 		.chunk = chunk,
-		.body_bytes = req->body.len_bytes};
+		.body_bytes = req->body.len_bytes,
+		.body_crc64nvme = req->body.crc64nvme};
 	atomic_fetch_add(&u->refs, 1);
 	if (body)
 		atomic_fetch_add(&body->refs, 1);

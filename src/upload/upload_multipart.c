@@ -126,6 +126,11 @@ void multipart_settle(struct upload *u, struct task *t)
 			multipart_complete(u, t);
 		return;
 	case PARTS_STALE:
+		/* the version still stands but its parts do not: not at full speed again */
+		if (store_version_is(u->store, t->version.ino, t->version.generation))
+			t->retry_ms = s3_backoff_ms(t->version.attempts + 1, false);
+		multipart_abort(u, t);
+		return;
 	case PARTS_FAILED:
 		multipart_abort(u, t);
 		return;

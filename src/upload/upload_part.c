@@ -44,7 +44,8 @@ static void part_again(
 
 static void part_sent(struct upload *u, struct task *t, struct request *rq)
 {
-	int r = store_attempt_part(u->store, t->attempt.id, rq->chunk, rq->reply.crc64nvme,
+	/* what was sent: not every server echoes it, and one that does was compared by s3 */
+	int r = store_attempt_part(u->store, t->attempt.id, rq->chunk, rq->body_crc64nvme,
 		rq->reply.object.etag);
 
 	if (r == -ESTALE || r == -ENOENT) {

@@ -300,6 +300,7 @@ struct request {
 	uint64_t id;
 	uint64_t chunk; /* parts */
 	uint64_t body_bytes;
+	uint64_t body_crc64nvme;
 	struct s3_reply reply;
 };
 /* One attempt of a request for a task (or NULL); answer runs on the scheduler thread, then rq is
