@@ -9,8 +9,10 @@
  */
 #include "s3_client.h"
 
-#define UPLOAD_BUFFER_BYTES (512L * 1024)
-#define DOWNLOAD_BUFFER_BYTES (256L * 1024)
+/* Measured: from 256 KiB up a PUT costs the same CPU, and every transfer keeps one. */
+#define UPLOAD_BUFFER_BYTES (256L * 1024)
+#define GET_BUFFER_BYTES (256L * 1024)
+#define ANSWER_BUFFER_BYTES (32L * 1024)
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
@@ -306,6 +308,8 @@ int s3_transfer_prepare(struct s3_transfer *t, CURL *easy)
 		CURLcode bad = set_method(t, easy);
 		bad |= set_callbacks(t, easy);
 		bad |= curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->lines);
+		bad |= curl_easy_setopt(easy, CURLOPT_BUFFERSIZE,
+			t->wire.asked.op == S3_GET ? GET_BUFFER_BYTES : ANSWER_BUFFER_BYTES);
 		bad |= curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)t->timeout_ms);
 		err = bad ? -ENOMEM : 0;
 	}
@@ -334,7 +338,6 @@ int s3_transfer_easy_create(CURL **ret, const struct s3_client *client)
 	bad |= curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
 	bad |= curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, client->stall_timeout_s);
 	bad |= curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES);
-	bad |= curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, DOWNLOAD_BUFFER_BYTES);
 	bad |= curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request);
 	bad |= curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
 	bad |= curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_seek);
