@@ -380,6 +380,11 @@ static void finish_entries(struct parse *p)
 {
 	struct s3_list_page *list = &p->out->list;
 	size_t kept = 0;
+	if (p->keys.error) { /* some key has no place */
+		p->error = p->keys.error;
+		list->count = 0;
+		return;
+	}
 	list->keys = p->keys.len ? buf_steal(&p->keys) : NULL;
 	for (size_t i = 0; i < list->count; i++) {
 		if (p->key_at[i] == SIZE_MAX) {
@@ -473,8 +478,6 @@ int s3_xml_parse(struct s3_xml *ret, const char *data, size_t len)
 	buf_init(&p.text, 64 * KIB);
 	buf_init(&p.keys, 0);
 	bool whole = skipped < len && run_parser(&p, data + skipped, len - skipped);
-	if (!p.error && p.keys.error)
-		p.error = p.keys.error;
 	finish_entries(&p);
 	finish_parts(&p);
 	out.whole = whole && !p.bad && !p.error;
