@@ -349,7 +349,7 @@ static int merge_pages(struct merge *m, int ours, int theirs)
 		i += order <= 0;
 		j += order >= 0;
 	}
-	m->d->at_end = r == 1;
+	m->d->at_end = r == 1 && ours < PAGE && theirs < PAGE;
 	return r;
 }
 
