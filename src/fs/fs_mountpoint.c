@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <spawn.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 DEFINE_CLEANUP(dir, DIR *, closedir)
@@ -130,15 +131,23 @@ static int check_empty(const char *mountpoint, char **ret_message)
 	return 0;
 }
 
+/* The kernel answers stat from what it keeps for a while; statvfs always asks the daemon. */
+static int stat_asked(const char *mountpoint, struct stat *st)
+{
+	struct statvfs room;
+
+	return stat(mountpoint, st) < 0 || statvfs(mountpoint, &room) < 0 ? -errno : 0;
+}
+
 /* 0 or -errno of stat; a dead mount is cleared on the way. */
 static int stat_living(const char *mountpoint, struct stat *st, char **ret_message)
 {
-	int r;
+	int r = stat_asked(mountpoint, st);
 
-	if (stat(mountpoint, st) == 0)
+	if (r == 0)
 		return 0;
-	if (errno != ENOTCONN)
-		return refuse(ret_message, -errno, mountpoint, strerror(errno));
+	if (r != -ENOTCONN)
+		return refuse(ret_message, r, mountpoint, strerror(-r));
 	if (!is_our_mount(mountpoint))
 		return refuse(ret_message, -ENOTCONN, mountpoint,
 			"another file system is mounted here whose daemon is gone: unmount it "
