@@ -124,7 +124,7 @@ static int list_dir(struct ls *ls, const char *dir)
 			path[strlen(path) - 1] = '\0';
 			r = list_dir(ls, path);
 		} else {
-			printf("%26s %s\n", "PRE", list[i].name);
+			printf("%30s %s\n", "PRE", list[i].name);
 		}
 	}
 	entries_free(list, count);
