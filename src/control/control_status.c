@@ -50,7 +50,7 @@ static void write_transfers(const struct control_facts *f, struct buf *out)
 		f->upload.transfers_limit);
 	add_size(out, (uint64_t)f->upload.rate_bytes_per_s);
 	buf_add_text(out, "/s");
-	if (f->upload.eta_s >= 0) {
+	if (f->upload.eta_s > 0) {
 		char eta[24];
 
 		duration_format(f->upload.eta_s * MS_PER_S, eta);
@@ -80,14 +80,34 @@ static void write_cache(struct control *c, const struct control_facts *f, struct
 			f->fs.writers_waiting);
 }
 
+/* Why the first of them is in this state: often all are for one reason. */
+static void write_example(struct control *c, enum file_state state, struct buf *out)
+{
+	cleanup_free struct store_inode *inode = calloc(1, sizeof(*inode));
+	cleanup_buf struct buf path = {0};
+	struct store_queue_item item;
+
+	if (!inode || store_queue(c->config.store, state, NULL, &item, 1) != 1 ||
+		store_inode(c->config.store, item.ino, inode) < 0 || !*inode->reason ||
+		store_path(c->config.store, item.ino, &path) < 0)
+		return;
+	buf_add_text(out, "    ");
+	text_escape(out, buf_text(&path));
+	buf_add_text(out, ": ");
+	text_escape(out, inode->reason);
+	buf_add_char(out, '\n');
+}
+
 /* States that need a person (or can be taken back), each with its remedy. */
-static void write_remedies(const struct control_facts *f, struct buf *out)
+static void write_remedies(struct control *c, const struct control_facts *f, struct buf *out)
 {
 	for (enum file_state s = FILE_NONE + 1; s < FILE_STATE_COUNT; s++) {
 		if (f->counts.files[s] == 0 || !*file_state_remedy(s) || s == FILE_HELD)
 			continue;
 		buf_printf(out, "%s %" PRIu64 " (%s): %s\n", file_state_text(s), f->counts.files[s],
 			s == FILE_DELETING ? "queue.tsv" : "failed.tsv", file_state_remedy(s));
+		if (file_state_exit(s) == 3)
+			write_example(c, s, out);
 	}
 	for (enum held_kind k = HELD_NOT + 1; k < HELD_KIND_COUNT; k++) {
 		if (f->counts.held[k] > 0)
@@ -133,7 +153,7 @@ int control_write_status(struct control *c, struct buf *out)
 	write_states(&facts, out);
 	write_transfers(&facts, out);
 	write_cache(c, &facts, out);
-	write_remedies(&facts, out);
+	write_remedies(c, &facts, out);
 	write_recovery(&facts, out);
 	write_conclusion(&facts, out);
 	return 0;

@@ -12,6 +12,7 @@
 #include "upload_private.h"
 
 #define PAUSES 5
+#define PAUSES_OF_CREDENTIALS ((unsigned)PAUSE_CREDENTIALS | (unsigned)PAUSE_DENIED)
 #define DENIED_IN_A_ROW 20
 #define PROBE_SLOW_MS (60 * MS_PER_S)
 #define PROBE_FIRST_MS 500
@@ -35,6 +36,10 @@ void pause_begin(struct upload *u, enum upload_pause which, const char *reason)
 
 	if (pause_holds(u, which))
 		return;
+	/* those that were refused; other ones end the pause */
+	if ((which & PAUSES_OF_CREDENTIALS) && !pause_holds(u, PAUSES_OF_CREDENTIALS) &&
+		u->credentials_stamp)
+		u->sched.credentials_stamp = u->credentials_stamp(u->credentials_user);
 	u->sched.pauses |= which;
 	(void)text_copy(kept, reason, sizeof(u->sched.pause_reason[0]));
 	if (which == PAUSE_BY_HAND)
@@ -48,8 +53,6 @@ void pause_begin(struct upload *u, enum upload_pause which, const char *reason)
 				       (which == PAUSE_NETWORK ? PROBE_FIRST_MS : PROBE_SLOW_MS);
 	if (which == PAUSE_DENIED)
 		u->sched.probe_put_at_ms = clock_mono_ms() + PROBE_SLOW_MS;
-	if (which == PAUSE_CREDENTIALS && u->credentials_stamp)
-		u->sched.credentials_stamp = u->credentials_stamp(u->credentials_user);
 }
 
 void pause_end(struct upload *u, enum upload_pause which)
@@ -182,7 +185,7 @@ void pause_tick(struct upload *u)
 			"goes on by itself");
 	else
 		pause_end(u, PAUSE_NETWORK);
-	if (pause_holds(u, PAUSE_CREDENTIALS | PAUSE_DENIED))
+	if (pause_holds(u, PAUSES_OF_CREDENTIALS))
 		credentials_tick(u, now_ms);
 	if (pause_holds(u, PAUSE_CREDENTIALS | PAUSE_NETWORK))
 		probe_tick(u, now_ms);

@@ -37,7 +37,7 @@ void reason_of_reply(const struct s3_reply *reply, const char *acl, char out[REA
 
 	if (reply->http_status)
 		snprintf(status, sizeof(status), " (%d)", reply->http_status);
-	if (reply->message[0])
+	if (reply->message[0] && !text_starts(reply->message, "HTTP status "))
 		snprintf(says, sizeof(says), ": %.150s", reply->message);
 	snprintf(out, REASON_MAX, "%.40s%s%.110s%s%s%s%.30s",
 		reply->code[0] ? reply->code : s3_class_text(reply->class), status, says,
