@@ -268,6 +268,16 @@ int fs_do_refuse_link(struct fs_call *c)
 
 /* ---- removing ---- */
 
+/* As on local file systems, a folder's times tell that a name went. */
+static int touch_folder(struct fs *fs, const struct fs_place *dir)
+{
+	struct store_attr values = {.mtime_ns = clock_wall_ns()};
+
+	if (dir->kind != FS_STORE)
+		return 0;
+	return store_setattr(fs->config.store, dir->attr.ino, STORE_SET_MTIME, &values, &values);
+}
+
 int fs_do_unlink(struct fs_call *c)
 {
 	cleanup_place struct fs_place dir = {0}, found = {0};
@@ -364,6 +374,8 @@ int fs_do_rmdir(struct fs_call *c)
 	if (found.kind == FS_BUCKET)
 		return rmdir_bucket(c, &found);
 	r = rmdir_store(c, &dir, &found);
+	if (r == 0)
+		r = touch_folder(c->fs, &dir);
 	return r ? r : reply_ok(c);
 }
 

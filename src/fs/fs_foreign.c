@@ -14,7 +14,36 @@
 #define COPY_BYTES ((size_t)MIB)
 #define PAGE 64
 #define BELOW_DEPTH_MAX 60
+#define SAY_EVERY_MS 5000
 #define FETCH_WAIT_MS (10 * 60 * MS_PER_S)
+
+/* False: one was said a moment ago; *ret_unsaid counts those left out since. */
+static bool may_say(struct fs *fs, unsigned *ret_unsaid)
+{
+	int64_t now_ms = clock_mono_ms();
+
+	with_lock(&fs->lock);
+	*ret_unsaid = fs->refusals_unsaid;
+	if (fs->refusal_said_ms && now_ms - fs->refusal_said_ms < SAY_EVERY_MS) {
+		fs->refusals_unsaid++;
+		return false;
+	}
+	fs->refusal_said_ms = now_ms;
+	fs->refusals_unsaid = 0;
+	return true;
+}
+
+/* A line that names the way out; `rm -r` of a plate must not fill the log. */
+static void say_refused(struct fs *fs, const char *path, const char *what, const char *way_out)
+{
+	unsigned unsaid;
+
+	if (!may_say(fs, &unsaid))
+		return;
+	log_warn("%s was not copied in through this mount: %s is refused; %s", path, what, way_out);
+	if (unsaid)
+		log_warn("... and %u like it before", unsaid);
+}
 
 /* Splits "a/b/c" into folder "a/b" and name "c" (pointing into path). */
 static const char *split(const char *path, struct buf *ret_folder)
@@ -183,9 +212,8 @@ int fs_foreign_take_over(struct fs_call *c, struct fs_place *p, struct store_att
 	int r;
 
 	if (!c->fs->config.allow_overwrite) {
-		log_warn("%s was not copied in through this mount: changing it in place is "
-			 "refused; replace it as a whole, or mount with --allow-overwrite",
-			buf_text(&p->path));
+		say_refused(c->fs, buf_text(&p->path), "changing it in place",
+			"replace it as a whole, or mount with --allow-overwrite");
 		return -EPERM;
 	}
 	if (!c->on_slow)
@@ -215,9 +243,8 @@ int fs_foreign_unlink(struct fs_call *c, struct fs_place *p)
 	int r;
 
 	if (!fs->config.allow_delete) {
-		log_warn("%s was not copied in through this mount: deleting it is refused; mount "
-			 "with --allow-delete if it is meant to go",
-			buf_text(&p->path));
+		say_refused(fs, buf_text(&p->path), "deleting it",
+			"mount with --allow-delete if it is meant to go");
 		return -EPERM;
 	}
 	r = current_object(fs, p, &object);
@@ -232,9 +259,8 @@ int fs_foreign_rename(struct fs_call *c, const char *path)
 {
 	if (c->fs->config.allow_overwrite && c->fs->config.allow_delete)
 		return -EXDEV; /* mv copies and deletes, by the rules for both */
-	log_warn("%s was not copied in through this mount: renaming it is refused; mount with "
-		 "--allow-overwrite and --allow-delete if it is meant to move",
-		path);
+	say_refused(c->fs, path, "renaming it",
+		"mount with --allow-overwrite and --allow-delete if it is meant to move");
 	return -EPERM;
 }
 

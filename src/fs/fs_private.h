@@ -133,7 +133,9 @@ struct fs {
 		uint64_t listing;
 		int64_t until_ms;
 	} impatient[FS_IMPATIENT_MAX]; /* by lock */
-	struct fs_handle *handles;     /* by lock: the kernel holds them */
+	struct fs_handle *handles; /* by lock: the kernel holds them */
+	int64_t refusal_said_ms;   /* by lock; 0: never */
+	unsigned refusals_unsaid;  /* by lock */
 };
 
 /* What fi->fh points to begins with this, so that the end of the mount finds all of them. */
