@@ -54,10 +54,14 @@ struct remote_config {
 must_check int remote_create(struct remote **ret, const struct remote_config *config);
 void remote_subscribe(struct remote *r, const struct remote_events *events); /* up to 8, before start */
 must_check int remote_start(struct remote *r);
-void remote_stop(struct remote *r); /* requests under way end first; later calls: -ESHUTDOWN */
+/* Cuts off requests under way; whoever blocks in a function below is told -ESHUTDOWN, and so is
+ * every later call. */
+void remote_stop(struct remote *r);
 void remote_destroy(struct remote *r);
 
 /* ---- cached view (never blocks) ---------------------------------------------------------------- */
+
+/* Levels above the mounted prefix hold one folder each, made up and never listed. */
 
 /*
  * One name in a folder. 0; -ENOENT (a fresh enough listing does not have it); -EINPROGRESS (none

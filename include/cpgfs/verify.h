@@ -29,6 +29,7 @@ struct verify_config {
 };
 must_check int verify_create(struct verify **ret, const struct verify_config *config);
 must_check int verify_start(struct verify *v); /* takes up what is UPLOADED from before */
+/* Waits for a listing under way: call remote_stop() before, which ends it. */
 void verify_stop(struct verify *v);
 void verify_destroy(struct verify *v);
 

@@ -9,7 +9,10 @@
 #include "verify_private.h"
 
 #define LOG_ROOM "verify"
-#define LISTING_MAX_MS (10 * 60 * 1000) /* then it is begun anew, later */
+/* Then a listing is begun anew, later, with more time: a server that hangs should not hold up the
+ * end of the mount, nor should a giant folder never be finished. */
+#define LISTING_FIRST_MS 30000
+#define LISTING_DOUBLINGS_MAX 5
 #define HEAD_MAX_MS 20000
 #define READDIR_BATCH 64
 
@@ -33,11 +36,13 @@ static int each(void *user, const struct remote_walk_entry *entry)
 	return verify_listing_add(&c->listing, entry->key, entry->key_len, &entry->object);
 }
 
-static int read_listing(struct check *c, const char *prefix)
+static int read_listing(struct check *c, const struct verify_folder *f)
 {
-	struct verify *v = c->verify;
-	int r = remote_walk(v->remote, prefix, false, clock_mono_ms() + LISTING_MAX_MS, each, c,
-		&c->begun_at_ns);
+	unsigned doublings =
+		f->failures < LISTING_DOUBLINGS_MAX ? f->failures : LISTING_DOUBLINGS_MAX;
+	int64_t deadline_ms = clock_mono_ms() + ((int64_t)LISTING_FIRST_MS << doublings);
+	int r = remote_walk(
+		c->verify->remote, f->prefix, false, deadline_ms, each, c, &c->begun_at_ns);
 
 	if (r == 0)
 		verify_listing_finish(&c->listing);
@@ -151,18 +156,19 @@ static int compare_inos(const void *pa, const void *pb)
 	return a < b ? -1 : a > b;
 }
 
-static int check_all(struct check *c, const char *prefix, struct verify_inos *inos, bool quiet)
+static int check_all(struct check *c, struct verify_folder *f, bool quiet)
 {
 	cleanup_free struct store_inode *inode = calloc(1, sizeof(*inode));
-	int r = inode ? read_listing(c, prefix) : -ENOMEM;
+	int r = inode ? read_listing(c, f) : -ENOMEM;
 
 	if (r < 0)
 		return r;
-	qsort(inos->ino, inos->count, sizeof(*inos->ino), compare_inos);
-	r = check_uploads(c, inos, inode);
+	if (f->inos.count > 0)
+		qsort(f->inos.ino, f->inos.count, sizeof(*f->inos.ino), compare_inos);
+	r = check_uploads(c, &f->inos, inode);
 	if (r == 0 && quiet)
-		check_verified(c, prefix, inode);
-	log_debug("\"%s\": %u verified, %u asked by name, %zu still open", prefix, c->verified,
+		check_verified(c, f->prefix, inode);
+	log_debug("\"%s\": %u verified, %u asked by name, %zu still open", f->prefix, c->verified,
 		c->asked, c->open.count);
 	return r;
 }
@@ -171,7 +177,7 @@ int verify_check_folder(struct verify *v, struct verify_folder *f)
 {
 	struct check c = {.verify = v};
 	bool quiet = clock_mono_ms() - f->last_ms >= v->quiet_ms;
-	int r = check_all(&c, f->prefix, &f->inos, quiet);
+	int r = check_all(&c, f, quiet);
 
 	verify_listing_release(&c.listing);
 	if (r < 0) { /* all of them again: judging twice does no harm */
