@@ -7,6 +7,8 @@
 #define MULTIPART_THRESHOLD_BYTES (16 * MIB)
 #define HASH_THREADS 2
 #define POOL_QUEUE 256
+/* More open jobs than this are shown as so many. */
+#define JOBS_COUNTED_MAX 64
 
 static int upload_copy_texts(struct upload *u, const struct upload_config *config)
 {
@@ -192,6 +194,16 @@ static uint64_t bytes_pending(const struct store_counts *c)
 	       c->bytes[FILE_QUEUED] + c->bytes[FILE_SENDING] + c->bytes[FILE_UNKNOWN];
 }
 
+/* From the store itself: a job counts from the moment of the rename that opened it. */
+static uint64_t jobs_open(struct upload *u)
+{
+	struct store_job *jobs = calloc(JOBS_COUNTED_MAX, sizeof(*jobs));
+	int n = jobs ? store_jobs(u->store, jobs, JOBS_COUNTED_MAX) : 0;
+
+	free(jobs);
+	return n > 0 ? (uint64_t)n : 0;
+}
+
 void upload_status(struct upload *u, struct upload_status *ret)
 {
 	struct store_counts counts;
@@ -199,6 +211,7 @@ void upload_status(struct upload *u, struct upload_status *ret)
 	lock_take(&u->lock);
 	*ret = u->synced.status;
 	lock_drop(&u->lock);
+	ret->jobs_open = jobs_open(u);
 	ret->eta_s = -1;
 	if (ret->rate_bytes_per_s > 0 && store_counts(u->store, STORE_ROOT_INO, &counts) == 0)
 		ret->eta_s = (int64_t)((double)bytes_pending(&counts) / ret->rate_bytes_per_s);

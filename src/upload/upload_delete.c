@@ -145,8 +145,8 @@ static bool live_object_at(const struct store_inode *other, const struct store_i
 /* A file here has this key again. Once its write has replaced the object, the record is done. */
 static bool was_replaced(struct upload *u, const struct store_inode *gone)
 {
-	static __thread struct store_inode others[16]; /* 30 KiB: not for the stack */
-	int n = store_inodes_of_key(u->store, gone->object.key, others, array_len(others));
+	struct store_inode *others = u->sched.owners;
+	int n = store_inodes_of_key(u->store, gone->object.key, others, OWNERS_MAX);
 
 	for (int i = 0; i < n; i++) {
 		if (live_object_at(&others[i], gone))
@@ -155,32 +155,32 @@ static bool was_replaced(struct upload *u, const struct store_inode *gone)
 	return false;
 }
 
-/* A file here is on its way to this key: its write replaces the object. */
+/* A file here stands for this key again: its write replaces the object, which until then may be
+ * the last good version of it. */
 static bool newcomer_comes(struct upload *u, const char *key)
 {
 	struct store_attr attr;
 
 	if (store_resolve(u->store, key, &attr) < 0 || attr.type != STORE_FILE)
 		return false;
-	return attr.state == FILE_OPEN || attr.state == FILE_CLOSED || attr.state == FILE_SETTLED ||
-	       attr.state == FILE_QUEUED || attr.state == FILE_SENDING || attr.state == FILE_UNKNOWN;
+	return attr.state != FILE_NONE && attr.state != FILE_UPLOADED &&
+	       attr.state != FILE_VERIFIED && attr.state != FILE_MOVING &&
+	       attr.state != FILE_HELD && attr.state != FILE_GONE;
 }
 
 static bool attempts_stand(struct upload *u, const char *key)
 {
-	static __thread struct store_attempt a; /* 4 KiB */
-
-	return store_attempts_of_key(u->store, key, &a, 1) > 0;
+	return store_attempts_of_key(u->store, key, u->sched.attempts, 1) > 0;
 }
 
 /* Something was sent for this file whose outcome is not known: there may be an object yet. */
 static bool attempts_of_inode(struct upload *u, uint64_t ino)
 {
-	static __thread struct store_attempt window[16]; /* 70 KiB: not for the stack */
+	struct store_attempt *window = u->sched.attempts;
 	uint64_t after = 0;
 	int n;
 
-	while ((n = store_attempts(u->store, after, window, array_len(window))) > 0) {
+	while ((n = store_attempts(u->store, after, window, ATTEMPTS_WINDOW)) > 0) {
 		for (int i = 0; i < n; i++) {
 			if (window[i].ino == ino)
 				return true;
@@ -229,7 +229,7 @@ static void forget_now(struct upload *u, uint64_t ino)
 
 static void delete_start(struct upload *u, uint64_t ino)
 {
-	static __thread struct store_inode inode;
+	struct store_inode inode;
 
 	if (store_inode(u->store, ino, &inode) < 0 || inode.attr.state != FILE_DELETING)
 		return;

@@ -17,7 +17,6 @@
 
 #include <inttypes.h>
 
-#define ATTEMPTS_WINDOW 16
 #define TASK_BUSY_MS 200
 /* A request whose connection was lost may still be carried out for a moment. */
 #define LATE_MS 1000
@@ -150,7 +149,7 @@ static void doubt_start(struct upload *u, const struct store_attempt *a)
 
 void doubt_pass(struct upload *u)
 {
-	static __thread struct store_attempt a; /* 4 KiB */
+	struct store_attempt a;
 	uint64_t id;
 
 	while (u->sched.slots_used < u->sched.limit.max &&
@@ -166,7 +165,7 @@ void doubt_pass(struct upload *u)
 
 static int recover_attempts(struct upload *u, struct map *inos)
 {
-	static __thread struct store_attempt window[ATTEMPTS_WINDOW];
+	struct store_attempt *window = u->sched.attempts;
 	uint64_t after = 0;
 	int n;
 

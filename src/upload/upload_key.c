@@ -5,8 +5,6 @@
  */
 #include "upload_private.h"
 
-#define OWNERS_MAX 16
-
 static enum held_kind held_kind_of(enum name_verdict verdict)
 {
 	switch (verdict) {
@@ -112,12 +110,10 @@ static enum key_owner owner_judge(
 
 enum key_owner key_owner_of(struct upload *u, struct task *t)
 {
-	static __thread struct store_inode owners[OWNERS_MAX]; /* 30 KiB: not for the stack */
-	struct store_attempt *attempt = &t->attempt;
+	struct store_inode *owners = u->sched.owners;
 	int64_t newest_ns = 0;
-	int n = store_attempts_of_key(u->store, t->key, attempt, 1);
+	int n = store_attempts_of_key(u->store, t->key, u->sched.attempts, 1);
 
-	memset(attempt, 0, sizeof(*attempt));
 	if (n > 0)
 		return KEY_PENDING;
 	n = store_inodes_of_key(u->store, t->key, owners, OWNERS_MAX);

@@ -47,6 +47,11 @@
 #define CLOSED_NEWS_MS 20
 /* Replans of one version in a row before it waits like after an error. */
 #define REPLANS_MAX 6
+/* Records that stand for one key at once: more are dealt with one after the other. */
+#define OWNERS_MAX 16
+#define ATTEMPTS_WINDOW 16
+/* PutObject's limit (S3 API, PutObject). */
+#define PUT_MAX_BYTES (5 * GIB)
 /* CopyObject's limit (S3 API, CopyObject). */
 #define COPY_MAX_BYTES (5 * GIB)
 
@@ -502,11 +507,13 @@ struct sched {
 	uint64_t bytes_sent, objects_sent, retries;
 	uint64_t rate_bytes[RATE_SECONDS + 1];
 	int64_t rate_second;
-	uint64_t jobs_open;
 	/* re-key */
 	struct store_job job;
 	struct store_walk job_walk;
 	bool job_active, jobs_look;
+	/* Room for answers of the store that are too large for the stack; nothing nests in their use. */
+	struct store_inode owners[OWNERS_MAX];
+	struct store_attempt attempts[ATTEMPTS_WINDOW];
 	uint64_t looks_later; /* a bit per file_state: queues to be read again in the next pass */
 	bool stopping;
 };

@@ -15,19 +15,22 @@
 
 static bool is_large(const struct upload *u, const struct version *v)
 {
-	return v->size_bytes > u->multipart_threshold_bytes && v->chunk_count > 1;
+	uint64_t most = u->multipart_threshold_bytes < PUT_MAX_BYTES ? u->multipart_threshold_bytes
+								     : PUT_MAX_BYTES;
+
+	return v->size_bytes > most && v->chunk_count > 1;
 }
 
 /* Is the object found one that we recorded? */
 static bool found_is_recorded(struct upload *u, const struct task *t)
 {
-	static __thread struct store_inode owners[16]; /* 30 KiB: not for the stack */
+	struct store_inode *owners = u->sched.owners;
 	const char *etag = t->found.object.etag;
 	int n;
 
 	if (t->own_known && strcmp(etag, t->own_etag) == 0)
 		return true;
-	n = store_inodes_of_key(u->store, t->key, owners, array_len(owners));
+	n = store_inodes_of_key(u->store, t->key, owners, OWNERS_MAX);
 	for (int i = 0; i < n; i++) {
 		if (!(owners[i].attr.flags & STORE_FLAG_FOREIGN) &&
 			strcmp(owners[i].object.etag, etag) == 0)

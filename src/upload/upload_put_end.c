@@ -156,8 +156,8 @@ void put_unsent(struct upload *u, struct task *t, int error)
 		task_retry_in(u, t, SOON_MS);
 		return;
 	}
-	if (error == -EREMOTE)
-		reply.class = S3_FATAL;
+	if (error == -EREMOTE || error == -EINVAL)
+		reply.class = S3_FATAL; /* as it is now, it can never be sent */
 	(void)text_copy(reply.code, "NotSent", sizeof(reply.code));
 	(void)text_copy(reply.message,
 		error == -EREMOTE ? "part of its content is only in the bucket: read it once here"

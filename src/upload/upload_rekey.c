@@ -56,7 +56,6 @@ static void job_next(struct upload *u)
 	int n = store_jobs(u->store, jobs, 1);
 
 	u->sched.job_active = n > 0;
-	u->sched.jobs_open = n > 0 ? 1 : 0;
 	u->sched.jobs_look = false;
 	if (n <= 0)
 		return;

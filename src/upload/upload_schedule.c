@@ -215,8 +215,7 @@ static void status_publish(struct upload *u)
 		.objects_sent_total = u->sched.objects_sent,
 		.transfers_active = u->sched.slots_used + u->sched.parts_used,
 		.transfers_limit = u->sched.limit.now,
-		.retries_total = u->sched.retries,
-		.jobs_open = u->sched.jobs_open};
+		.retries_total = u->sched.retries};
 	int64_t second = clock_mono_ms() / MS_PER_S;
 	uint64_t bytes = 0;
 	size_t len = 0;

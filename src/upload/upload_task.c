@@ -7,6 +7,8 @@
 #include <inttypes.h>
 
 #define RECORD_RETRY_MS 5000
+/* The bucket may not be asked about a doubtful attempt: it is tried again this often. */
+#define REFUSED_AGAIN_MS 30000
 
 static uint64_t key_hash(const char *key)
 {
@@ -101,9 +103,12 @@ void task_retry_in(struct upload *u, struct task *t, int64_t ms)
 void task_transient(struct upload *u, struct task *t, const struct s3_reply *why)
 {
 	bool pauses = why->class == S3_AUTH || (why->http_status == 0 && s3_is_down(u->s3));
+	bool refused = why->class == S3_DENIED || why->class == S3_FATAL;
 
 	if (t->attempt.id != 0) {
-		int64_t ms = pauses ? 0 : s3_backoff_ms(t->version.attempts + 2, false);
+		int64_t ms = pauses	 ? 0
+			     : refused ? REFUSED_AGAIN_MS
+				       : s3_backoff_ms(t->version.attempts + 2, false);
 
 		doubt_add(u, t->attempt.id, ms);
 		t->attempt.id = 0;
@@ -238,8 +243,8 @@ void task_object_of(
 
 static void forget_replaced(struct upload *u, struct task *t)
 {
-	static __thread struct store_inode others[16]; /* 30 KiB: not for the stack */
-	int n = store_inodes_of_key(u->store, t->key, others, array_len(others));
+	struct store_inode *others = u->sched.owners;
+	int n = store_inodes_of_key(u->store, t->key, others, OWNERS_MAX);
 
 	for (int i = 0; i < n; i++) {
 		if (others[i].attr.ino == t->version.ino || others[i].attr.state != FILE_DELETING)

@@ -74,6 +74,7 @@ struct fake {
 	bool down;
 	unsigned failures;
 	uint32_t hold; /* a bit per op */
+	bool deaf;     /* to cancelling: as when a body is fully sent */
 	struct fake_fault faults[FAKE_FAULTS];
 	unsigned fault_count;
 	/* what happened */
@@ -628,7 +629,7 @@ static inline void fake_cancel(struct s3 *s3, uint64_t id)
 	struct fake *f = (struct fake *)s3;
 
 	lock_take(&f->lock);
-	for (struct fake_request *q = f->first; q; q = q->next)
+	for (struct fake_request *q = f->first; q && !f->deaf; q = q->next)
 		q->cancelled = q->cancelled || q->id == id;
 	cond_broadcast(&f->wake);
 	lock_drop(&f->lock);
@@ -782,7 +783,30 @@ static inline void bench_stop_upload(struct bench *b)
 	upload_destroy(u);
 }
 
-/* Unclean in what concerns this room: its thread ends wherever it is, replies find nobody. */
+/* As after kill -9, as far as this room can tell: nothing about what is under way gets recorded.
+ * Afterwards those requests are carried out (or dropped), and everything is opened anew. */
+static inline void bench_kill(struct bench *b, bool carried_out)
+{
+	lock_take(&b->fake->lock);
+	b->fake->deaf = true;
+	lock_drop(&b->fake->lock);
+	bench_stop_upload(b);
+	lock_take(&b->fake->lock);
+	b->fake->deaf = false;
+	for (struct fake_request *q = b->fake->first; q && !carried_out; q = q->next)
+		q->cancelled = true;
+	b->fake->hold = 0;
+	cond_broadcast(&b->fake->wake);
+	while (b->fake->first) {
+		lock_drop(&b->fake->lock);
+		nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
+		lock_take(&b->fake->lock);
+	}
+	lock_drop(&b->fake->lock);
+	store_close(b->store);
+	bench_open_store(b);
+}
+
 static inline void bench_restart(struct bench *b)
 {
 	bench_stop_upload(b);

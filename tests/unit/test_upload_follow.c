@@ -1,0 +1,465 @@
+/* The bucket follows renames and deletes; what is only there is never lost on the way. */
+#include "upload_fake.h"
+
+static struct bench *open_bench(bool aws)
+{
+	struct bench *b = bench_begin(aws);
+
+	bench_open_upload(b);
+	return b;
+}
+
+static uint64_t uploaded(struct bench *b, const char *path, const char *text)
+{
+	uint64_t ino = write_text(b, path, text);
+
+	wait_state(b, ino, FILE_UPLOADED);
+	return ino;
+}
+
+static void rename_in(struct bench *b, const char *dir, const char *from, const char *to)
+{
+	uint64_t ino = file_ino(b, dir, false);
+
+	assert_int_equal(store_rename(b->store, ino, from, ino, to, 0, 0), 0);
+}
+
+static void wait_only(struct bench *b, const char *key, const char *text)
+{
+	wait_until(fake_has(b->fake, key, text, strlen(text)) && fake_object_count(b->fake) == 1);
+	wait_until(attempts_standing(b) == 0);
+}
+
+/* ---- renames ------------------------------------------------------------------------------------ */
+
+static void test_renamed_after_upload(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		struct store_inode inode;
+		uint64_t ino = uploaded(b, "p/d/one", "hello");
+
+		rename_in(b, "p/d", "one", "two");
+		wait_only(b, "p/d/two", "hello");
+		wait_state(b, ino, FILE_UPLOADED);
+		assert_int_equal(store_inode(b->store, ino, &inode), 0);
+		assert_string_equal(inode.object.key, "p/d/two");
+		assert_int_equal(fake_count(b->fake, S3_COPY), 1);
+		assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+		assert_int_equal(fake_count(b->fake, S3_DELETE), 1);
+		bench_end(b);
+	}
+}
+
+/* Some policies refuse copies: sent again, the old object goes afterwards. */
+static void test_copy_refused(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/d/one", "hello");
+
+	(void)state;
+	fake_fault(b->fake, (struct fake_fault){.op = S3_COPY, .kind = FAULT_REFUSE,
+		.class = S3_DENIED, .http_status = 403, .code = "AccessDenied"});
+	rename_in(b, "p/d", "one", "two");
+	wait_only(b, "p/d/two", "hello");
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
+	bench_end(b);
+}
+
+static void test_copy_answer_lost(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		for (enum fault_kind k = FAULT_LOSE_BEFORE; k <= FAULT_LOSE_AFTER; k++) {
+			struct bench *b = open_bench(aws);
+			uint64_t ino = uploaded(b, "p/d/one", "hello");
+
+			fake_fault(b->fake, (struct fake_fault){.op = S3_COPY, .kind = k});
+			rename_in(b, "p/d", "one", "two");
+			wait_only(b, "p/d/two", "hello");
+			wait_state(b, ino, FILE_UPLOADED);
+			bench_end(b);
+		}
+	}
+}
+
+static void test_renamed_and_back(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/d/one", "hello");
+
+	(void)state;
+	upload_pause(b->upload);
+	rename_in(b, "p/d", "one", "two");
+	wait_state(b, ino, FILE_MOVING);
+	rename_in(b, "p/d", "two", "one");
+	upload_resume(b->upload);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_int_equal(fake_count(b->fake, S3_COPY), 0);
+	assert_true(fake_has(b->fake, "p/d/one", "hello", 5));
+	bench_end(b);
+}
+
+static void test_renamed_over_uploaded(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t one = uploaded(b, "p/d/one", "first");
+
+		uploaded(b, "p/d/two", "second");
+		rename_in(b, "p/d", "one", "two");
+		wait_only(b, "p/d/two", "first");
+		wait_state(b, one, FILE_UPLOADED);
+		bench_end(b);
+	}
+}
+
+static void test_names_swapped(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t one = uploaded(b, "p/d/one", "first");
+		uint64_t two = uploaded(b, "p/d/two", "second");
+
+		rename_in(b, "p/d", "one", "swap");
+		rename_in(b, "p/d", "two", "one");
+		rename_in(b, "p/d", "swap", "two");
+		wait_until(fake_has(b->fake, "p/d/one", "second", 6) &&
+			   fake_has(b->fake, "p/d/two", "first", 5));
+		wait_state(b, one, FILE_UPLOADED);
+		wait_state(b, two, FILE_UPLOADED);
+		wait_until(fake_object_count(b->fake) == 2);
+		bench_end(b);
+	}
+}
+
+/* Written anew under the old name, before the old object was moved away from there. */
+static void test_old_name_used_again(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t one = uploaded(b, "p/d/one", "first"), again;
+
+		fake_set_hold(b->fake, S3_COPY, true);
+		rename_in(b, "p/d", "one", "two");
+		wait_until(fake_count(b->fake, S3_COPY) == 1);
+		again = write_text(b, "p/d/one", "second");
+		wait_state(b, again, FILE_QUEUED);
+		fake_set_hold(b->fake, S3_COPY, false);
+		wait_state(b, again, FILE_UPLOADED);
+		wait_state(b, one, FILE_UPLOADED);
+		wait_until(fake_has(b->fake, "p/d/two", "first", 5) &&
+			   fake_has(b->fake, "p/d/one", "second", 6));
+		assert_int_equal(fake_object_count(b->fake), 2);
+		bench_end(b);
+	}
+}
+
+static void test_target_taken_by_someone_else(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t one = uploaded(b, "p/d/one", "first");
+
+		fake_put(b->fake, "p/d/two", "theirs");
+		rename_in(b, "p/d", "one", "two");
+		wait_state(b, one, FILE_CONFLICT);
+		assert_true(fake_has(b->fake, "p/d/two", "theirs", 6));
+		bench_end(b);
+	}
+}
+
+/* Someone replaced the source meanwhile: theirs stays, ours is sent under the new name. */
+static void test_source_changed_by_someone_else(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first");
+
+	(void)state;
+	fake_put(b->fake, "p/d/one", "theirs");
+	rename_in(b, "p/d", "one", "two");
+	wait_until(fake_has(b->fake, "p/d/two", "first", 5));
+	wait_state(b, one, FILE_UPLOADED);
+	wait_until(fake_count(b->fake, S3_DELETE) + fake_count(b->fake, S3_HEAD) > 0);
+	assert_true(fake_has(b->fake, "p/d/one", "theirs", 6));
+	bench_end(b);
+}
+
+static void test_renamed_to_a_held_name_and_back(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first");
+
+	(void)state;
+	rename_in(b, "p/d", "one", "one.tmp");
+	wait_state(b, one, FILE_HELD);
+	rename_in(b, "p/d", "one.tmp", "two");
+	wait_only(b, "p/d/two", "first");
+	wait_state(b, one, FILE_UPLOADED);
+	bench_end(b);
+}
+
+static void test_folder_renamed(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		struct store_counts counts;
+		struct upload_status status;
+		uint64_t p;
+		char path[64];
+
+		for (unsigned i = 0; i < 100; i++) {
+			snprintf(path, sizeof(path), "p/old/%u/f%u", i % 3, i);
+			write_text(b, path, path);
+		}
+		wait_until((assert_int_equal(store_counts(b->store, STORE_ROOT_INO, &counts), 0),
+			counts.files[FILE_UPLOADED] == 100));
+		p = file_ino(b, "p", false);
+		assert_int_equal(store_rename(b->store, p, "old", p, "new", 0, 0), 0);
+		wait_until((upload_status(b->upload, &status), status.jobs_open == 0));
+		wait_until((assert_int_equal(store_counts(b->store, STORE_ROOT_INO, &counts), 0),
+			counts.files[FILE_UPLOADED] == 100 && counts.files[FILE_DELETING] == 0));
+		wait_until(fake_has(b->fake, "p/new/0/f99", "p/old/0/f99", 11));
+		assert_int_equal(fake_object_count(b->fake), 100);
+		assert_int_equal(fake_count(b->fake, S3_PUT), 100);
+		bench_end(b);
+	}
+}
+
+/* While its files are on their way, and again before the first job is done. */
+static void test_folder_renamed_in_flight(void **state)
+{
+	struct bench *b = open_bench(true);
+	struct store_counts counts;
+	uint64_t p;
+	char path[64];
+
+	(void)state;
+	fake_set_hold(b->fake, S3_PUT, true);
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(path, sizeof(path), "p/old/f%u", i);
+		write_text(b, path, path);
+	}
+	wait_until(fake_count(b->fake, S3_PUT) >= 8);
+	p = file_ino(b, "p", false);
+	assert_int_equal(store_rename(b->store, p, "old", p, "new", 0, 0), 0);
+	assert_int_equal(store_rename(b->store, p, "new", p, "last", 0, 0), 0);
+	fake_set_hold(b->fake, S3_PUT, false);
+	wait_until((assert_int_equal(store_counts(b->store, STORE_ROOT_INO, &counts), 0),
+		counts.files[FILE_UPLOADED] == 20 && counts.files[FILE_DELETING] == 0));
+	assert_true(fake_has(b->fake, "p/last/f7", "p/old/f7", 8));
+	wait_until(fake_object_count(b->fake) == 20);
+	bench_end(b);
+}
+
+static void test_rename_clean(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = write_text(b, "p/my plate/raw data/one", "first");
+	uint64_t two = write_text(b, "p/my plate/two", "second");
+
+	(void)state;
+	wait_state(b, one, FILE_HELD);
+	wait_state(b, two, FILE_HELD);
+	assert_int_equal(upload_rename_clean(b->upload, "p"), 2);
+	wait_state(b, one, FILE_UPLOADED);
+	wait_state(b, two, FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/myplate/rawdata/one", "first", 5));
+	assert_true(fake_has(b->fake, "p/myplate/two", "second", 6));
+	bench_end(b);
+}
+
+/* ---- deletes ------------------------------------------------------------------------------------ */
+
+static void unlink_in(struct bench *b, const char *dir, const char *name, int64_t delay_ms)
+{
+	assert_int_equal(store_unlink(b->store, file_ino(b, dir, false), name, delay_ms), 0);
+}
+
+static uint64_t deleting_count(struct bench *b)
+{
+	struct store_counts counts;
+
+	assert_int_equal(store_counts(b->store, STORE_ROOT_INO, &counts), 0);
+	return counts.files[FILE_DELETING];
+}
+
+static void test_deleted_when_due(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+
+		uploaded(b, "p/d/one", "hello");
+		unlink_in(b, "p/d", "one", 300);
+		assert_int_equal(deleting_count(b), 1);
+		assert_int_equal(fake_object_count(b->fake), 1);
+		wait_until(deleting_count(b) == 0);
+		assert_int_equal(fake_object_count(b->fake), 0);
+		assert_int_equal(fake_count(b->fake, S3_DELETE), 1);
+		bench_end(b);
+	}
+}
+
+static void test_undelete(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/d/one", "hello");
+
+	(void)state;
+	unlink_in(b, "p/d", "one", 600000);
+	assert_int_equal(upload_undelete(b->upload, "p/other"), 0);
+	assert_int_equal(upload_undelete(b->upload, "p/d"), 1);
+	assert_int_equal(deleting_count(b), 0);
+	assert_int_equal(file_ino(b, "p/d/one", false), ino);
+	assert_int_equal(fake_count(b->fake, S3_DELETE), 0);
+	bench_end(b);
+}
+
+static void test_undelete_too_late(void **state)
+{
+	struct bench *b = open_bench(true);
+
+	(void)state;
+	uploaded(b, "p/d/one", "hello");
+	fake_set_hold(b->fake, S3_DELETE, true);
+	unlink_in(b, "p/d", "one", 0);
+	wait_until(fake_count(b->fake, S3_DELETE) == 1);
+	assert_int_equal(upload_undelete(b->upload, ""), 0);
+	fake_set_hold(b->fake, S3_DELETE, false);
+	wait_until(deleting_count(b) == 0);
+	assert_int_equal(fake_object_count(b->fake), 0);
+	bench_end(b);
+}
+
+static void test_deleted_but_changed_by_someone_else(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+
+		uploaded(b, "p/d/one", "hello");
+		fake_put(b->fake, "p/d/one", "theirs");
+		unlink_in(b, "p/d", "one", 0);
+		wait_until(deleting_count(b) == 0);
+		assert_true(fake_has(b->fake, "p/d/one", "theirs", 6));
+		bench_end(b);
+	}
+}
+
+static void test_delete_answer_lost(void **state)
+{
+	(void)state;
+	for (enum fault_kind k = FAULT_LOSE_BEFORE; k <= FAULT_LOSE_AFTER; k++) {
+		struct bench *b = open_bench(true);
+
+		uploaded(b, "p/d/one", "hello");
+		fake_fault(b->fake, (struct fake_fault){.op = S3_DELETE, .kind = k});
+		unlink_in(b, "p/d", "one", 0);
+		wait_until(deleting_count(b) == 0);
+		assert_int_equal(fake_object_count(b->fake), 0);
+		wait_until(attempts_standing(b) == 0);
+		bench_end(b);
+	}
+}
+
+static void test_delete_denied_keeps_trying_quietly(void **state)
+{
+	struct bench *b = open_bench(true);
+
+	(void)state;
+	uploaded(b, "p/d/one", "hello");
+	fake_fault(b->fake, (struct fake_fault){.op = S3_DELETE, .kind = FAULT_REFUSE,
+		.class = S3_DENIED, .http_status = 403, .code = "AccessDenied"});
+	unlink_in(b, "p/d", "one", 0);
+	wait_until(fake_count(b->fake, S3_DELETE) == 1 && attempts_standing(b) == 0);
+	assert_int_equal(deleting_count(b), 1);
+	assert_int_equal(upload_undelete(b->upload, "p/d/one"), 1);
+	bench_end(b);
+}
+
+static void killed_at(enum s3_op op, bool carried_out)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "hello");
+
+	fake_set_hold(b->fake, op, true);
+	rename_in(b, "p/d", "one", "two");
+	wait_until(fake_count(b->fake, op) == 1);
+	bench_kill(b, carried_out);
+	bench_open_upload(b);
+	wait_only(b, "p/d/two", "hello");
+	wait_state(b, one, FILE_UPLOADED);
+	wait_until(deleting_count(b) == 0);
+	bench_end(b);
+}
+
+static void test_killed_while_moving(void **state)
+{
+	(void)state;
+	killed_at(S3_COPY, false);
+	killed_at(S3_COPY, true);
+	killed_at(S3_DELETE, false);
+	killed_at(S3_DELETE, true);
+}
+
+static void killed_put(bool aws, bool carried_out, bool rewritten)
+{
+	struct bench *b = open_bench(aws);
+	const char *text = rewritten ? "other!" : "hello";
+	uint64_t one;
+
+	fake_set_hold(b->fake, S3_PUT, true);
+	one = write_text(b, "p/d/one", "hello");
+	wait_until(fake_count(b->fake, S3_PUT) == 1);
+	bench_kill(b, carried_out);
+	if (rewritten)
+		write_text(b, "p/d/one", text);
+	bench_open_upload(b);
+	wait_only(b, "p/d/one", text);
+	wait_state(b, one, FILE_UPLOADED);
+	wait_until(deleting_count(b) == 0);
+	bench_end(b);
+}
+
+static void test_killed_while_sending(void **state)
+{
+	(void)state;
+	for (unsigned bits = 0; bits < 8; bits++)
+		killed_put(bits & 1, bits & 2, bits & 4);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_renamed_after_upload),
+		cmocka_unit_test(test_copy_refused),
+		cmocka_unit_test(test_copy_answer_lost),
+		cmocka_unit_test(test_renamed_and_back),
+		cmocka_unit_test(test_renamed_over_uploaded),
+		cmocka_unit_test(test_names_swapped),
+		cmocka_unit_test(test_old_name_used_again),
+		cmocka_unit_test(test_target_taken_by_someone_else),
+		cmocka_unit_test(test_source_changed_by_someone_else),
+		cmocka_unit_test(test_renamed_to_a_held_name_and_back),
+		cmocka_unit_test(test_folder_renamed),
+		cmocka_unit_test(test_folder_renamed_in_flight),
+		cmocka_unit_test(test_rename_clean),
+		cmocka_unit_test(test_deleted_when_due),
+		cmocka_unit_test(test_undelete),
+		cmocka_unit_test(test_undelete_too_late),
+		cmocka_unit_test(test_deleted_but_changed_by_someone_else),
+		cmocka_unit_test(test_delete_answer_lost),
+		cmocka_unit_test(test_delete_denied_keeps_trying_quietly),
+		cmocka_unit_test(test_killed_while_moving),
+		cmocka_unit_test(test_killed_while_sending),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,275 @@
+/* Whose object is it: nothing of someone else is replaced without leave, nothing equal is sent. */
+#include "upload_fake.h"
+
+static struct bench *open_bench(bool aws)
+{
+	struct bench *b = bench_begin(aws);
+
+	bench_open_upload(b);
+	return b;
+}
+
+static void test_same_content_is_adopted(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		struct store_inode inode;
+		uint64_t ino;
+
+		fake_put(b->fake, "p/one", "hello");
+		ino = write_text(b, "p/one", "hello");
+		wait_state(b, ino, FILE_UPLOADED);
+		assert_int_equal(store_inode(b->store, ino, &inode), 0);
+		assert_true(inode.attr.flags & STORE_FLAG_ADOPTED);
+		assert_string_equal(inode.object.etag, "5d41402abc4b2a76b9719d911017c592");
+		assert_int_equal(fake_count(b->fake, S3_PUT), aws ? 1 : 0); /* refused: 412 */
+		assert_int_equal(attempts_standing(b), 0);
+		bench_end(b);
+	}
+}
+
+/* Made in parts by another tool, on a server without checksums: the ETag is reproduced. */
+static void test_multipart_from_elsewhere_is_adopted(void **state)
+{
+	struct bench *b = open_bench(false);
+	size_t len = 13 * MIB + 5;
+	uint8_t *data = pattern(len, 1), md5s[2][16];
+	struct fake_object *o;
+	char hex[33];
+	uint64_t ino;
+
+	(void)state;
+	lock_take(&b->fake->lock);
+	o = fake_store(b->fake, "p/big", data, len);
+	for (unsigned i = 0; i < 2; i++) {
+		md5_hex_of(data + i * 8 * MIB, i == 0 ? 8 * MIB : len - 8 * MIB, hex);
+		assert_int_equal(hex_decode(hex, 32, md5s[i]), 0);
+	}
+	assert_true(etag_of_parts((const uint8_t(*)[16])md5s, 2, o->etag));
+	lock_drop(&b->fake->lock);
+	ino = write_file(b, "p/big", data, len);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_int_equal(fake_count(b->fake, S3_CREATE_MULTIPART), 0);
+	assert_int_equal(fake_count(b->fake, S3_PUT), 0);
+	free(data);
+	bench_end(b);
+}
+
+static void test_other_content_is_a_conflict(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		char reason[256];
+		uint64_t ino;
+
+		fake_put(b->fake, "p/one", "theirs");
+		ino = write_text(b, "p/one", "ours!!");
+		wait_state(b, ino, FILE_CONFLICT);
+		reason_of(b, ino, reason);
+		assert_non_null(strstr(reason, "something else"));
+		assert_true(fake_has(b->fake, "p/one", "theirs", 6));
+		assert_int_equal(upload_accept(b->upload, "p/one"), 1);
+		wait_state(b, ino, FILE_UPLOADED);
+		assert_true(fake_has(b->fake, "p/one", "ours!!", 6));
+		bench_end(b);
+	}
+}
+
+static void test_conflict_discarded(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino;
+
+	(void)state;
+	fake_put(b->fake, "p/one", "theirs");
+	ino = write_text(b, "p/one", "ours!!");
+	wait_state(b, ino, FILE_CONFLICT);
+	assert_int_equal(upload_discard(b->upload, ""), -EINVAL);
+	assert_int_equal(upload_discard(b->upload, "p/one"), 1);
+	assert_int_equal(file_ino(b, "p/one", false), 0);
+	assert_true(fake_has(b->fake, "p/one", "theirs", 6));
+	bench_end(b);
+}
+
+static void test_allowed_to_overwrite(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = bench_begin(aws);
+		uint64_t ino;
+
+		b->config.allow_overwrite = true;
+		bench_open_upload(b);
+		fake_put(b->fake, "p/one", "theirs");
+		ino = write_text(b, "p/one", "ours!!");
+		wait_state(b, ino, FILE_UPLOADED);
+		assert_true(fake_has(b->fake, "p/one", "ours!!", 6));
+		bench_end(b);
+	}
+}
+
+/* Ours was uploaded; someone replaced it; we rewrite ours. */
+static void test_ours_was_replaced(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t ino = write_text(b, "p/one", "first");
+
+		wait_state(b, ino, FILE_UPLOADED);
+		fake_put(b->fake, "p/one", "theirs");
+		write_text(b, "p/one", "second");
+		wait_state(b, ino, FILE_CONFLICT);
+		assert_true(fake_has(b->fake, "p/one", "theirs", 6));
+		bench_end(b);
+	}
+}
+
+static void test_ours_was_removed(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t ino = write_text(b, "p/one", "first");
+
+		wait_state(b, ino, FILE_UPLOADED);
+		fake_delete(b->fake, "p/one");
+		write_text(b, "p/one", "second");
+		wait_until(fake_has(b->fake, "p/one", "second", 6));
+		wait_state(b, ino, FILE_UPLOADED);
+		bench_end(b);
+	}
+}
+
+/* Deleted here and copied again with the same content before the delete was due: nothing is sent,
+ * nothing is deleted. With other content: replaced. */
+static void test_created_again_before_the_delete(void **state)
+{
+	(void)state;
+	for (unsigned same = 0; same < 2; same++) {
+		struct bench *b = open_bench(true);
+		struct store_counts counts;
+		uint64_t dir, ino = write_text(b, "p/d/one", "hello");
+
+		dir = file_ino(b, "p/d", false);
+		wait_state(b, ino, FILE_UPLOADED);
+		assert_int_equal(store_unlink(b->store, dir, "one", 600000), 0);
+		ino = write_text(b, "p/d/one", same ? "hello" : "other");
+		wait_state(b, ino, FILE_UPLOADED);
+		wait_until((assert_int_equal(store_counts(b->store, STORE_ROOT_INO, &counts), 0),
+			counts.files[FILE_DELETING] == 0));
+		assert_true(fake_has(b->fake, "p/d/one", same ? "hello" : "other", 5));
+		assert_int_equal(fake_count(b->fake, S3_PUT), same ? 1 : 2);
+		assert_int_equal(fake_count(b->fake, S3_DELETE), 0);
+		bench_end(b);
+	}
+}
+
+/* The same, and the old record's time comes while the new file is still waiting. */
+static void test_delete_leaves_the_newcomer_alone(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t dir, ino = write_text(b, "p/d/one", "hello");
+
+	(void)state;
+	dir = file_ino(b, "p/d", false);
+	wait_state(b, ino, FILE_UPLOADED);
+	fake_set_hold(b->fake, S3_PUT, true);
+	lock_take(&b->fake->lock);
+	b->fake->hold |= 1u << S3_HEAD;
+	lock_drop(&b->fake->lock);
+	ino = write_text(b, "p/d/two", "other");
+	assert_int_equal(store_rename(b->store, dir, "two", dir, "one", 0, 0), 0);
+	wait_until(fake_count(b->fake, S3_PUT) == 2);
+	lock_take(&b->fake->lock);
+	b->fake->hold = 0;
+	cond_broadcast(&b->fake->wake);
+	lock_drop(&b->fake->lock);
+	wait_state(b, ino, FILE_UPLOADED);
+	wait_until(fake_has(b->fake, "p/d/one", "other", 5));
+	assert_true(fake_object_count(b->fake) == 1 || fake_object_count(b->fake) == 2);
+	wait_until(fake_object_count(b->fake) == 1);
+	bench_end(b);
+}
+
+/* Two names with one key under --naming=clean: the second is held. */
+static void test_two_names_one_key(void **state)
+{
+	struct bench *b = bench_begin(true);
+	uint64_t first, second;
+
+	(void)state;
+	b->config.naming.mode = NAMING_CLEAN;
+	bench_open_upload(b);
+	first = write_text(b, "p/a b/one", "first");
+	wait_state(b, first, FILE_UPLOADED);
+	second = write_text(b, "p/ab/one", "second");
+	wait_state(b, second, FILE_HELD);
+	assert_true(fake_has(b->fake, "p/ab/one", "first", 5));
+	bench_end(b);
+}
+
+/* The bytes in the cache directory changed behind our back, between digest and sending. */
+static void test_damaged_bytes_are_not_sent(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = bench_begin(aws);
+		char command[256];
+		uint64_t ino;
+
+		b->config.start_paused = true;
+		bench_open_upload(b);
+		ino = write_text(b, "p/one", "hello");
+		wait_state(b, ino, FILE_QUEUED);
+		snprintf(command, sizeof(command),
+			"find %s/data -type f -size -10c -exec sh -c 'printf HELLO 1<>$1' sh {} ';'",
+			b->dir);
+		assert_int_equal(system(command), 0);
+		upload_resume(b->upload);
+		wait_state(b, ino, FILE_TORN);
+		assert_int_equal(fake_object_count(b->fake), 0);
+		bench_end(b);
+	}
+}
+
+static void test_lost_bytes_are_not_sent(void **state)
+{
+	struct bench *b = bench_begin(true);
+	char command[256];
+	uint64_t ino;
+
+	(void)state;
+	b->config.start_paused = true;
+	bench_open_upload(b);
+	ino = write_text(b, "p/one", "hello");
+	wait_state(b, ino, FILE_QUEUED);
+	snprintf(command, sizeof(command), "find %s/data -type f -size -10c -exec truncate -s 2 {} +",
+		b->dir);
+	assert_int_equal(system(command), 0);
+	upload_resume(b->upload);
+	wait_state(b, ino, FILE_LOST);
+	assert_int_equal(fake_object_count(b->fake), 0);
+	bench_end(b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_same_content_is_adopted),
+		cmocka_unit_test(test_multipart_from_elsewhere_is_adopted),
+		cmocka_unit_test(test_other_content_is_a_conflict),
+		cmocka_unit_test(test_conflict_discarded),
+		cmocka_unit_test(test_allowed_to_overwrite),
+		cmocka_unit_test(test_ours_was_replaced),
+		cmocka_unit_test(test_ours_was_removed),
+		cmocka_unit_test(test_created_again_before_the_delete),
+		cmocka_unit_test(test_delete_leaves_the_newcomer_alone),
+		cmocka_unit_test(test_two_names_one_key),
+		cmocka_unit_test(test_damaged_bytes_are_not_sent),
+		cmocka_unit_test(test_lost_bytes_are_not_sent),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
