@@ -245,9 +245,9 @@ static int open_index(struct store *s, const char *identity, char **ret_message)
 		return r;
 	uint64_t version;
 	r = meta_get_u64(&s->index, "format", &version);
-	if (r == -ENOENT && has_data_files(s)) {
+	if (r == -ENOENT && (has_data_files(s) || journal_is_used(s->dir_fd))) {
 		say(ret_message,
-			"the index of the cache %s is missing, but its data is there; nothing was changed: "
+			"the index of the cache %s is missing, but its data or journal is there; nothing was changed: "
 			"run `cpgfs repair` (or give another --cache-dir)",
 			s->dir);
 		return -EUCLEAN;

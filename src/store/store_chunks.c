@@ -85,11 +85,12 @@ int store_chunk_fill_begin(struct store_file *f, uint64_t n)
 	lock_take(&f->lock);
 	file_wait_idle(f);
 	uint64_t size = atomic_load(&f->size_bytes);
+	uint64_t len = chunk_len(f->part_size_bytes, n, size);
 	int r = f->dirty || !bit_test(f->absent, n) ? -ESTALE : 0;
 	if (r == 0)
-		r = space_take(f->store, size, chunk_len(f->part_size_bytes, n, size));
+		r = space_take(f->store, size - len, len);
 	if (r == 0)
-		f->growth_bytes += chunk_len(f->part_size_bytes, n, size);
+		f->growth_bytes += len;
 	if (r == 0)
 		r = file_fd(f, true);
 	lock_drop(&f->lock);

@@ -36,9 +36,12 @@ static int record_close(
 		const char *flaw = flaw_of(f, &new, cut_off, reason);
 		new.i.attr.flags |= flaw ? 0 : STORE_FLAG_COMPLETE;
 		(void)text_copy(new.i.reason, flaw ? flaw : "", sizeof(new.i.reason)); /* may be cut */
+		enum file_state to = flaw ? FILE_INCOMPLETE : FILE_CLOSED;
 		if (!(old.i.attr.flags & STORE_FLAG_UNLINKED)) {
 			new.i.due_at_ns = settle_due_ns(s, &new);
-			record_enter(&new, flaw ? FILE_INCOMPLETE : FILE_CLOSED);
+			record_enter(&new, to);
+		} else if (old.i.attr.state == FILE_DELETING) {
+			new.i.state_before = to;
 		}
 		op_begin(s);
 		op_inode(s, &old, &new);
@@ -182,6 +185,7 @@ int store_file_sync(struct store_file *f, bool data_only)
 	struct store *s = f->store;
 	lock_take(&s->lock);
 	uint64_t before = s->journal.next_number;
+	bool unsynced = is_unsynced(s, f->ino);
 	lock_drop(&s->lock);
 	lock_take(&f->lock);
 	file_wait_idle(f);
@@ -194,8 +198,8 @@ int store_file_sync(struct store_file *f, bool data_only)
 	r = empty ? 0 : data_only ? io_fdatasync(fd) : io_fsync(fd);
 	if (r < 0)
 		mark_suspect(s, f->ino);
-	if (r == 0 && is_new && !empty)
-		r = sync_data_dir(s, f->ino);
+	if (r == 0 && !empty && (is_new || unsynced))
+		r = sync_data_dir(s, f->ino); /* another handle may have made it */
 	if (r == 0 && dirty)
 		r = record_size(f);
 	uint64_t number = 0;

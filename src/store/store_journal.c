@@ -16,6 +16,7 @@
 #define JOURNAL_MAGIC UINT32_C(0x4a475043) /* "CPGJ" */
 #define HEADER_BYTES 32
 #define RECORD_MAX_BYTES (16 * MIB)
+#define SCAN_BYTES (1 * MIB)
 
 int journal_open(struct journal *j, int dir_fd)
 {
@@ -120,6 +121,59 @@ static int record_read(struct journal *j, uint64_t epoch, uint64_t number, struc
 		return -ENOENT;
 	payload->len = len;
 	return 0;
+}
+
+/* A record with this epoch and a number not below `number` at offset `at`? */
+static int later_at(const struct journal *j, uint64_t at, const uint8_t *header, bool *ret)
+{
+	struct journal there = *j;
+	cleanup_buf struct buf payload = { 0 };
+	uint64_t number = get_le64(header + 16);
+	if (get_le32(header) != JOURNAL_MAGIC || get_le64(header + 8) != j->epoch ||
+		number < j->next_number)
+		return 0;
+	there.offset = at;
+	int r = record_read(&there, j->epoch, number, &payload);
+	*ret = *ret || r == 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+int journal_has_later(struct journal *j, bool *ret)
+{
+	cleanup_free uint8_t *block = malloc(SCAN_BYTES);
+	uint64_t at = j->offset;
+	*ret = false;
+	if (!block)
+		return -ENOMEM;
+	while (!*ret) {
+		off_t data = lseek(j->fd, (off_t)at, SEEK_DATA); /* most of it is a hole */
+		if (data < 0)
+			return errno == ENXIO ? 0 : -errno;
+		at = (uint64_t)data;
+		ssize_t n = io_pread(j->fd, block, SCAN_BYTES, at);
+		if (n < HEADER_BYTES)
+			return n < 0 ? (int)n : 0;
+		size_t last = (size_t)n - HEADER_BYTES;
+		const uint8_t *p = block;
+		int r = 0;
+		while (r == 0 && !*ret && (p = memchr(p, 'C', (size_t)(block + last + 1 - p)))) {
+			r = later_at(j, at + (uint64_t)(p - block), p, ret);
+			p++;
+		}
+		if (r < 0)
+			return r;
+		at += last + 1;
+	}
+	return 0;
+}
+
+bool journal_is_used(int dir_fd)
+{
+	uint8_t magic[4];
+	cleanup_fd int fd = -1;
+	return io_openat(dir_fd, "journal", O_RDONLY | O_NOFOLLOW, 0, &fd) == 0 &&
+		io_pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
+		get_le32(magic) == JOURNAL_MAGIC;
 }
 
 int journal_replay(struct journal *j, uint64_t epoch, uint64_t first_number, journal_each_fn *each,

@@ -36,11 +36,21 @@ static int require_dir(struct store *s, uint64_t ino)
 	return r.i.attr.type == STORE_DIR ? 0 : -ENOTDIR;
 }
 
+/* As dirent_get, but a file instead of a folder is told from a name that is not there. */
+static int entry_get(struct store *s, uint64_t dir_ino, const char *name, uint64_t *ret_ino)
+{
+	int r = dirent_get(s, dir_ino, name, ret_ino);
+	if (r != -ENOENT)
+		return r;
+	r = require_dir(s, dir_ino);
+	return r < 0 ? r : -ENOENT;
+}
+
 int store_lookup(struct store *s, uint64_t dir_ino, const char *name, struct store_attr *ret)
 {
 	uint64_t ino;
 	with_lock(&s->lock);
-	int r = dirent_get(s, dir_ino, name, &ino);
+	int r = entry_get(s, dir_ino, name, &ino);
 	return r < 0 ? r : attr_of(s, ino, ret);
 }
 
@@ -104,7 +114,7 @@ int store_resolve(struct store *s, const char *path, struct store_attr *ret)
 	uint64_t ino = STORE_ROOT_INO;
 	char *save = NULL;
 	for (char *name = strtok_r(copy, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
-		int r = dirent_get(s, ino, name, &ino);
+		int r = entry_get(s, ino, name, &ino);
 		if (r < 0)
 			return r;
 	}
@@ -137,7 +147,7 @@ static int pick_ino(struct store *s, const struct store_create *what, uint64_t *
 	return 0;
 }
 
-static void touch_dir(struct store *s, uint64_t dir_ino)
+void op_touch(struct store *s, uint64_t dir_ino)
 {
 	struct record old;
 	if (record_get(s, dir_ino, &old) < 0)
@@ -177,7 +187,7 @@ static int create_locked(
 	op_put(s, TABLE_DIRENT, &k, value, sizeof(value));
 	if (!is_dir)
 		op_unsynced(s, ino);
-	touch_dir(s, what->parent);
+	op_touch(s, what->parent);
 	r = op_commit(s);
 	if (r == 0)
 		*ret = new.i.attr;
@@ -282,10 +292,9 @@ static void judge_mtime(struct record *r)
 	enum file_state state = r->i.attr.state;
 	if (!marks_broken_transfer(r))
 		return;
-	if (state != FILE_CLOSED && state != FILE_SETTLED && state != FILE_QUEUED && state != FILE_HELD)
+	if (state != FILE_CLOSED && state != FILE_SETTLED && state != FILE_QUEUED &&
+		state != FILE_HELD && state != FILE_FAILED)
 		return; /* an OPEN one is judged at its FLUSH */
-	if (state == FILE_HELD)
-		record_enter(r, FILE_CLOSED);
 	record_enter(r, FILE_INCOMPLETE);
 	(void)text_copy(r->i.reason, BROKEN_TRANSFER_REASON, sizeof(r->i.reason)); /* it fits */
 }

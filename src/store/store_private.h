@@ -84,6 +84,10 @@ void journal_restart(struct journal *j);
 typedef int journal_each_fn(void *user, uint64_t number, const void *payload, size_t len);
 must_check int journal_replay(struct journal *j, uint64_t epoch, uint64_t first_number,
 	journal_each_fn *each, void *user, uint64_t *ret_count);
+/* Does a whole record of this epoch stand behind the end of the run? Then one before it is damaged. */
+must_check int journal_has_later(struct journal *j, bool *ret);
+/* Was anything ever written to the journal of this directory? */
+bool journal_is_used(int dir_fd);
 
 /* ---- index --------------------------------------------------------------------------------------- */
 
@@ -272,6 +276,11 @@ void op_meta_u64(struct store *s, const char *name, uint64_t value);
 void op_inode(struct store *s, const struct record *old, const struct record *new);
 void op_chunk(struct store *s, uint64_t ino, uint64_t n, const struct chunk_record *c);
 void op_unsynced(struct store *s, uint64_t ino);
+bool is_unsynced(struct store *s, uint64_t ino);
+/* An entry of this folder came or went: its times. */
+void op_touch(struct store *s, uint64_t dir_ino);
+/* A folder goes, with what hangs on its number. */
+void op_dir_gone(struct store *s, const struct record *dir);
 /* Record a nameless inode that only stands for an object to delete. */
 void op_stray(struct store *s, const struct store_object *object, int64_t due_at_ns);
 

@@ -186,6 +186,13 @@ static bool bytes_match(struct store *s, const struct store_inode *i)
 	return true;
 }
 
+static bool bucket_holds(const struct store_inode *i)
+{
+	enum file_state state = i->attr.state;
+	return (state == FILE_UPLOADED || state == FILE_VERIFIED || state == FILE_MOVING) &&
+		i->object.key[0] && i->object.generation == i->attr.generation;
+}
+
 static int mark_torn(struct store *s, const struct store_inode *i)
 {
 	struct record old;
@@ -195,14 +202,12 @@ static int mark_torn(struct store *s, const struct store_inode *i)
 		return r;
 	struct record new = old;
 	op_begin(s);
-	if (i->attr.in_bucket) { /* the bucket has it: fetch it again when it is read */
+	if (bucket_holds(i)) { /* fetch it again when it is read */
 		struct chunk_record absent = { .absent = true };
 		for (uint64_t n = 0; n < i->chunk_count; n++)
 			op_chunk(s, i->attr.ino, n, &absent);
 		new.present_bytes = 0;
 	} else {
-		if (!file_state_may_follow(old.i.attr.state, FILE_TORN))
-			record_enter(&new, FILE_OPEN); /* by way of a changed version */
 		record_enter(&new, FILE_TORN);
 		(void)text_copy(new.i.reason, "not synced before a power cut, and its bytes differ from " /* fits */
 					      "what was written or cannot be checked",
@@ -216,7 +221,8 @@ static int mark_torn(struct store *s, const struct store_inode *i)
 /* States whose bytes are already in doubt, or count for nothing. */
 static bool needs_no_proof(enum file_state state)
 {
-	return state == FILE_LOST || state == FILE_TORN || state == FILE_NONE || state == FILE_DELETING;
+	return state == FILE_LOST || state == FILE_TORN || state == FILE_INCOMPLETE ||
+		state == FILE_NONE || state == FILE_DELETING;
 }
 
 static int check_unsynced(struct store *s, uint64_t ino)
@@ -263,8 +269,9 @@ static int check_all_unsynced(struct store *s)
 }
 
 /* Data files no record knows (their records were in the journal's lost tail): kept and reported. */
-static void count_orphans(struct store *s)
+static void count_orphans(struct store *s, uint64_t *ret_highest)
 {
+	*ret_highest = 0;
 	for (unsigned sub = 0; sub < 256; sub++) {
 		char path[32];
 		snprintf(path, sizeof(path), "data/%02x", sub);
@@ -276,8 +283,11 @@ static void count_orphans(struct store *s)
 			struct record r;
 			if (strlen(e->d_name) != 16 || hex_decode(e->d_name, 16, raw) < 0)
 				continue;
+			uint64_t ino = get_be64(raw);
+			if (!(ino & STORE_INO_FROM_BUCKET) && ino > *ret_highest)
+				*ret_highest = ino;
 			lock_take(&s->lock);
-			s->recovery.orphan_data_files += record_get(s, get_be64(raw), &r) == -ENOENT;
+			s->recovery.orphan_data_files += record_get(s, ino, &r) == -ENOENT;
 			lock_drop(&s->lock);
 		}
 		if (d)
@@ -285,6 +295,20 @@ static void count_orphans(struct store *s)
 		else if (fd >= 0)
 			close(fd);
 	}
+}
+
+/* No new file may get the number, and with it the bytes, of an orphan. */
+static int spare_orphans(struct store *s)
+{
+	uint64_t highest, next;
+	count_orphans(s, &highest);
+	with_lock(&s->lock);
+	int r = meta_get_u64(&s->index, "next-ino", &next);
+	if (r < 0 || next > highest)
+		return r;
+	op_begin(s);
+	op_meta_u64(s, "next-ino", highest + 1);
+	return op_commit(s);
 }
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------ */
@@ -319,6 +343,14 @@ static int replay(struct store *s)
 	return -ENOSPC;
 }
 
+/* Without a power cut nothing of the journal is lost: its run must go to its end. */
+static int check_run(struct store *s)
+{
+	bool later;
+	int r = journal_has_later(&s->journal, &later);
+	return r == 0 && later ? -EUCLEAN : r;
+}
+
 int recover(struct store *s, char **ret_message)
 {
 	uint64_t clean = 0;
@@ -329,12 +361,14 @@ int recover(struct store *s, char **ret_message)
 		r = meta_get_u64(&s->index, "clean", &clean);
 	if (r == 0)
 		r = meta_get_text(&s->index, "boot-id", boot, sizeof(boot));
+	s->recovery.was_unclean = !clean;
+	s->recovery.power_cut = !clean && strcmp(boot, s->boot_id) != 0;
+	if (r == 0 && !s->recovery.power_cut)
+		r = check_run(s);
 	if (r == 0)
 		r = checkpoint_locked(s);
 	lock_drop(&s->lock);
-	s->recovery.was_unclean = !clean;
-	s->recovery.power_cut = !clean && strcmp(boot, s->boot_id) != 0;
-	if (r == 0 && !clean)
+	if (r == 0) /* a clean end leaves none, unless a FLUSH failed */
 		r = close_open_files(s);
 	if (r == 0 && !clean)
 		r = bury_all(s);
@@ -343,7 +377,7 @@ int recover(struct store *s, char **ret_message)
 		if (r == 0)
 			r = flush_unsynced(s);
 		if (r == 0)
-			count_orphans(s);
+			r = spare_orphans(s);
 	}
 	if (r < 0 && text_printf(ret_message,
 			     "recovering the cache in %s failed: %s; nothing in it was deleted: free the "

@@ -9,21 +9,32 @@
 #include <inttypes.h>
 #include <sys/stat.h>
 
+/* All entries of a table that begin with this number. */
+static void op_del_all(struct store *s, enum table t, uint64_t ino)
+{
+	struct ikey from = ikey_ino(ino);
+	cleanup_cursor struct index_cursor c;
+	int e = index_seek(&s->index, t, &from, false, &c);
+	for (; e == 0 && c.key.len >= 8 && get_be64(c.key.data) == ino; e = index_next(&c)) {
+		struct ikey k = { .len = c.key.len };
+		memcpy(k.data, c.key.data, c.key.len);
+		op_del(s, t, &k);
+	}
+}
+
+/* A folder's number may come again (it is a hash of its key): nothing may hang on it. */
+void op_dir_gone(struct store *s, const struct record *dir)
+{
+	op_del_all(s, TABLE_XATTR, dir->i.attr.ino);
+	op_inode(s, dir, NULL);
+}
+
 /* Everything of it but the data file and the grave entry that remembers it. */
 void op_purge(struct store *s, const struct record *r)
 {
 	uint64_t ino = r->i.attr.ino;
-	static const enum table tables[] = { TABLE_CHUNK, TABLE_XATTR };
-	for (size_t t = 0; t < array_len(tables); t++) {
-		struct ikey from = ikey_ino(ino);
-		cleanup_cursor struct index_cursor c;
-		int e = index_seek(&s->index, tables[t], &from, false, &c);
-		for (; e == 0 && c.key.len >= 8 && get_be64(c.key.data) == ino; e = index_next(&c)) {
-			struct ikey k = { .len = c.key.len };
-			memcpy(k.data, c.key.data, c.key.len);
-			op_del(s, tables[t], &k);
-		}
-	}
+	op_del_all(s, TABLE_CHUNK, ino);
+	op_del_all(s, TABLE_XATTR, ino);
 	struct ikey k = ikey_ino(ino);
 	op_del(s, TABLE_UNSYNCED, &k);
 	op_put(s, TABLE_GRAVE, &k, "", 0);
@@ -71,7 +82,8 @@ int unlink_record(
 	new.i.attr.flags |= STORE_FLAG_UNLINKED;
 	new.i.attr.ctime_ns = clock_wall_ns();
 	if (in_bucket) {
-		new.i.state_before = r->i.attr.state == FILE_OPEN ? FILE_CLOSED : r->i.attr.state;
+		/* nothing said yet that an open one is whole: its FLUSH may */
+		new.i.state_before = r->i.attr.state == FILE_OPEN ? FILE_INCOMPLETE : r->i.attr.state;
 		record_enter(&new, FILE_DELETING);
 		new.i.due_at_ns = clock_wall_ns() + delete_delay_ms * 1000000;
 		new.i.reason[0] = '\0';
@@ -100,6 +112,7 @@ static int unlink_locked(struct store *s, uint64_t dir_ino, const char *name, in
 		return -EISDIR;
 	op_begin(s);
 	e = unlink_record(s, &r, delay_ms, ret_purge);
+	op_touch(s, dir_ino);
 	if (e == 0)
 		e = op_commit(s);
 	*ret_purge = *ret_purge && e == 0;
@@ -148,7 +161,8 @@ static int rmdir_locked(struct store *s, uint64_t dir_ino, const char *name)
 	struct ikey k = ikey_ino_name(dir_ino, name);
 	op_begin(s);
 	op_del(s, TABLE_DIRENT, &k);
-	op_inode(s, &r, NULL);
+	op_dir_gone(s, &r);
+	op_touch(s, dir_ino);
 	return op_commit(s);
 }
 

@@ -154,7 +154,7 @@ static int op_job(struct store *s, uint64_t dir_ino, const char *old_path)
 static int op_target(struct store *s, struct rename *rn, bool *ret_purge)
 {
 	if (rn->target.i.attr.type == STORE_DIR) {
-		op_inode(s, &rn->target, NULL);
+		op_dir_gone(s, &rn->target);
 		return 0;
 	}
 	return unlink_record(s, &rn->target, rn->delete_delay_ms, ret_purge);
@@ -183,16 +183,6 @@ static void op_moved(struct store *s, const struct rename *rn)
 		dir_counts(s, new.i.attr.ino, rn->new_dir, 1);
 }
 
-static void touch(struct store *s, uint64_t dir_ino)
-{
-	struct record old;
-	if (record_get(s, dir_ino, &old) < 0)
-		return;
-	struct record new = old;
-	new.i.attr.mtime_ns = new.i.attr.ctime_ns = clock_wall_ns();
-	op_inode(s, &old, &new);
-}
-
 static int rename_locked(struct store *s, struct rename *rn, unsigned flags, bool *ret_purge)
 {
 	bool nothing;
@@ -212,9 +202,9 @@ static int rename_locked(struct store *s, struct rename *rn, unsigned flags, boo
 	}
 	if (r == 0) {
 		op_moved(s, rn);
-		touch(s, rn->old_dir);
+		op_touch(s, rn->old_dir);
 		if (rn->new_dir != rn->old_dir)
-			touch(s, rn->new_dir);
+			op_touch(s, rn->new_dir);
 		r = op_commit(s);
 	}
 	if (r < 0) {
@@ -233,6 +223,8 @@ int store_rename(struct store *s, uint64_t old_dir, const char *old_name, uint64
 	cleanup_free struct rename *free_it = rn;
 	if (!free_it)
 		return -ENOMEM;
+	if (flags & ~STORE_RENAME_NOREPLACE)
+		return -EINVAL;
 	if (strlen(new_name) > STORE_NAME_MAX || strlen(old_name) > STORE_NAME_MAX)
 		return -ENAMETOOLONG;
 	if (!new_name[0] || strchr(new_name, '/') || !strcmp(new_name, ".") || !strcmp(new_name, ".."))
@@ -291,24 +283,36 @@ int store_job_end(struct store *s, uint64_t id)
 
 /* ---- walking ---------------------------------------------------------------------------------------------------- */
 
+/* Where the current folder stands. Deeper than the stack the last place serves for all levels: the
+ * way up is in the records. */
+static uint64_t *walk_current(struct store_walk *w)
+{
+	size_t levels = w->depth < array_len(w->stack) ? w->depth : array_len(w->stack);
+	return &w->stack[levels - 1];
+}
+
 /* Go up: behind the name of the folder just finished. -ENOENT: that was the top. */
 static int walk_up(struct store *s, struct store_walk *w)
 {
 	struct record r;
+	int e = record_get(s, *walk_current(w), &r);
+	if (e < 0 && w->depth > array_len(w->stack))
+		w->depth = array_len(w->stack);
 	if (--w->depth == 0)
 		return -ENOENT;
-	int e = record_get(s, w->stack[w->depth], &r);
 	if (e < 0) /* removed meanwhile: its folder is begun again behind nothing */
 		w->after[0] = '\0';
 	else
 		(void)text_copy(w->after, r.i.name, sizeof(w->after)); /* same size */
+	if (w->depth >= array_len(w->stack))
+		*walk_current(w) = r.i.attr.parent;
 	return 0;
 }
 
 /* The next entry of the folder on top of the stack. */
 static int walk_step(struct store *s, struct store_walk *w, uint64_t *ret_file)
 {
-	uint64_t dir = w->stack[w->depth - 1];
+	uint64_t dir = *walk_current(w);
 	struct ikey from = ikey_ino_name(dir, w->after);
 	cleanup_cursor struct index_cursor c;
 	*ret_file = 0;
@@ -324,8 +328,9 @@ static int walk_step(struct store *s, struct store_walk *w, uint64_t *ret_file)
 		return r;
 	if (record.i.attr.type == STORE_FILE) {
 		*ret_file = ino;
-	} else if (w->depth < array_len(w->stack)) {
-		w->stack[w->depth++] = ino;
+	} else {
+		w->depth++;
+		*walk_current(w) = ino;
 		w->after[0] = '\0';
 	}
 	return 0;

@@ -29,7 +29,12 @@ static int put_meta(struct store *s, const char *name, uint64_t value)
 static int reopen(struct store *s)
 {
 	index_close(&s->index);
+	uint64_t epoch = 0;
 	int r = index_open(&s->index, s->index.path);
+	if (r == 0)
+		r = meta_get_u64(&s->index, "epoch", &epoch);
+	if (r == 0 && epoch == s->journal.epoch + 1)
+		journal_restart(&s->journal); /* it failed only after it was done */
 	if (r == 0)
 		r = index_replay(s);
 	if (r < 0)

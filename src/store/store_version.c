@@ -90,6 +90,8 @@ int store_version_digested(struct store *s, uint64_t ino, uint64_t generation, c
 		struct record new = old;
 		struct store_transition t = { .to = to, .reason = reason };
 		apply_transition(&new, &t);
+		if (to == FILE_UPLOADED)
+			new.i.object.generation = generation; /* its object holds this version too */
 		op_begin(s);
 		for (uint64_t n = 0; n < count; n++) {
 			struct chunk_record c;

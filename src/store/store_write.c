@@ -44,20 +44,20 @@ static void open_version(struct store *s, const struct record *old)
 	new.i.attr.flags &= ~(STORE_FLAG_DURABLE | STORE_FLAG_ACCEPTED | STORE_FLAG_COMPLETE |
 		STORE_FLAG_ADOPTED);
 	new.i.attr.ctime_ns = now;
-	if (old->i.closed_at_ns && now - old->i.closed_at_ns < REWRITE_MEMORY_NS)
-		new.i.rewrites++;
-	else
+	if (!old->i.closed_at_ns || now - old->i.closed_at_ns >= REWRITE_MEMORY_NS)
 		new.i.rewrites = 0;
+	else if (old->i.attr.state != FILE_CLOSED && old->i.attr.state != FILE_INCOMPLETE)
+		new.i.rewrites++; /* it had settled; several closes of one writer count for nothing */
 	new.i.attempts = 0;
 	new.i.reason[0] = '\0';
 	if (!(old->i.attr.flags & STORE_FLAG_UNLINKED))
 		record_enter(&new, FILE_OPEN);
 	else
-		new.i.state_before = FILE_CLOSED; /* what undelete brings back is the changed file */
+		new.i.state_before = FILE_INCOMPLETE; /* what undelete brings back, until a FLUSH */
 	op_inode(s, old, &new);
 }
 
-static bool is_unsynced(struct store *s, uint64_t ino)
+bool is_unsynced(struct store *s, uint64_t ino)
 {
 	struct ikey k = ikey_ino(ino);
 	struct bytes v;
