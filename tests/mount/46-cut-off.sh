@@ -64,6 +64,8 @@ test_discarded() {
 	begin
 	killed_writer KILL "$I/a.bin"
 	kept_back "$I/a.bin"
+	expect_log 'discarded by command'
+	echo whole >"$I/b.bin"
 	exits 0 "$CPGFS" discard "$M" "$I/a.bin"
 	not test -e "$I/a.bin"
 	exits 0 all_verified
@@ -90,7 +92,7 @@ test_ending_normally_without_close_is_complete() {
 	os.write(fd, b"all of it")
 	os._exit(0)
 	PY
-	bash -c 'exec 7>"$1"; echo all of it >&7; exit 3' - "$I/status.bin"
+	bash -c 'exec 7>"$1"; echo all of it >&7; exit 3' - "$I/status.bin" || same "exit status" $? 3
 	exits 0 all_verified
 	same "content" "$(cat "$(bucket_file "$PREFIX/images/threads.bin")")" "all of it"
 	same "content" "$(cat "$(bucket_file "$PREFIX/images/status.bin")")" "all of it"
