@@ -192,11 +192,19 @@ test_a_writer_is_cut_off_with_the_daemon() {
 	mount_start
 	mkdir -p "$P/images"
 	make_file "$T/src/a.bin" 3000000
-	exec 7>"$P/images/half.bin"
-	head -c 1500000 "$T/src/a.bin" >&7
+	# a shell's redirections are closed, and so said to be complete, at the end of each command
+	"$PYTHON" -c '
+import sys, time
+out = open(sys.argv[2], "wb", buffering=0)
+out.write(open(sys.argv[1], "rb").read(1500000))
+print("written", flush=True)
+time.sleep(600)' "$T/src/a.bin" "$P/images/half.bin" >"$T/says" &
+	local writer=$!
+	wait_for 10 grep -q written "$T/says"
 	cp "$T/src/a.bin" "$P/images/whole.bin"
 	mount_crash
-	exec 7>&- || true
+	kill -KILL $writer
+	wait $writer || true
 	mount_start
 	same "state" "$(state "$P/images/half.bin")" incomplete
 	exits 3 "$CPGFS" wait --timeout 30 "$M"
