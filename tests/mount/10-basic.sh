@@ -85,7 +85,7 @@ test_mtime_and_type_go_along() {
 	mount_start
 	mkdir -p "$P/images"
 	make_file "$T/src/a.tiff" 1000
-	printf 'II*\0\10\0\0\0\0\0' | dd of="$T/src/a.tiff" conv=notrunc status=none
+	printf 'II*\0\10\0\0\0\1\0' | dd of="$T/src/a.tiff" conv=notrunc status=none
 	touch -d '2021-05-02T16:02:51.25Z' "$T/src/a.tiff"
 	cp -p "$T/src/a.tiff" "$P/images/a.tiff"
 	exits 0 all_verified

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 
 begin() { # MOUNT OPTIONS…
-	make_plate
+	make_plate ${PLATE:-}
 	s3d_start
 	mount_start "$@"
 	mkdir -p "$P"
@@ -109,7 +109,7 @@ test_delete_and_changed_files() {
 	rm "$SRC/$IMAGES/Index.idx.xml"
 	rm -r "$SRC/workspace/profiles"
 	make_file "$SRC/$IMAGES/r01c01f01p01-ch2sk1fk1fl1.tiff" 90000 other
-	printf 'II*\0\10\0\0\0\0\0' | dd of="$SRC/$IMAGES/r01c01f01p01-ch2sk1fk1fl1.tiff" conv=notrunc status=none
+	printf 'II*\0\10\0\0\0\1\0' | dd of="$SRC/$IMAGES/r01c01f01p01-ch2sk1fk1fl1.tiff" conv=notrunc status=none
 	rsync -a --delete "$SRC/" "$P/"
 	exits 0 all_verified
 	same_tree "$SRC" "$P"
@@ -119,9 +119,12 @@ test_delete_and_changed_files() {
 	same_in_bucket "$SRC" "$PREFIX"
 }
 
+# rsync writes 256 KiB at a time: a file has to be larger to be seen growing.
+LARGE="--wells 1 --sites 1 --bytes 2M"
+
 # [RSYNC OPTIONS…]: Ctrl-C in the middle of a file.
 interrupt_rsync() {
-	setsid rsync -a --bwlimit=300 "$@" "$SRC/" "$P/" &
+	setsid rsync -a --bwlimit=2000 "$@" "$SRC/" "$P/" &
 	local rsync=$!
 	wait_for 20 grep_in_tree 1
 	wait_for 20 growing
@@ -141,7 +144,7 @@ growing() { # a file that rsync is writing has some bytes, but not all
 }
 
 test_interrupted_and_run_again() {
-	begin
+	PLATE=$LARGE begin
 	interrupt_rsync
 	nothing_truncated_in_bucket
 	rsync -a "$SRC/" "$P/"
@@ -149,7 +152,7 @@ test_interrupted_and_run_again() {
 }
 
 test_interrupted_with_partial_and_run_again() {
-	begin
+	PLATE=$LARGE begin
 	interrupt_rsync --partial
 	# what rsync kept of the broken file carries the real name, and the time 0
 	local broken
@@ -164,8 +167,8 @@ test_interrupted_with_partial_and_run_again() {
 }
 
 test_killed_and_run_again() {
-	begin
-	setsid rsync -a --bwlimit=300 "$SRC/" "$P/" &
+	PLATE=$LARGE begin
+	setsid rsync -a --bwlimit=2000 "$SRC/" "$P/" &
 	local rsync=$!
 	wait_for 20 growing
 	kill -KILL -- -$rsync

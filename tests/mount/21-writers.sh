@@ -21,7 +21,7 @@ test_tar_extracts() {
 	s3d_start
 	mount_start
 	mkdir -p "$P"
-	tar -C "$SRC" -cf - . | tar -C "$P" -xf -
+	tar -C "$SRC" --format=posix -cf - . | tar -C "$P" -xf -
 	exits 0 all_verified
 	same_in_bucket "$SRC" "$PREFIX"
 	diff <(cd "$SRC" && find . -type f -printf '%T@ %s %m %p\n' | sort) \
@@ -146,8 +146,10 @@ test_two_programs_append_to_one_file() {
 			printf '%s %05d\n' "$1" $n
 		done >>"$D/both.txt"
 	}
-	append a & append b &
-	wait
+	append a &
+	local one=$!
+	append b &
+	wait $one $!
 	same "lines" "$(wc -l <"$D/both.txt")" 600
 	same "lines of a" "$(grep -c '^a [0-9]\{5\}$' "$D/both.txt")" 300
 	exits 0 all_verified

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 
 test_away_before_the_mount() {
-	expect_log 'unreachable|not reach|refused|connect|endpoint|network'
+	expect_log 'the server does not answer'
 	make_plate
 	s3d_start
 	s3d_stop
@@ -12,15 +12,15 @@ test_away_before_the_mount() {
 	same_tree "$SRC" "$P"
 	same "files with one link" "$(find "$P" -type f -links 1 | wc -l)" "$(find "$SRC" -type f | wc -l)"
 	exits 2 "$CPGFS" wait --timeout 1 "$M"
-	[ "$(status_json paused_reason)" != None ] || fail "status does not say why nothing goes on"
+	[ "$(status_json paused_reason)" != null ] || fail "status does not say why nothing goes on"
 	s3d_start
 	exits 0 all_verified
 	same_in_bucket "$SRC" "$PREFIX"
-	same "paused_reason" "$(status_json paused_reason)" None
+	same "paused_reason" "$(status_json paused_reason)" null
 }
 
 test_away_in_the_middle() {
-	expect_log 'unreachable|not reach|refused|connect|endpoint|network|reset|retry'
+	expect_log 'the server does not answer'
 	make_plate --wells 10
 	s3d_start --delay-ms 20
 	mount_start --max-transfers 4
@@ -37,7 +37,7 @@ test_away_in_the_middle() {
 }
 
 test_hangs_for_a_while() {
-	expect_log 'unreachable|not reach|time|connect|endpoint|network|slow|retry'
+	expect_log 'the server does not answer'
 	make_plate --wells 4
 	s3d_start
 	mount_start
@@ -55,7 +55,7 @@ test_hangs_for_a_while() {
 }
 
 test_copying_is_as_fast_without_the_server() {
-	expect_log 'unreachable|not reach|refused|connect|endpoint|network'
+	expect_log 'the server does not answer'
 	make_plate --wells 20 --images-only
 	s3d_start
 	s3d_stop
@@ -71,7 +71,7 @@ test_copying_is_as_fast_without_the_server() {
 }
 
 test_stopped_and_mounted_again_during_the_outage() {
-	expect_log 'unreachable|not reach|refused|connect|endpoint|network'
+	expect_log 'the server does not answer'
 	make_plate
 	s3d_start
 	mount_start

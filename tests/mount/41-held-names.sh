@@ -40,7 +40,7 @@ test_temporary_names_are_pending() {
 	rm -r "$I/.a.tiff.Ab12Cd" "$I/a.partial" "$I/a.tmp" "$I/.fuse_hidden0001" "$I/.nfs0002" "$I/.~tmp~" "$I/.rsync-partial"
 	exits 0 all_verified
 	same "objects" "$(cd "$T/s3/$BUCKET/$PREFIX/images" && find . -type f -printf '%P ' | tr ' ' '\n' | sort | tr '\n' ' ')" \
-		" a.bin x.bin x/z "
+		"a.bin x.bin x/z "
 }
 
 test_a_real_name_renamed_to_a_temporary_one() {
@@ -48,12 +48,27 @@ test_a_real_name_renamed_to_a_temporary_one() {
 	cp "$T/src/a" "$I/a.bin"
 	exits 0 all_verified
 	mv "$I/a.bin" "$I/a.bin.tmp"
-	# the bucket must not show a name that is no longer there, nor the temporary one
-	wait_for 20 no_files_below "$T/s3/$BUCKET"
+	exits 2 "$CPGFS" wait --timeout 1 "$M"
 	cmp "$T/src/a" "$I/a.bin.tmp"
+	refresh
+	same "names" "$(ls "$I")" a.bin.tmp
+	# the object goes when it has found another place: until then it is the copy that is safe
+	cmp "$T/src/a" "$(bucket_file "$PREFIX/images/a.bin")"
+	same "DeleteObject requests" "$(requests DeleteObject)" 0
 	mv "$I/a.bin.tmp" "$I/a.bin"
 	exits 0 all_verified
 	cmp "$T/src/a" "$(bucket_file "$PREFIX/images/a.bin")"
+	same "PutObject requests" "$(requests PutObject)" 1
+	mv "$I/a.bin" "$I/a.bin.tmp"
+	echo new >"$I/a.bin"
+	mv "$I/a.bin.tmp" "$I/b.bin"
+	exits 0 all_verified
+	cmp "$T/src/a" "$(bucket_file "$PREFIX/images/b.bin")"
+	same "content" "$(cat "$(bucket_file "$PREFIX/images/a.bin")")" new
+	mv "$I/b.bin" "$I/b.bin.tmp"
+	rm "$I/b.bin.tmp"
+	exits 0 all_verified
+	wait_for 20 not test -e "$(bucket_file "$PREFIX/images/b.bin")"
 }
 
 run_tests "$@"

@@ -3,6 +3,8 @@
 . "$(dirname "$0")/lib.sh"
 
 begin() { # MOUNT OPTIONS…
+	expect_log 'holds something else under this key'
+	expect_log 'was not copied in through this mount'
 	make_file "$T/src/ours" 60000 ours
 	make_file "$T/src/theirs" 50000 theirs
 	s3d_start
@@ -72,6 +74,7 @@ test_discard_drops_the_local_file() {
 	begin
 	cp "$T/src/ours" "$A"
 	wait_for 20 is_state conflict "$A"
+	expect_log 'discarded by command'
 	exits 0 "$CPGFS" discard "$M" "$A"
 	exits 0 all_verified
 	cmp "$T/src/theirs" "$B"

@@ -116,9 +116,9 @@ test_the_control_folder_is_hidden() {
 	echo a >"$P/images/a"
 	exits 0 all_verified
 	same "top of the mount" "$(ls -A "$M")" "cpg0123-example"
-	same "found" "$(find "$M" | grep -c cpgfs || true)" 0
+	same "found" "$(cd "$M" && find . -name '*cpgfs*' | wc -l)" 0
 	test -d "$M/.cpgfs"
-	test -s "$M/.cpgfs/status"
+	grep -q "s3://$BUCKET" "$M/.cpgfs/status"
 	test -d "$M/.cpgfs/remote"
 	fails_with '' touch "$M/.cpgfs/x"
 	fails_with '' mkdir "$M/.cpgfs/x"
