@@ -13,13 +13,29 @@ by_aws() { # PREFIX: "size key", sorted
 	aws_cli s3 ls --recursive "s3://$BUCKET/$1/" | sed 's/^[^ ]* [^ ]* *//' | sort -k 2
 }
 
+by_ls() { # PREFIX: "date time size key" from `ls -lR` of the pure view
+	(cd "$M/.cpgfs/remote" &&
+		ls -lR --quoting-style=literal --time-style='+%Y-%m-%d %H:%M:%S' "$1") | awk '
+		/^-/ {
+			split($0, part, / +/)
+			sub(/^-[^ ]+ +[0-9]+ +[^ ]+ +[^ ]+ +[0-9]+ +[-0-9]+ +[:0-9]+ /, "")
+			print part[6], part[7], part[5], folder "/" $0
+		}
+		/^[^-d].*:$/ { folder = substr($0, 1, length($0) - 1) }' | sort -k 4
+}
+
+newest_object() {
+	aws_cli s3api list-objects-v2 --bucket "$BUCKET" --prefix "$PREFIX/" --output text \
+		--query 'sort_by(Contents, &LastModified)[-1].LastModified'
+}
+
 deadline_test_a_plate=300
 test_a_plate() {
 	need "$AWS"
 	rgw_use
 	"$TOOLS/make-plate" --wells 10 --sites 4 --channels 5 --bytes 2.5M "$T/src" >/dev/null
 	SRC=$T/src/$PREFIX
-	local odd="$IMAGES/odd/A - 01(fld 1 wv 390 - Blue)+%~=&,;:@!\$'\"?#[]{}|^\`<>\\ Größe 日本.xml"
+	local odd="$IMAGES/odd/A - 01(fld 1 wv 390 - Blue)+%~=&,;:@!\$'\"?#[]{}|^\`<>\\ * Größe 日本 🔬.xml"
 	mkdir -p "$SRC/$IMAGES/odd"
 	: >"$SRC/$IMAGES/odd/empty.bin"
 	make_file "$SRC/$odd" 12345
@@ -32,10 +48,11 @@ test_a_plate() {
 	files=$(find "$SRC" -type f | wc -l)
 	same "files" "$files" 217
 	same "verified files" "$(status_json files.verified)" "$files"
-	# cp -r gave new times; with those of the source nothing is left to transfer
+	# cp -r gave new times: rsync brings those of the source (as on any disk), and nothing is sent for it
 	rsync -a "$SRC/" "$P/"
 	same "changes found by rsync" "$(rsync -ain "$SRC/" "$P/")" ""
 	exits 0 all_verified
+	same "objects sent" "$(uploaded_by_this_mount)" "$files"
 	same "files that rsync would send by size" \
 		"$(rsync -rn --size-only --out-format=%n "$SRC/" "$M/.cpgfs/remote/$PREFIX/" | grep -v '/$')" ""
 
@@ -43,8 +60,10 @@ test_a_plate() {
 		fail "aws s3 ls shows other names or sizes"
 	diff <("$CPGFS" ls -R "$M/$PREFIX") <(aws_cli s3 ls --recursive "s3://$BUCKET/$PREFIX/") ||
 		fail "cpgfs ls -R and aws s3 ls --recursive differ"
-	diff <(cd "$M/.cpgfs/remote" && find "$PREFIX" -type f -printf '%s %p\n' | sort -k 2) <(by_aws "$PREFIX") ||
-		fail "the pure view and aws s3 ls differ"
+	diff <(by_ls "$PREFIX") <(aws_cli s3 ls --recursive "s3://$BUCKET/$PREFIX/" |
+		sed -E 's/^([^ ]+ [^ ]+) +/\1 /' | sort -k 4) ||
+		fail "ls -lR .cpgfs/remote and aws s3 ls differ"
+	same "objects" "$(by_ls "$PREFIX" | wc -l)" "$files"
 	mkdir "$T/back"
 	aws_cli s3 cp --recursive --only-show-errors "s3://$BUCKET/$PREFIX/" "$T/back/"
 	same_tree "$SRC" "$T/back"
@@ -52,17 +71,25 @@ test_a_plate() {
 	same "files with one link" "$(find "$P" -type f -links 1 | wc -l)" 0
 	mount_end
 
+	# the cache is lost, and the same plate is copied again
+	local newest
+	newest=$(newest_object)
 	CACHE=$T/other mount_start
-	cp -r "$SRC/." "$P/"
+	# (cp -a would first delete what has more than one link, and these objects are not ours to delete)
+	cp -rp "$SRC/." "$P/"
+	same "changes found by rsync after cp -rp" "$(rsync -ain "$SRC/" "$P/")" ""
 	exits 0 all_verified 120
 	same "verified files in the second cache" "$(status_json files.verified)" "$files"
-	aws_cli s3api list-objects-v2 --bucket "$BUCKET" --prefix "$PREFIX/" --query 'Contents[].LastModified' \
-		--output text | tr '\t' '\n' | sort | tail -1 >"$T/newest"
 	same "files uploaded by the second mount" "$(uploaded_by_this_mount)" 0
+	same "newest object" "$(newest_object)" "$newest"
+}
+
+metric() { # NAME
+	sed -n "s/^cpgfs_$1 //p" "$M/.cpgfs/metrics" | grep .
 }
 
 uploaded_by_this_mount() {
-	sed -n 's/^cpgfs_objects_sent_total\(.*\) \([0-9]*\)$/\2/p' "$M/.cpgfs/metrics" | head -1
+	metric sent_objects_total
 }
 
 test_a_large_file_in_parts() {
@@ -83,24 +110,45 @@ test_a_large_file_in_parts() {
 test_without_the_acl_nothing_goes_up_and_nothing_is_lost() {
 	expect_log 'AccessDenied|denied'
 	rgw_use
-	make_plate --batch 2021_05_01_NoAcl
+	make_plate --batch 2021_05_01_NoAcl --wells 20 --images-only
+	local batch=images/2021_05_01_NoAcl files
+	files=$(find "$SRC" -type f | wc -l)
+	at_least "files" "$files" 80
 	mount_start --acl none
 	copy_plate
 	wait_for 60 refused_by_the_server
 	exits 3 "$CPGFS" status "$M"
 	says AccessDenied
-	same "objects" "$("$TOOLS/s3" list "$BUCKET" "$PREFIX/images/2021_05_01_NoAcl/" | wc -l)" 0
-	same_tree "$SRC" "$P"
+	says "--acl, now none"
+	says "PAUSED: denied"
+	# the 20th refusal in a row pauses: that file and the rest stay queued
+	at_least "refused files" "$(status_json files.failed)" 19
+	at_most "refused files" "$(status_json files.failed)" 60
+	at_least "queued files" "$(status_json files.queued)" 1
+	same "files" $(($(status_json files.failed) + $(status_json files.queued))) "$files"
+	exits 3 "$CPGFS" wait --timeout 2 "$M"
+	same "objects" "$("$TOOLS/s3" list "$BUCKET" "$PREFIX/$batch/" | wc -l)" 0
+	same_tree "$SRC/$batch" "$P/$batch"
+	same "pending bytes" "$(status_json cache.pending_bytes)" "$(bytes_below "$SRC")"
 	mount_end
+
 	mount_start
 	exits 0 "$CPGFS" retry "$M"
 	exits 0 all_verified
-	same_by_get "$SRC/images/2021_05_01_NoAcl" "$PREFIX/images/2021_05_01_NoAcl"
-	owner_controls_all "$PREFIX/images/2021_05_01_NoAcl"
+	same "verified files" "$(status_json files.verified)" "$files"
+	same "files sent" "$(uploaded_by_this_mount)" "$files"
+	same_by_get "$SRC/$batch" "$PREFIX/$batch"
+	owner_controls_all "$PREFIX/$batch"
 }
 
 refused_by_the_server() {
-	[ "$(status_json files.failed)" -ge 1 ] && [ "$(status_json files.sending)" = 0 ]
+	[ "$(status_json paused_reason)" != null ] &&
+		[ "$(status_json files.sending)" = 0 ] && [ "$(status_json files.closed)" = 0 ] &&
+		[ "$(status_json files.settled)" = 0 ]
+}
+
+bytes_below() { # DIR
+	find "$1" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }'
 }
 
 test_rename_and_delete_follow() {
@@ -141,6 +189,71 @@ test_the_gateway_stops_for_a_while() {
 	rgw_resume
 	exits 0 all_verified 100
 	same_by_get "$SRC/images/2021_05_03_Outage" "$PREFIX/images/2021_05_03_Outage"
+}
+
+deadline_test_killed_while_uploading=180
+test_killed_while_uploading() {
+	rgw_use
+	make_plate --batch 2021_05_05_Kill --wells 20 --sites 4 --bytes 400K --images-only
+	local batch=images/2021_05_05_Kill files round
+	files=$(find "$SRC" -type f | wc -l)
+	at_least "files" "$files" 160
+	mount_start
+	copy_plate
+	for round in 1 2 3; do
+		wait_for 60 objects_at_least $((round * 30)) "$PREFIX/$batch/"
+		mount_crash
+		mount_start
+	done
+	exits 0 all_verified
+	same "verified files" "$(status_json files.verified)" "$files"
+	same_by_get "$SRC/$batch" "$PREFIX/$batch"
+	owner_controls_all "$PREFIX/$batch"
+	same "files with one link" "$(find "$P/$batch" -type f -links 1 | wc -l)" 0
+}
+
+objects_at_least() { # NUMBER PREFIX
+	[ "$("$TOOLS/s3" list "$BUCKET" "$2" | wc -l)" -ge "$1" ]
+}
+
+test_killed_between_parts() {
+	rgw_use
+	SOURCE=s3://$BUCKET/$PREFIX_MP mount_start
+	mkdir -p "$M/$PREFIX_MP/images"
+	make_file "$T/src/big.bin" $((160 << 20))
+	cp "$T/src/big.bin" "$M/$PREFIX_MP/images/killed.bin"
+	wait_for 60 sent_bytes_at_least $((16 << 20))
+	mount_crash
+	SOURCE=s3://$BUCKET/$PREFIX_MP mount_start
+	exits 0 all_verified
+	# the parts that were there are not sent again
+	at_most "bytes sent after the crash" "$(metric sent_bytes_total)" $((144 << 20))
+	"$TOOLS/s3" get "$BUCKET" "$PREFIX_MP/images/killed.bin" | cmp - "$T/src/big.bin"
+	owner_controls_all "$PREFIX_MP"
+	same "uploads left open" "$(open_uploads)" ""
+}
+
+sent_bytes_at_least() { # NUMBER
+	[ "$(metric sent_bytes_total)" -ge "$1" ]
+}
+
+open_uploads() { # only the owner may list them
+	AWS_ACCESS_KEY_ID=$CPGFS_RGW_OWNER_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$CPGFS_RGW_OWNER_SECRET_KEY \
+		"$TOOLS/s3" uploads "$BUCKET"
+}
+
+test_the_gateway_is_down_when_mounting() {
+	expect_log 'unreachable|not reach|refused|connect|endpoint|network|reset|retry|answer'
+	rgw_use
+	[ -w "$RGW_DIR" ] || skip "the gateway is another user's"
+	make_plate --batch 2021_05_06_Down --images-only
+	rgw_pause
+	mount_start
+	copy_plate
+	same_tree "$SRC" "$P"
+	rgw_resume
+	exits 0 all_verified
+	same_by_get "$SRC/images/2021_05_06_Down" "$PREFIX/images/2021_05_06_Down"
 }
 
 test_another_tools_upload_is_adopted() {
