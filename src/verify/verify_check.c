@@ -57,6 +57,14 @@ static bool is_too_new(const struct check *c, const struct store_inode *inode)
 	       inode->object.uploaded_at_ns <= clock_wall_ns();
 }
 
+/* A copy onto itself (new metadata, another encryption) changes the tag, not the content. */
+static bool has_our_content(const struct store_object *ours, const struct s3_reply *shown)
+{
+	return ours->has_crc64nvme && shown->has_crc64nvme && shown->crc_is_full_object &&
+	       ours->crc64nvme == shown->crc64nvme && ours->size_bytes == shown->object.size_bytes &&
+	       shown->object.etag[0];
+}
+
 /* The listing did not show our object: does the bucket have it? 0 settled, -errno not known. */
 static int ask_by_name(struct check *c, const struct store_inode *inode)
 {
@@ -67,10 +75,12 @@ static int ask_by_name(struct check *c, const struct store_inode *inode)
 	c->asked++;
 	if (r == -ENOENT)
 		verify_outcome_missing(v, inode);
-	else if (r == 0 && verify_compare(&inode->object, &reply.object) < 0)
-		verify_outcome_different(v, inode, &reply.object);
-	else if (r == 0)
+	else if (r == 0 && verify_compare(&inode->object, &reply.object) == 0)
 		r = -EAGAIN; /* it is there, but listings do not say so yet */
+	else if (r == 0 && has_our_content(&inode->object, &reply))
+		verify_outcome_other_tag(v, inode, &reply.object);
+	else if (r == 0)
+		verify_outcome_different(v, inode, &reply.object);
 	s3_reply_release(&reply);
 	return r == -ENOENT ? 0 : r;
 }

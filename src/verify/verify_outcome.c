@@ -53,6 +53,21 @@ void verify_outcome_equal(struct verify *v, const struct store_inode *inode)
 		store_object_set(v->store, &t, &object, inode->attr.flags & STORE_FLAG_ADOPTED));
 }
 
+/* Not verified by this: the next listing has to show the tag as it is now. */
+void verify_outcome_other_tag(
+	struct verify *v, const struct store_inode *inode, const struct s3_object *shown)
+{
+	struct store_transition t = transition(inode, FILE_UPLOADED, "");
+	struct store_object object = inode->object;
+	int r;
+
+	(void)text_copy(object.etag, shown->etag, sizeof(object.etag)); /* same size */
+	r = store_object_set(v->store, &t, &object, inode->attr.flags & STORE_FLAG_ADOPTED);
+	if (r == 0)
+		say(v, LOG_LEVEL_INFO, inode, "the bucket shows our content with another tag");
+	failed(v, inode, r);
+}
+
 void verify_outcome_different(
 	struct verify *v, const struct store_inode *inode, const struct s3_object *shown)
 {

@@ -93,6 +93,8 @@ must_check int verify_check_folder(struct verify *v, struct verify_folder *f);
 /* ---- verify_outcome.c: what follows from a comparison; -ESTALE is nobody's fault ---------------- */
 
 void verify_outcome_equal(struct verify *v, const struct store_inode *inode);
+void verify_outcome_other_tag(
+	struct verify *v, const struct store_inode *inode, const struct s3_object *shown);
 void verify_outcome_different(
 	struct verify *v, const struct store_inode *inode, const struct s3_object *shown);
 void verify_outcome_missing(struct verify *v, const struct store_inode *inode);
