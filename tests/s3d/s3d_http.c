@@ -51,7 +51,7 @@ static bool request_client_left(const struct request *request)
 static bool request_wait(const struct request *request, int64_t ms, const char *path,
 	bool watch_client)
 {
-	int64_t end_ms = ms == FAULT_FOREVER ? INT64_MAX : time_monotonic_ms() + ms;
+	int64_t end_ms = ms == FAULT_FOREVER ? INT64_MAX : time_monotonic_ms() + ms + (ms > 0);
 
 	while (!request->server->stopping) {
 		int64_t left_ms = end_ms - time_monotonic_ms();
@@ -67,12 +67,24 @@ static bool request_wait(const struct request *request, int64_t ms, const char *
 
 /* --- ends without an answer --- */
 
+static void request_count_end(struct request *request)
+{
+	if (!request->counted)
+		return;
+	request->counted = false;
+	request_log_end(request->server->log, request);
+}
+
+/* Nothing of the request is left, and its line is in the log, when the client sees the end. */
+
 static void request_log_unanswered(struct request *request, const char *code)
 {
 	if (request->finished)
 		return;
 	request->finished = true;
+	temp_discard(&request->body.temp);
 	request_log_write(request->server->log, request, 0, code);
+	request_count_end(request);
 }
 
 /* Disconnecting a TCP socket (RFC 793 "abort") sends RST at once; the descriptor stays open. */
@@ -266,7 +278,10 @@ static enum MHD_Result request_answer(struct request *request)
 	reply_trim_head(request);
 	reply_common_headers(request);
 	request->finished = true;
+	temp_discard(&request->body.temp);
 	request_log_write(request->server->log, request, reply->status, reply->code);
+	if (reply->fd < 0 && !fault->stall_ms)
+		request_count_end(request);
 	if (fault->has_wrong_length || fault->has_cut_body ||
 		(fault->stall_ms && !stalls_request(request)))
 		return reply_send_raw(request);
@@ -354,6 +369,7 @@ static enum MHD_Result request_begin(struct request *request)
 
 	request_prepare(request);
 	request->prepared = true;
+	request->counted = true;
 	request_log_begin(request->server->log, request);
 	if (fault->at == FAULT_AT_HEADERS && fault->reset_before)
 		return request_reset(request);
@@ -413,10 +429,9 @@ static void http_completed(void *cls, struct MHD_Connection *connection, void **
 	(void)code;
 	if (!request)
 		return;
-	if (request->prepared) {
+	if (request->prepared)
 		request_log_unanswered(request, "ClientClosed");
-		request_log_end(request->server->log, request);
-	}
+	request_count_end(request);
 	request_release(request);
 	*request_cls = NULL;
 }

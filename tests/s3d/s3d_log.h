@@ -21,7 +21,10 @@ struct buf;
 /* `path` may be NULL. 0 or -errno. */
 int request_log_create(const char *path, struct request_log **ret);
 void request_log_destroy(struct request_log *log);
-/* Count the requests that are on their way (but for those to /_s3d/). */
+/*
+ * Count the requests that are on their way (but for those to /_s3d/): from their headers until just
+ * before the reply goes out, or, for object data and stalled replies, until all is sent.
+ */
 void request_log_begin(struct request_log *log, const struct request *request);
 void request_log_end(struct request_log *log, const struct request *request);
 void request_log_write(struct request_log *log, const struct request *request, int status,

@@ -103,6 +103,7 @@ struct request {
 	int64_t started_ms; /* monotonic */
 	int64_t now_ms;     /* the server's clock, as this request sees it */
 	bool prepared;
+	bool counted;  /* among those on their way */
 	bool finished; /* logged */
 };
 
