@@ -55,6 +55,7 @@ static void on_store_changed(void *user, const struct store_change *change)
 	struct stack *s = user;
 	upload_notice(s->upload, change);
 	verify_notice(s->verify, change);
+	control_notice(s->control, change);
 	fs_notice_store(s->fs, change);
 }
 

@@ -41,5 +41,7 @@ struct control_config {
 };
 must_check int control_create(struct control **ret, const struct control_config *config);
 void control_destroy(struct control *c);
+/* News from the store (store_events.changed). Cheap, any thread. */
+void control_notice(struct control *c, const struct store_change *change);
 /* For fs_config.virtual. */
 struct fs_virtual control_virtual(struct control *c);

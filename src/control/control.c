@@ -92,6 +92,14 @@ void control_destroy(struct control *c)
 	free(c);
 }
 
+/* What a listing shows is another than before: verification saw it there, or it was removed. */
+void control_notice(struct control *c, const struct store_change *change)
+{
+	if (change->to == FILE_VERIFIED || change->to == FILE_GONE ||
+		(change->from == FILE_DELETING && change->to == FILE_NONE))
+		atomic_store(&c->changed_ms, clock_mono_ms());
+}
+
 /* ---- the tree ---- */
 
 static struct fs_virtual_attr folder_attr(const struct control *c, uint64_t id)

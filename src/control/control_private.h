@@ -6,6 +6,7 @@
 #include "cpgfs/control.h"
 
 #include <jansson.h>
+#include <stdatomic.h>
 
 /* Ids of things that are always there; those of remote/ are hashes with the highest bit, those of
  * reply/ are counted from ID_REPLY_BIT. */
@@ -41,6 +42,8 @@ struct control {
 	char *bucket, *prefix, *endpoint, *mountpoint, *cache_dir;
 	char **options; /* NULL-ended */
 	int64_t started_ns, started_mono_ms;
+
+	_Atomic int64_t changed_ms; /* clock_mono_ms: the bucket is known to show other things since */
 
 	struct lock lock;
 	struct {

@@ -3,8 +3,8 @@
  * unlike the cached listings of the mount's own view it knows nothing of what we sent.
  *
  * `ls -l`, `find` and rsync look up every name after (or without) reading the folder; so a snapshot
- * answers lookups for some seconds, longer if it took long to list. Reading a folder always lists
- * it anew.
+ * answers lookups for some seconds, longer if it took long to list; once what we sent was verified
+ * or deleted, only for a few times what it took. Reading a folder always lists it anew.
  */
 #include "control_private.h"
 
@@ -12,6 +12,7 @@
 
 #define KEPT_MS 5000
 #define KEPT_TIMES_TAKEN 10
+#define KEPT_TIMES_TAKEN_CHANGED 4
 #define SNAPSHOTS_MAX 16
 #define LISTING_MAX_MS 120000 /* then the reader gets an error: it can be repeated */
 
@@ -153,11 +154,14 @@ static int snapshot_take(struct control *c, const char *prefix, struct control_s
 
 /* ---- keeping some ---- */
 
-static bool is_recent(const struct control_snapshot *s)
+static bool is_recent(const struct control *c, const struct control_snapshot *s)
 {
-	int64_t kept_ms = s->took_ms * KEPT_TIMES_TAKEN;
+	bool changed = atomic_load(&c->changed_ms) >= s->taken_ms;
+	int64_t kept_ms = s->took_ms * (changed ? KEPT_TIMES_TAKEN_CHANGED : KEPT_TIMES_TAKEN);
 
-	return clock_mono_ms() - s->taken_ms <= s->took_ms + (kept_ms > KEPT_MS ? kept_ms : KEPT_MS);
+	if (!changed && kept_ms < KEPT_MS)
+		kept_ms = KEPT_MS;
+	return clock_mono_ms() - s->taken_ms <= s->took_ms + kept_ms;
 }
 
 static void unref_locked(struct control_snapshot *s)
@@ -175,7 +179,7 @@ static void trim_locked(struct control *c, const char *prefix)
 	while (*at) {
 		struct control_snapshot *s = *at;
 
-		if (is_recent(s) && ++count < SNAPSHOTS_MAX &&
+		if (is_recent(c, s) && ++count < SNAPSHOTS_MAX &&
 			!(prefix && strcmp(s->prefix, prefix) == 0)) {
 			at = &s->next;
 			continue;
