@@ -248,7 +248,9 @@ static int import_locked(struct store *s, const struct store_object *object,
 		return -EBUSY;
 	int64_t now = clock_wall_ns();
 	new.i.attr = (struct store_attr){ .ino = ino, .parent = STORE_ROOT_INO, .type = STORE_FILE,
-		.mode = S_IFREG | 0644, .size_bytes = object->size_bytes, .mtime_ns = now,
+		.mode = known ? old.i.attr.mode : S_IFREG | 0644,
+		.uid = known ? old.i.attr.uid : getuid(), .gid = known ? old.i.attr.gid : getgid(),
+		.size_bytes = object->size_bytes, .mtime_ns = now,
 		.ctime_ns = now, .atime_ns = now, .generation = known ? old.i.attr.generation + 1 : 1,
 		.flags = STORE_FLAG_FOREIGN };
 	new.i.part_size_bytes = import_part_size(s, object->size_bytes);
