@@ -7,6 +7,8 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "control_private.h"
+
 #include "control_bench.h"
 
 static int setup_prefix(void **state)
@@ -76,6 +78,7 @@ static void wrong_commands_are_refused(void **state)
 	assert_answer("t1", "{\"error\":\"no such command\"}");
 	assert_int_equal(command("pause bad.token\n"), -EINVAL);
 	assert_int_equal(command("refresh t2 a/../b\n"), -EINVAL);
+	assert_int_equal(command("counts t2 a/../b\n"), -EINVAL);
 	assert_int_equal(command("refresh t3 a\\q\n"), -EINVAL);
 	assert_int_equal(command("refresh t4 a\\x00\n"), -EINVAL);
 	assert_int_equal(command("retry t5 no/such/path\n"), -ENOENT);
@@ -266,27 +269,32 @@ static void remote_is_not_read_or_forgotten(void **state)
 	assert_int_equal(look("remote/a", &attr), 0);
 }
 
-static void more_names_than_are_remembered(void **state)
+static bool is_known(uint64_t id)
 {
-	cleanup_buf struct buf names = {0};
-	struct fs_virtual_attr attr;
-	char key[64];
+	char key[KEY_MAX_BYTES + 2];
 
-	for (unsigned i = 0; i < 35000; i++) {
-		snprintf(key, sizeof(key), "%c/%05u", 'a' + (int)(i / 5000), i % 5000);
-		fake_put(bucket, key, 1, "e");
+	with_lock(&control->lock);
+	return control_nodes_key_locked(control, id, key);
+}
+
+static void remember(uint64_t id)
+{
+	with_lock(&control->lock);
+	assert_int_equal(control_nodes_put_locked(control, id, "key"), 0);
+}
+
+static void ids_in_use_are_remembered_others_not_for_ever(void **state)
+{
+	remember(1);
+	remember(2);
+	for (uint64_t id = 3; id < 300000; id++) {
+		remember(id);
+		if (id % 1000 == 0)
+			assert_true(is_known(1));
 	}
-	assert_int_equal(look("remote/a", &attr), 0);
-	for (unsigned round = 0; round < 5; round++) {
-		for (char folder = 'a'; folder <= 'g'; folder++) {
-			snprintf(key, sizeof(key), "remote/%c", folder);
-			buf_clear(&names);
-			assert_int_equal(look(key, &attr), 0);
-			assert_int_equal(tree.list(tree.user, attr.id, add_name, &names), 0);
-		}
-	}
-	assert_int_equal(look("remote/a/00000", &attr), 0);
-	assert_int_equal(tree.attr(tree.user, attr.id, &attr), 0);
+	assert_true(is_known(1));
+	assert_false(is_known(2));
+	assert_true(is_known(299999));
 }
 
 static void remote_stays_inside_the_prefix(void **state)
@@ -322,7 +330,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(our_own_news_is_not_in_remote, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_lookups_cost_one_listing, setup, teardown),
 		cmocka_unit_test_setup_teardown(remote_is_not_read_or_forgotten, setup, teardown),
-		cmocka_unit_test_setup_teardown(more_names_than_are_remembered, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			ids_in_use_are_remembered_others_not_for_ever, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			remote_stays_inside_the_prefix, setup_prefix, teardown),
 	};

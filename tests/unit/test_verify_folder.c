@@ -72,21 +72,27 @@ static int teardown(void **state)
 
 /* ---- a file's way to UPLOADED ---- */
 
-static uint64_t file_written(const char *name)
+static void write_content(uint64_t ino)
 {
-	struct store_create what = {
-		.parent = folder_ino, .name = name, .type = STORE_FILE, .mode = 0644};
-	struct store_attr attr;
 	struct store_file *f;
 	uint64_t chunk;
 
-	assert_int_equal(store_create(store, &what, &attr), 0);
-	assert_int_equal(store_file_open(store, attr.ino, &f), 0);
+	assert_int_equal(store_file_open(store, ino, &f), 0);
 	store_file_writer_add(f);
 	assert_int_equal(store_file_write(f, "content", 7, 0, false, &chunk), 0);
 	assert_int_equal(store_file_flush(f, false, NULL), 0);
 	store_file_writer_drop(f);
 	store_file_close(f);
+}
+
+static uint64_t file_written(const char *name)
+{
+	struct store_create what = {
+		.parent = folder_ino, .name = name, .type = STORE_FILE, .mode = 0644};
+	struct store_attr attr;
+
+	assert_int_equal(store_create(store, &what, &attr), 0);
+	write_content(attr.ino);
 	return attr.ino;
 }
 
@@ -288,6 +294,24 @@ static void an_upload_after_the_listing_began_waits_for_the_next(void **state)
 	assert_int_equal(fake_count(bucket, S3_LIST), 2);
 }
 
+/* What is compared is the version now: it was uploaded after the listing began, so that listing
+ * proves nothing of it, equal as it may look. */
+static void a_version_newer_than_the_listing_waits_for_the_next(void **state)
+{
+	uint64_t ino = uploaded("file");
+
+	fake_hold(bucket, true);
+	assert_int_equal(verify_start(verify), 0);
+	while (fake_count(bucket, S3_LIST) < 1)
+		sched_yield();
+	write_content(ino);
+	file_sent(ino, "p/file", "tag");
+	fake_hold(bucket, false);
+	wait_state(ino, FILE_VERIFIED);
+	assert_int_equal(fake_count(bucket, S3_LIST), 2);
+	assert_int_equal(fake_count(bucket, S3_HEAD), 0);
+}
+
 static void an_upload_lost_again_and_again_fails(void **state)
 {
 	uint64_t ino = file_written("ghost");
@@ -376,6 +400,8 @@ int main(void)
 			a_verified_object_that_was_replaced_is_a_conflict, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			an_upload_after_the_listing_began_waits_for_the_next, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_version_newer_than_the_listing_waits_for_the_next, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			an_upload_lost_again_and_again_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(
