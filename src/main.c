@@ -120,10 +120,28 @@ static int fail(struct stack *s, int error, const char *what)
 	return error;
 }
 
+/* PATH is MOUNT or below it. */
+static bool is_inside(const char *path, const char *mount)
+{
+	size_t len = strlen(mount);
+	return text_starts(path, mount) && (path[len] == '\0' || path[len] == '/');
+}
+
+static int refuse_cache(struct stack *s, const char *cache)
+{
+	if (text_printf(&s->message,
+		    "the cache directory %s lies inside the mount point: give another --cache-dir",
+		    cache) < 0)
+		return -ENOMEM;
+	return -EINVAL;
+}
+
 static int build_log(struct stack *s)
 {
 	const struct cli_mount *o = &s->options;
 	cleanup_free char *path = NULL;
+	if (is_inside(o->cache_dir, o->mountpoint)) /* not even made; check_cache_place knows links */
+		return refuse_cache(s, o->cache_dir);
 	int r = io_mkdir_p(o->cache_dir, 0700);
 	if (r < 0) {
 		if (text_printf(&s->message, "the cache directory %s cannot be made: %s", o->cache_dir,
@@ -147,14 +165,8 @@ static int check_cache_place(struct stack *s)
 	char cache[PATH_MAX], mount[PATH_MAX];
 	if (!realpath(o->cache_dir, cache) || !realpath(o->mountpoint, mount))
 		return fail(s, -errno, o->mountpoint);
-	size_t len = strlen(mount);
-	if (text_starts(cache, mount) && (cache[len] == '\0' || cache[len] == '/')) {
-		if (text_printf(&s->message,
-			    "the cache directory %s lies inside the mount point: give another --cache-dir",
-			    cache) < 0)
-			return -ENOMEM;
-		return -EINVAL;
-	}
+	if (is_inside(cache, mount))
+		return refuse_cache(s, cache);
 	static const unsigned long remote_types[] = { 0x6969, 0xff534d42, 0xfe534d42, 0x517b,
 		0x65735546, 0x01021997 }; /* NFS, CIFS, SMB2, SMB, FUSE, 9P */
 	struct statfs st;
@@ -380,8 +392,8 @@ static void say_what_is_left(struct stack *s)
 	uint64_t pending = pending_files(s);
 	if (pending)
 		log_info("stopped with %" PRIu64
-			 " files still to upload: safe in %s, the next mount goes on with them",
-			pending, s->options.cache_dir);
+			 " file%s still to upload: safe in %s, the next mount goes on",
+			pending, pending == 1 ? "" : "s", s->options.cache_dir);
 	else
 		log_info("stopped; nothing is left to upload");
 }

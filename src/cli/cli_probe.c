@@ -17,6 +17,12 @@ static int say(char **ret_message, int result, const char *fmt, ...)
 	return *ret_message ? result : -ENOMEM;
 }
 
+/* What the server says beside the code and the status; HEAD-like replies say nothing. */
+static const char *words(const struct s3_reply *reply)
+{
+	return text_starts(reply->message, "HTTP status ") ? "it gives no reason" : reply->message;
+}
+
 static int judge_auth(const struct s3_reply *reply, char **ret_message)
 {
 	static const char *const heals[] = { "ExpiredToken", "TokenRefreshRequired", "RequestExpired",
@@ -26,28 +32,34 @@ static int judge_auth(const struct s3_reply *reply, char **ret_message)
 			return say(ret_message, 1,
 				"the credentials have expired (%s); copying in works, uploads wait for new ones",
 				reply->code);
+	if (strcmp(reply->code, "NoCredentials") == 0)
+		return say(ret_message, -EACCES,
+			"no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+			"or name a --profile of ~/.aws/credentials");
 	return say(ret_message, -EACCES,
-		"the server refuses the credentials: %s: %s; check the keys, the session token and "
+		"the server refuses the credentials: %s (%s); check the keys, the session token and "
 		"--profile",
-		reply->code, reply->message);
+		reply->code, words(reply));
 }
 
 static int judge(const struct s3_reply *reply, const char *bucket, const char *prefix,
 	char **ret_message)
 {
+	if (reply->class == S3_NOT_FOUND || strcmp(reply->code, "NoSuchBucket") == 0)
+		return say(ret_message, -ENOENT,
+			"there is no bucket \"%s\" at this server (%s): check its name and --endpoint",
+			bucket, reply->code);
 	switch (reply->class) {
 	case S3_DONE:
-		return 0;
 	case S3_NOT_FOUND:
-		return say(ret_message, -ENOENT, "there is no bucket \"%s\" at this server (%s)", bucket,
-			reply->code);
+		return 0;
 	case S3_AUTH:
 		return judge_auth(reply, ret_message);
 	case S3_DENIED:
 		return say(ret_message, 1,
-			"listing s3://%s/%s is denied (%s: %s); copying in works, but nothing can be "
-			"verified before it is allowed",
-			bucket, prefix, reply->code, reply->message);
+			"listing s3://%s/%s is denied (%s: %s): is the prefix right? Copying in works, "
+			"but nothing can be verified before it is allowed",
+			bucket, prefix, reply->code, words(reply));
 	case S3_FATAL:
 		return say(ret_message, -EREMOTEIO, "s3://%s: %s: %s%s%s", bucket, reply->code,
 			reply->message, reply->region[0] ? "; use --region " : "", reply->region);

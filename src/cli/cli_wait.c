@@ -96,6 +96,17 @@ static void show_progress(const struct wait *w, const json_t *sum)
 	json_decref(status);
 }
 
+/* Why wait ends with this exit code, where it is not plain. */
+static void say_end(const struct wait *w, int code)
+{
+	if (w->on_terminal)
+		fputc('\n', stderr);
+	if (code == EXIT_PENDING)
+		cli_error("not everything is verified yet: see `cpgfs status %s`", w->root);
+	if (code == EXIT_NEEDS_PERSON)
+		cli_error("some files need you: see `cpgfs status %s`", w->root);
+}
+
 /* 0 with *ret_exit, or -EAGAIN: look again. */
 static int wait_step(const struct wait *w, int *ret_exit)
 {
@@ -136,9 +147,10 @@ static int wait_run(const struct wait *w)
 		}
 		int r = wait_step(w, &code);
 		if (r != -EAGAIN || clock_mono_ms() >= w->deadline_ms) {
-			if (w->on_terminal)
-				fputc('\n', stderr);
-			return r == 0 || r == -EAGAIN ? code : EXIT_USAGE;
+			if (r < 0 && r != -EAGAIN)
+				code = EXIT_USAGE;
+			say_end(w, code);
+			return code;
 		}
 		(void)poll(NULL, 0, POLL_MS); /* the pace of looking, not a condition */
 	}
