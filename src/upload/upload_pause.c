@@ -11,7 +11,6 @@
  */
 #include "upload_private.h"
 
-#define PAUSES 5
 #define PAUSES_OF_CREDENTIALS ((unsigned)PAUSE_CREDENTIALS | (unsigned)PAUSE_DENIED)
 #define DENIED_IN_A_ROW 20
 #define PROBE_SLOW_MS (60 * MS_PER_S)
@@ -22,7 +21,19 @@
 
 static unsigned pause_index(enum upload_pause which)
 {
-	return (unsigned)__builtin_ctz(which);
+	switch (which) {
+	case PAUSE_CREDENTIALS:
+		return 0;
+	case PAUSE_SPACE:
+		return 1;
+	case PAUSE_NETWORK:
+		return 2;
+	case PAUSE_DENIED:
+		return 3;
+	case PAUSE_BY_HAND:
+		break;
+	}
+	return 4;
 }
 
 bool pause_holds(struct upload *u, unsigned which)
@@ -57,16 +68,14 @@ void pause_begin(struct upload *u, enum upload_pause which, const char *reason)
 
 void pause_end(struct upload *u, enum upload_pause which)
 {
+	static const char *const names[] = {
+		"credentials", "space", "network", "denied", "by hand"};
+
 	if (!pause_holds(u, which))
 		return;
 	u->sched.pauses &= ~(unsigned)which;
 	u->sched.pause_reason[pause_index(which)][0] = '\0';
-	log_info("uploading goes on (was paused: %s)",
-		which == PAUSE_CREDENTIALS ? "credentials"
-		: which == PAUSE_SPACE	   ? "space"
-		: which == PAUSE_NETWORK   ? "network"
-		: which == PAUSE_DENIED	   ? "denied"
-					   : "by hand");
+	log_info("uploading goes on (was paused: %s)", names[pause_index(which)]);
 	if (which == PAUSE_DENIED)
 		u->sched.denied_streak = 0;
 	if (which == PAUSE_NETWORK) {

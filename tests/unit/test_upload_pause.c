@@ -73,10 +73,10 @@ static void test_outage_of_hours(void **state)
 
 /* ---- credentials -------------------------------------------------------------------------------- */
 
-static uint64_t stamp_now;
+static _Atomic uint64_t stamp_now;
 static uint64_t stamp(void *user)
 {
-	return *(uint64_t *)user;
+	return atomic_load((_Atomic uint64_t *)user);
 }
 
 static void credentials(bool renewed)
@@ -86,7 +86,7 @@ static void credentials(bool renewed)
 
 	stamp_now = 1;
 	b->config.credentials_stamp = stamp;
-	b->config.credentials_user = &stamp_now;
+	b->config.credentials_user = (void *)&stamp_now;
 	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
 	bench_open_upload(b);
 	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_REFUSE, .times = 1000,
