@@ -3,7 +3,7 @@
 import hashlib
 import os
 
-from s3d_client import BUCKET, Client, checksum, crc64, equal, md5, one, refused
+from s3d_client import BUCKET, Client, check, checksum, crc64, equal, md5, one, refused
 
 @one(["--min-part-size", "10"])
 def multipart(server, client):
@@ -37,6 +37,9 @@ def multipart(server, client):
     equal((reply.etag, reply.headers["x-amz-meta-mtime"], reply.headers["content-type"]),
           (etag, "9", "image/tiff"))
     equal(reply.headers["x-amz-checksum-crc64nvme"], checksum("crc64nvme", data))
+    reply = client.get("m/p", headers={"x-amz-checksum-mode": "ENABLED", "range": "bytes=0-9"})
+    equal((reply.status, reply.body), (206, data[:10]))
+    check("x-amz-checksum-crc64nvme" not in reply.headers, "the whole's checksum on a range")
     reply = client.get("m/p", query={"partNumber": "2"})
     equal((reply.status, reply.body, reply.headers["x-amz-mp-parts-count"]), (206, pieces[1], "3"))
     refused(client.complete("m/p", upload, parts), 404, "NoSuchUpload")

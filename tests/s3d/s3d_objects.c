@@ -221,7 +221,7 @@ static void reply_object_headers(struct request *request, const struct object *o
 	reply_header(request, "Last-Modified", "%s", modified);
 	reply_header(request, "Accept-Ranges", "bytes");
 	reply_stored_headers(request, object);
-	if (mode && !strcasecmp(mode, "enabled") && (!range->partial || *object->part_sizes))
+	if (mode && !strcasecmp(mode, "enabled") && !range->partial) /* it is that of the whole */
 		reply_checksum(request, object);
 	if (range->partial && object->size_bytes)
 		reply_header(request, "Content-Range", "bytes %llu-%llu/%llu",
