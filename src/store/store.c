@@ -233,6 +233,17 @@ static int check_identity(struct store *s, const char *identity, char **ret_mess
 	return 0;
 }
 
+/* An index that cannot be read although nothing was ever kept here: its making was cut off. */
+static int open_or_begin_index(struct store *s, const char *path)
+{
+	int r = index_open(&s->index, path);
+	if (r != -EUCLEAN || has_data_files(s) || journal_is_used(s->dir_fd))
+		return r;
+	if (unlinkat(s->dir_fd, "index/data.mdb", 0) < 0)
+		return r;
+	return index_open(&s->index, path);
+}
+
 static int open_index(struct store *s, const char *identity, char **ret_message)
 {
 	cleanup_free char *path = NULL;
@@ -240,7 +251,7 @@ static int open_index(struct store *s, const char *identity, char **ret_message)
 	if (r == 0)
 		r = text_printf(&path, "%s/index", s->dir);
 	if (r == 0)
-		r = index_open(&s->index, path);
+		r = open_or_begin_index(s, path);
 	if (r < 0)
 		return r;
 	uint64_t version;

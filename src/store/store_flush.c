@@ -114,7 +114,8 @@ void store_file_writer_drop(struct store_file *f)
 
 /* ---- fsync --------------------------------------------------------------------------------------------------- */
 
-static int mark_synced(struct store_file *f, uint64_t number_before, uint64_t *ret_number)
+static int mark_synced(
+	struct store_file *f, uint64_t number_before, bool proved, uint64_t *ret_number)
 {
 	struct store *s = f->store;
 	struct ikey k = ikey_ino(f->ino);
@@ -123,7 +124,7 @@ static int mark_synced(struct store_file *f, uint64_t number_before, uint64_t *r
 	store_enter(s);
 	int r = 0;
 	bool same = index_get(&s->index, TABLE_UNSYNCED, &k, &v) == 0 && v.len == 9 &&
-		get_le64(v.data) < number_before && !((const uint8_t *)v.data)[8];
+		get_le64(v.data) < number_before && (proved || !((const uint8_t *)v.data)[8]);
 	if (same && record_get(s, f->ino, &old) == 0 && old.i.attr.state != FILE_OPEN) {
 		struct record new = old;
 		new.i.attr.flags |= STORE_FLAG_DURABLE;
@@ -185,7 +186,7 @@ int store_file_sync(struct store_file *f, bool data_only)
 	struct store *s = f->store;
 	lock_take(&s->lock);
 	uint64_t before = s->journal.next_number;
-	bool unsynced = is_unsynced(s, f->ino);
+	bool unsynced = is_unsynced(s, f->ino), suspect = is_suspect(s, f->ino);
 	lock_drop(&s->lock);
 	lock_take(&f->lock);
 	file_wait_idle(f);
@@ -198,13 +199,15 @@ int store_file_sync(struct store_file *f, bool data_only)
 	r = empty ? 0 : data_only ? io_fdatasync(fd) : io_fsync(fd);
 	if (r < 0)
 		mark_suspect(s, f->ino);
+	if (r == 0 && suspect && !reread_matches(s, f->ino))
+		r = -EIO; /* never a success because the kernel forgot its first answer */
 	if (r == 0 && !empty && (is_new || unsynced))
 		r = sync_data_dir(s, f->ino); /* another handle may have made it */
 	if (r == 0 && dirty)
 		r = record_size(f);
 	uint64_t number = 0;
 	if (r == 0)
-		r = mark_synced(f, before, &number);
+		r = mark_synced(f, before, suspect, &number);
 	if (r == 0)
 		r = journal_sync(s, number);
 	if (r < 0)

@@ -252,12 +252,22 @@ void op_chunk(struct store *s, uint64_t ino, uint64_t n, const struct chunk_reco
 		s->op.list.error = r;
 }
 
-/* From this record on the file's bytes are only in the page cache. */
+bool is_suspect(struct store *s, uint64_t ino)
+{
+	struct ikey k = ikey_ino(ino);
+	struct bytes v;
+	return index_get(&s->index, TABLE_UNSYNCED, &k, &v) == 0 && v.len == 9 &&
+		((const uint8_t *)v.data)[8];
+}
+
+/* From this record on the file's bytes are only in the page cache. What a failed sync made suspect
+ * stays so: a change may have touched other chunks. */
 void op_unsynced(struct store *s, uint64_t ino)
 {
 	uint8_t value[9] = { 0 };
 	struct ikey k = ikey_ino(ino);
 	put_le64(value, s->journal.next_number);
+	value[8] = is_suspect(s, ino);
 	op_put(s, TABLE_UNSYNCED, &k, value, sizeof(value));
 	if (s->flush_due_ms == 0)
 		s->flush_due_ms = clock_mono_ms() + s->flush_ms;

@@ -277,6 +277,10 @@ void op_inode(struct store *s, const struct record *old, const struct record *ne
 void op_chunk(struct store *s, uint64_t ino, uint64_t n, const struct chunk_record *c);
 void op_unsynced(struct store *s, uint64_t ino);
 bool is_unsynced(struct store *s, uint64_t ino);
+/* Unsynced, and a sync of it failed: the next one that succeeds proves nothing. */
+bool is_suspect(struct store *s, uint64_t ino);
+/* Do its bytes on the disk (not in the page cache) equal every chunk's CRC? */
+bool reread_matches(struct store *s, uint64_t ino);
 /* An entry of this folder came or went: its times. */
 void op_touch(struct store *s, uint64_t dir_ino);
 /* A folder goes, with what hangs on its number. */

@@ -140,8 +140,7 @@ static int unsynced_batch(struct store *s, uint64_t after_ino, struct unsynced *
 	return r < 0 && r != -ENOENT ? r : (int)count;
 }
 
-/* Do the bytes on disk (not in the page cache) equal every chunk's CRC? */
-static bool reread_matches(struct store *s, uint64_t ino)
+bool reread_matches(struct store *s, uint64_t ino)
 {
 	struct store_inode i;
 	char path[64];

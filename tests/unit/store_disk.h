@@ -9,6 +9,7 @@
 
 #include "store_rig.h"
 
+#include <stdatomic.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -34,7 +35,7 @@ static struct {
 	bool lasts; /* and all that follow */
 	long count;
 	bool met;
-	unsigned seen[DISK_FILE_COUNT][DISK_CALL_COUNT];
+	_Atomic unsigned seen[DISK_FILE_COUNT][DISK_CALL_COUNT];
 } disk;
 
 static inline void disk_off(void)

@@ -923,7 +923,7 @@ static inline void m_take_partial(
 	if (old->unlinked)
 		return;
 	m_path(after, op->node, path);
-	if (store_resolve(r->s, path, &a) < 0 || a.state != new->state)
+	if (store_resolve(r->s, path, &a) < 0 || a.state != FILE_INCOMPLETE)
 		return;
 	must(a.size_bytes >= (old->size < new->size ? old->size : new->size) &&
 		a.size_bytes <= (old->size > new->size ? old->size : new->size));

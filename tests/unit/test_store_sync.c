@@ -1,0 +1,295 @@
+/*
+ * What is synced when, counted at the disk: closes do not sync, fsync does, a flush takes all at once;
+ * a failed sync is no success later.
+ */
+#include "store_disk.h"
+
+#include <time.h>
+
+#define P RIG_PART_BYTES
+#define DEADLINE_MS 20000
+
+static unsigned syncs(enum disk_file file)
+{
+	return atomic_load(&disk.seen[file][DISK_SYNC]);
+}
+
+static unsigned all_syncs(void)
+{
+	unsigned sum = 0;
+
+	for (int file = 0; file < DISK_FILE_COUNT; file++)
+		sum += syncs((enum disk_file)file);
+	return sum;
+}
+
+static bool durable(struct rig *r, uint64_t ino)
+{
+	return rig_attr(r, ino).flags & STORE_FLAG_DURABLE;
+}
+
+static void closes_do_not_sync(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino;
+
+	disk_on(DISK_PASS, 0, 0);
+	ino = rig_put(r, STORE_ROOT_INO, "f", 3 * P, 1);
+	rig_bring(r, ino, FILE_VERIFIED);
+	must_eq(store_rename(r->s, STORE_ROOT_INO, "f", STORE_ROOT_INO, "g", 0, 0), 0);
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, "g", 0), 0);
+	must_eq(all_syncs(), 0);
+	must(atomic_load(&disk.seen[DISK_JOURNAL][DISK_WRITE]) >= 8);
+	must_eq(atomic_load(&disk.seen[DISK_INDEX][DISK_WRITE]), 0);
+	disk_off();
+	must(!durable(r, ino));
+}
+
+/* One record, one write: nothing else of a close waits for the disk. */
+static void a_close_is_one_journal_write(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE);
+	struct store_file *f = rig_write_begin(r, ino);
+
+	rig_write_pattern(f, 0, 100, 1);
+	disk_on(DISK_PASS, 0, 0);
+	must_eq(store_file_flush(f, false, NULL), 0);
+	must_eq(atomic_load(&disk.seen[DISK_JOURNAL][DISK_WRITE]), 1);
+	must_eq(disk.count, 1);
+	disk_off();
+	store_file_writer_drop(f);
+	store_file_close(f);
+}
+
+static void fsync_syncs_data_then_journal(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 3 * P, 1);
+	struct store_file *f = rig_file(r, ino);
+
+	disk_on(DISK_PASS, 0, 0);
+	must_eq(store_file_sync(f, false), 0);
+	must(syncs(DISK_DATA) >= 1);
+	must_eq(syncs(DISK_JOURNAL), 1);
+	disk_off();
+	must(durable(r, ino));
+	/* a change ends it */
+	store_file_writer_add(f);
+	rig_write_pattern(f, 0, 10, 2);
+	must(!durable(r, ino));
+	rig_write_end(f);
+	must(!durable(r, ino));
+	rig_reopen(r);
+	must(!durable(r, ino) || rig_state(r, ino) == FILE_CLOSED);
+}
+
+/* A record that speaks of synced bytes is void on the disk before they change there. */
+static void first_change_of_a_durable_file_is_synced(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 3 * P, 1);
+	struct store_file *f;
+
+	f = rig_file(r, ino);
+	must_eq(store_file_sync(f, false), 0);
+	store_file_close(f);
+	f = rig_write_begin(r, ino);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_WRITE;
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_write(f, "x", 1, 0, false, &(uint64_t){0}), -EIO);
+	must_eq(syncs(DISK_JOURNAL), 1); /* when the first byte is tried */
+	disk_on(DISK_PASS, 0, 0);
+	rig_write_pattern(f, 0, 10, 2);
+	must_eq(all_syncs(), 0);
+	disk_off();
+	rig_write_end(f);
+}
+
+static void durability_close_syncs_each(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino;
+
+	r->config.durability_close = true;
+	rig_reopen(r);
+	disk_on(DISK_PASS, 0, 0);
+	ino = rig_put(r, STORE_ROOT_INO, "f", 3 * P, 1);
+	must(syncs(DISK_DATA) >= 1);
+	must(syncs(DISK_JOURNAL) >= 1);
+	disk_off();
+	must(durable(r, ino));
+}
+
+static void flush_takes_all_at_once(void **state)
+{
+	struct rig *r = *state;
+
+	for (int i = 0; i < 100; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "f%d", i);
+		(void)rig_put(r, STORE_ROOT_INO, name, 10, 1);
+	}
+	disk_on(DISK_PASS, 0, 0);
+	must_eq(store_flush_all(r->s), 0);
+	must_eq(syncs(DISK_OTHER), 1); /* syncfs */
+	must_eq(syncs(DISK_JOURNAL), 1);
+	must_eq(syncs(DISK_DATA), 0);
+	disk_off();
+}
+
+/* By the maintenance thread, at latest flush_ms after the close. */
+static void flush_comes_by_itself(void **state)
+{
+	struct rig *r = *state;
+	int64_t deadline;
+
+	r->config.flush_ms = 5000;
+	rig_reopen(r);
+	must_eq(store_start(r->s), 0);
+	disk_on(DISK_PASS, 0, 0);
+	(void)rig_put(r, STORE_ROOT_INO, "f", 10, 1);
+	clock_fake_advance_ms(4000);
+	for (int i = 0; i < 50; i++)
+		usleep(1000); /* not yet, however long we look */
+	must_eq(syncs(DISK_OTHER), 0);
+	clock_fake_advance_ms(1500);
+	deadline = time(NULL) + DEADLINE_MS / 1000;
+	while (syncs(DISK_OTHER) == 0 && time(NULL) < deadline)
+		usleep(1000);
+	must_eq(syncs(DISK_OTHER), 1);
+	rig_close(r);
+	disk_off();
+}
+
+/* A checkpoint when nothing changed for a second. */
+static void checkpoint_comes_by_itself(void **state)
+{
+	struct rig *r = *state;
+	struct store_space space;
+	time_t deadline = time(NULL) + DEADLINE_MS / 1000;
+
+	must_eq(store_start(r->s), 0);
+	(void)rig_put(r, STORE_ROOT_INO, "f", 10, 1);
+	store_space(r->s, &space);
+	must(space.journal_bytes > 0);
+	while (space.journal_bytes > 0 && time(NULL) < deadline) {
+		clock_fake_advance_ms(300);
+		usleep(2000);
+		store_space(r->s, &space);
+	}
+	must_eq(space.journal_bytes, 0);
+}
+
+static void failed_fsync_is_no_success_later(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 3 * P, 1);
+	struct store_file *f = rig_file(r, ino);
+
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_sync(f, false), -EIO);
+	disk_off();
+	must(!durable(r, ino));
+	/* the kernel says yes now, and proves nothing */
+	must_eq(store_file_sync(f, false), -EIO);
+	must(!durable(r, ino));
+	store_file_close(f);
+	/* its bytes read again and equal to its CRCs do prove it */
+	rig_bring(r, ino, FILE_QUEUED);
+	f = rig_file(r, ino);
+	must_eq(store_file_sync(f, false), 0);
+	must(durable(r, ino));
+	store_file_close(f);
+}
+
+static void suspicion_outlives_a_change_and_a_restart(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 3 * P, 1);
+	struct store_file *f = rig_file(r, ino);
+
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	must_eq(store_file_sync(f, false), -EIO);
+	disk_off();
+	store_file_writer_add(f);
+	rig_write_pattern(f, 0, 10, 2);
+	rig_write_end(f);
+	rig_reopen(r);
+	f = rig_file(r, ino);
+	must_eq(store_file_sync(f, false), -EIO);
+	must(!durable(r, ino));
+	store_file_close(f);
+}
+
+static void failed_flush_says_so(void **state)
+{
+	struct rig *r = *state;
+
+	(void)rig_put(r, STORE_ROOT_INO, "f", 10, 1);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	must(store_flush_all(r->s) < 0);
+	disk_off();
+}
+
+/* A journal that does not sync any more: the index takes it all, which is as good. */
+static void journal_that_does_not_sync(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 10, 1);
+	struct store_file *f = rig_file(r, ino);
+	struct store_space space;
+
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_JOURNAL;
+	must_eq(store_file_sync(f, false), 0);
+	must(disk.met);
+	must(syncs(DISK_INDEX) >= 1);
+	disk_off();
+	store_space(r->s, &space);
+	must_eq(space.journal_bytes, 0);
+	store_file_close(f);
+}
+
+static void checkpoint_empties_the_journal(void **state)
+{
+	struct rig *r = *state;
+	struct store_space space;
+
+	(void)rig_put(r, STORE_ROOT_INO, "f", 10, 1);
+	store_space(r->s, &space);
+	must(space.journal_bytes > 100);
+	must_eq(store_checkpoint(r->s), 0);
+	store_space(r->s, &space);
+	must_eq(space.journal_bytes, 0);
+	must(space.index_bytes > 0);
+	rig_must_hold(r, rig_find(r, "f"), 10, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rig_test(closes_do_not_sync),
+		rig_test(a_close_is_one_journal_write),
+		rig_test(fsync_syncs_data_then_journal),
+		rig_test(first_change_of_a_durable_file_is_synced),
+		rig_test(durability_close_syncs_each),
+		rig_test(flush_takes_all_at_once),
+		rig_test_clock(flush_comes_by_itself),
+		rig_test_clock(checkpoint_comes_by_itself),
+		rig_test(failed_fsync_is_no_success_later),
+		rig_test(suspicion_outlives_a_change_and_a_restart),
+		rig_test(failed_flush_says_so),
+		rig_test(journal_that_does_not_sync),
+		rig_test(checkpoint_empties_the_journal),
+	};
+
+	return cmocka_run_group_tests_name("store sync", tests, NULL, NULL);
+}
