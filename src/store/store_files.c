@@ -172,8 +172,8 @@ void file_put(struct store_file *f)
 	store_leave(s, &news);
 	if (last)
 		file_free(f);
-	if (growth)
-		space_give(s, growth);
+	if (last)
+		space_give(s, ino, growth);
 	if (purge) {
 		purge_data(s, ino);
 		space_wake(s);

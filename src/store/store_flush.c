@@ -75,8 +75,8 @@ int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
 		cond_broadcast(&f->idle);
 	}
 	lock_drop(&f->lock);
-	if (growth)
-		space_give(f->store, growth);
+	if (closes)
+		space_give(f->store, f->ino, growth);
 	if (r == 0 && closes && f->store->durability_close)
 		r = store_file_sync(f, false);
 	news_fire(f->store, &news);

@@ -61,8 +61,9 @@ static uint64_t room_of(const struct store_space *space)
 	return space->size_bytes > space->used_bytes ? space->size_bytes - space->used_bytes : 0;
 }
 
-/* Those who wait are woken when there is room for a write, and only then: woken in vain they would
- * ask again at once, and round it goes. Files that become evictable ask again (space_wake). */
+/* Those who wait are woken when there is room for a write, or none will come (they are told so), and
+ * only then: woken in vain they would ask again at once, and round it goes. Files that become
+ * evictable ask again (space_wake), and so does every tick while somebody waits. */
 static void do_evict(struct store *s)
 {
 	struct store_space space;
@@ -76,12 +77,18 @@ static void do_evict(struct store *s)
 	s->space.statvfs_at_ms = 0;
 	lock_drop(&s->space.lock);
 	store_space(s, &space);
-	if (room_of(&space) < WRITE_ROOM_BYTES)
+	if (room_of(&space) < WRITE_ROOM_BYTES && room_may_come(s))
 		return;
 	lock_take(&s->space.lock);
 	s->space.writers_wait = false;
 	lock_drop(&s->space.lock);
 	news_fire(s, &news);
+}
+
+static bool writers_wait(struct store *s)
+{
+	with_lock(&s->space.lock);
+	return s->space.writers_wait;
 }
 
 static void do_checkpoint(struct store *s)
@@ -110,7 +117,7 @@ static void maintain(void *user)
 	struct store *s = user;
 	bool evict;
 	while (wait_tick(s, &evict)) {
-		if (evict)
+		if (evict || writers_wait(s))
 			do_evict(s);
 		if (flush_is_due(s))
 			do_flush(s);

@@ -4,6 +4,10 @@
  * Used bytes are the counted present bytes of all records (SLOT_PRESENT) plus what open files grew by
  * since their last FLUSH (growth_bytes). A writer that finds no room is told -EDQUOT while something
  * can still free some, else -ENOSPC.
+ *
+ * Many writers at once could fill the buffer with files of which none can be finished. So when what
+ * open files grew by exceeds half of it, one file at a time has the turn: it grows until it is
+ * closed, or told that there is no room, or does not ask for a while; the others wait.
  */
 #include "store_private.h"
 
@@ -11,6 +15,8 @@
 
 #define STATVFS_EVERY_MS 100
 #define EVICT_BATCH 64
+#define TURN_IDLE_MS 2000
+#define TURN_WAIT_MS 60000
 #define SLACK_PERCENT 10 /* eviction keeps so much of the buffer free for the next writer */
 
 /* ---- what the disk says --------------------------------------------------------------------------------- */
@@ -44,7 +50,7 @@ static uint64_t room_now(struct store *s, uint64_t used)
 }
 
 /* Will anything that is on its way, or can be evicted, free room without a person? */
-static bool room_may_come(struct store *s)
+bool room_may_come(struct store *s)
 {
 	static const enum file_state moving[] = { FILE_CLOSED, FILE_SETTLED, FILE_QUEUED, FILE_SENDING,
 		FILE_UNKNOWN, FILE_MOVING, FILE_UPLOADED };
@@ -67,13 +73,43 @@ static void want_eviction(struct store *s)
 	lock_drop(&s->wake_lock);
 }
 
-int space_take(struct store *s, uint64_t file_bytes, uint64_t growth_bytes)
+static bool turn_take(struct store *s, uint64_t ino, uint64_t growth_bytes, uint64_t buffer_bytes)
+{
+	lock_assert_held(&s->space.lock);
+	if (s->space.growth_bytes + growth_bytes <= buffer_bytes / 2)
+		return true;
+	int64_t now = clock_mono_ms();
+	if (s->space.turn_ino && s->space.turn_ino != ino && now < s->space.turn_until_ms)
+		return false;
+	s->space.turn_ino = ino;
+	s->space.turn_until_ms = now + TURN_IDLE_MS;
+	return true;
+}
+
+static void turn_end(struct store *s, uint64_t ino)
+{
+	with_lock(&s->space.lock);
+	if (s->space.turn_ino == ino)
+		s->space.turn_ino = 0;
+}
+
+/* It waits for room and will ask again (unless it was interrupted). */
+static void turn_keep(struct store *s, uint64_t ino)
+{
+	with_lock(&s->space.lock);
+	if (s->space.turn_ino == ino)
+		s->space.turn_until_ms = clock_mono_ms() + TURN_WAIT_MS;
+}
+
+int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes)
 {
 	uint64_t present = root_slot_bytes(s, SLOT_PRESENT);
 	if (s->cache_size_bytes && file_bytes + growth_bytes > s->cache_size_bytes)
 		return -ENOSPC; /* this file alone exceeds the buffer */
 	lock_take(&s->space.lock);
-	bool fits = growth_bytes <= room_now(s, present + s->space.growth_bytes);
+	uint64_t used = present + s->space.growth_bytes, room = room_now(s, used);
+	bool turn = turn_take(s, ino, growth_bytes, used + room);
+	bool fits = turn && growth_bytes <= room;
 	if (fits) {
 		s->space.growth_bytes += growth_bytes;
 		s->space.disk_free_bytes = over(s->space.disk_free_bytes, growth_bytes);
@@ -83,15 +119,26 @@ int space_take(struct store *s, uint64_t file_bytes, uint64_t growth_bytes)
 	lock_drop(&s->space.lock);
 	if (fits)
 		return 0;
+	if (!turn)
+		return -EDQUOT; /* asked again at the next tick, or when the turn ends */
 	want_eviction(s);
-	return room_may_come(s) ? -EDQUOT : -ENOSPC;
+	if (room_may_come(s)) {
+		turn_keep(s, ino);
+		return -EDQUOT;
+	}
+	turn_end(s, ino);
+	return -ENOSPC;
 }
 
 /* Growth that is now in a record, or came to nothing. */
-void space_give(struct store *s, uint64_t growth_bytes)
+void space_give(struct store *s, uint64_t ino, uint64_t growth_bytes)
 {
-	with_lock(&s->space.lock);
-	s->space.growth_bytes = over(s->space.growth_bytes, growth_bytes);
+	{
+		with_lock(&s->space.lock);
+		s->space.growth_bytes = over(s->space.growth_bytes, growth_bytes);
+	}
+	turn_end(s, ino);
+	space_wake(s);
 }
 
 /* Something became evictable, or went: whoever waits should try again. */

@@ -140,7 +140,7 @@ static int prepare_change(struct store_file *f, uint64_t off, uint64_t len, uint
 		*ret_chunk = 0;
 	}
 	if (r == 0 && growth)
-		r = space_take(f->store, atomic_load(&f->size_bytes), growth);
+		r = space_take(f->store, f->ino, atomic_load(&f->size_bytes), growth);
 	if (r < 0)
 		return r;
 	f->growth_bytes += growth;

@@ -70,7 +70,7 @@ test_a_growing_file_is_sent_once_and_whole() {
 	local at
 	exec 7>"$P/images/grow.bin"
 	for ((at = 0; at < 30; at++)); do
-		tail -c +$((at * 1000000 + 1)) "$T/src/grow.bin" | head -c 1000000 >&7
+		dd if="$T/src/grow.bin" bs=1000000 skip=$at count=1 status=none >&7
 		same "object before the close" "$(ls "$(bucket_file "$PREFIX/images/")" 2>/dev/null | grep -c grow.bin || true)" 0
 	done
 	exec 7>&-

@@ -51,7 +51,7 @@ test_writers_wait_while_others_go_on() {
 }
 
 says_it_is_full() {
-	grep -qiE 'full|room|space' "$M/.cpgfs/status" || [ "$(status_json paused_reason)" != None ]
+	grep -qiE 'full|room|space' "$M/.cpgfs/status" || [ "$(status_json paused_reason)" != null ]
 }
 
 test_told_when_waiting_cannot_help() {
