@@ -181,7 +181,7 @@ static int lookup_in(struct fs_call *c, struct fs_place *dir)
 
 	r = fs_lookup(c->fs, dir, c->name, fs_patience_of(c), &found, &certain, &listing);
 	if (r == -EINPROGRESS)
-		return fs_wait_for_listing(c, listing, c->fs->lookup_wait_ms);
+		return fs_wait_for_listing(c, listing, fs_lookup_patience_ms(c->fs));
 	if (r == -ENOENT)
 		return reply_absent(c, certain);
 	return r < 0 ? r : fs_reply_place(c, &found);

@@ -19,7 +19,7 @@ static int reply_ok(struct fs_call *c)
 
 static int wait_for(struct fs_call *c, uint64_t listing)
 {
-	return fs_wait_for_listing(c, listing, c->fs->lookup_wait_ms);
+	return fs_wait_for_listing(c, listing, fs_lookup_patience_ms(c->fs));
 }
 
 /* Run again after waiting too long: that folder is not waited for once more. */

@@ -553,7 +553,7 @@ int fs_do_readdir(struct fs_call *c)
 		start_afresh(m.d);
 	m.d->waited = fs_patience_of(c) == FS_WAITED;
 	m.d->local_only = c->impatient || (dir.attr.flags & STORE_FLAG_BORN_LOCAL &&
-						 c->fs->config.view != FS_VIEW_UPLOADED);
+						  c->fs->config.view != FS_VIEW_UPLOADED);
 	return finish(&m, fill(&m));
 }
 

@@ -15,6 +15,7 @@
 #define IMPATIENT_MS                                                                               \
 	30000		   /* a folder that kept a lookup waiting is not waited for again so long  \
 			    */
+#define LATE_WAIT_MS 50	   /* a lookup's patience while no listing comes at all */
 #define HIDDEN_DEPTH_MAX 8 /* folders below a deleted one that are looked into */
 #define PAGE 64
 
@@ -268,6 +269,7 @@ void fs_set_impatient(struct fs *fs, uint64_t listing)
 {
 	unsigned i = impatient_slot(listing);
 
+	atomic_store(&fs->listings_late, true);
 	with_lock(&fs->lock);
 	fs->impatient[i].listing = listing;
 	fs->impatient[i].until_ms = clock_mono_ms() + IMPATIENT_MS;
@@ -277,6 +279,7 @@ void fs_clear_impatient(struct fs *fs, uint64_t listing)
 {
 	unsigned i = impatient_slot(listing);
 
+	atomic_store(&fs->listings_late, false);
 	with_lock(&fs->lock);
 	if (fs->impatient[i].listing == listing)
 		fs->impatient[i].listing = 0;
@@ -287,6 +290,14 @@ enum fs_patience fs_patience_of(const struct fs_call *c)
 	if (c->impatient)
 		return FS_ANSWER_NOW;
 	return c->parked_since_ms[FS_WAIT_LISTING] ? FS_WAITED : FS_MAY_WAIT;
+}
+
+/* A server that hangs would else hold up each new folder of a copy anew. */
+int64_t fs_lookup_patience_ms(struct fs *fs)
+{
+	bool late = atomic_load(&fs->listings_late) && fs->lookup_wait_ms > LATE_WAIT_MS;
+
+	return late ? LATE_WAIT_MS : fs->lookup_wait_ms;
 }
 
 int fs_wait_for_listing(struct fs_call *c, uint64_t listing, int64_t patience_ms)

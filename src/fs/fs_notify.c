@@ -121,8 +121,8 @@ static void tell_names(struct fs_notify *n, uint64_t ino)
 		if (store_inode(n->store, ino, inode) < 0)
 			return; /* gone again */
 		if (ino >= file)
-			(void)fuse_lowlevel_notify_inval_entry(n->session, inode->attr.parent,
-				inode->name, strlen(inode->name));
+			(void)fuse_lowlevel_notify_inval_entry(
+				n->session, inode->attr.parent, inode->name, strlen(inode->name));
 		ino = inode->attr.parent;
 	}
 }

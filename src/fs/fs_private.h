@@ -124,7 +124,8 @@ struct fs {
 	/* the end (fs.c) */
 	sem_t exit_asked;
 	atomic_bool exiting, loop_ended, live;
-	atomic_bool may_hide; /* something was removed that the bucket may still show */
+	atomic_bool listings_late; /* a lookup waited in vain, and no listing came since */
+	atomic_bool may_hide;	   /* something was removed that the bucket may still show */
 	pthread_t loop_thread;
 
 	struct lock lock; /* RANK_FS_NODE */
@@ -133,9 +134,9 @@ struct fs {
 		uint64_t listing;
 		int64_t until_ms;
 	} impatient[FS_IMPATIENT_MAX]; /* by lock */
-	struct fs_handle *handles; /* by lock: the kernel holds them */
-	int64_t refusal_said_ms;   /* by lock; 0: never */
-	unsigned refusals_unsaid;  /* by lock */
+	struct fs_handle *handles;     /* by lock: the kernel holds them */
+	int64_t refusal_said_ms;       /* by lock; 0: never */
+	unsigned refusals_unsaid;      /* by lock */
 };
 
 /* What fi->fh points to begins with this, so that the end of the mount finds all of them. */
@@ -207,6 +208,7 @@ bool fs_is_impatient(struct fs *fs, uint64_t listing);
 void fs_set_impatient(struct fs *fs, uint64_t listing);
 void fs_clear_impatient(struct fs *fs, uint64_t listing);
 
+int64_t fs_lookup_patience_ms(struct fs *fs);
 /* Fills c->wait; returns FS_PARK. */
 int fs_wait_for_listing(struct fs_call *c, uint64_t listing, int64_t patience_ms);
 /* A store call on inode `ino` said -EREMOTE or -EDQUOT: FS_PARK, FS_DONE (try again at once) or
