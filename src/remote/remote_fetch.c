@@ -314,11 +314,12 @@ static int fetch_send(struct remote *r, struct remote_fetch *f)
 	if (!fetch_mark_sent(r, f))
 		return -ESHUTDOWN;
 	e = s3_submit(r->s3, &req, fetch_done, f, &id);
-	if (e < 0)
+	if (e < 0) {
 		fetch_not_sent(r, f);
-	else
-		fetch_keep_id(r, f, id);
-	return e;
+		return e;
+	}
+	fetch_keep_id(r, f, id);
+	return 0; /* f may be gone */
 }
 
 static void fetch_again(struct remote *r, struct remote_task *task)

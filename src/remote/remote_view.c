@@ -102,6 +102,18 @@ int remote_list(struct remote *r, const char *prefix, const char *after, bool st
 	return (int)count;
 }
 
+int remote_cached_has(struct remote *r, const char *prefix, const char *name)
+{
+	struct remote_folder *f;
+	struct remote_entry entry;
+
+	with_lock(&r->lock);
+	f = remote_cache_find(&r->synced.cache, prefix);
+	if (!f || !f->known || f->born)
+		return -ENODATA;
+	return remote_names_find(&f->names, name, &entry);
+}
+
 int64_t remote_listed_at(struct remote *r, const char *prefix)
 {
 	struct remote_folder *f;
