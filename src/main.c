@@ -70,6 +70,7 @@ static void on_listed(void *user, const char *prefix, int error)
 {
 	struct stack *s = user;
 	fs_notice_listed(s->fs, prefix, error);
+	verify_notice_listed(s->verify, prefix, error);
 }
 
 static void on_fetched(void *user, uint64_t ino, uint64_t chunk, int error)

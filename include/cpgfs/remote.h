@@ -74,6 +74,9 @@ must_check int remote_lookup(struct remote *r, const char *prefix, const char *n
  * Complete listings only. */
 must_check int remote_list(struct remote *r, const char *prefix, const char *after, bool stale_ok,
 	struct remote_entry *out, size_t max);
+/* Does the cached listing of this folder, however old, show this name? Asks nobody. -ENODATA: none
+ * is cached. */
+must_check int remote_cached_has(struct remote *r, const char *prefix, const char *name);
 /* When was this folder's cached listing begun (clock_wall_ns; 0: none)? */
 int64_t remote_listed_at(struct remote *r, const char *prefix);
 /* Names of the last listing of this folder that can't be shown as files ("//", "..", too long). */

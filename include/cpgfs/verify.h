@@ -35,6 +35,9 @@ void verify_destroy(struct verify *v);
 
 /* News from the store (store_events.changed). Cheap, any thread. */
 void verify_notice(struct verify *v, const struct store_change *change);
+/* News from remote (remote_events.listed): what a listing does not show any more is GONE. Cheap, any
+ * thread. */
+void verify_notice_listed(struct verify *v, const char *prefix, int error);
 /* Look at once at everything that is UPLOADED below path ("" = all). */
 void verify_hurry(struct verify *v, const char *path);
 

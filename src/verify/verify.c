@@ -85,7 +85,8 @@ static bool wait_for_news(struct verify *v, int64_t until_ms, struct news *ret)
 	with_lock(&v->lock);
 	if (v->synced.overflow && until_ms > clock_mono_ms() + NO_MEMORY_MS)
 		until_ms = clock_mono_ms() + NO_MEMORY_MS;
-	while (!v->synced.stopping && v->synced.noticed.count == 0 && !v->synced.hurry) {
+	while (!v->synced.stopping && v->synced.noticed.count == 0 && !v->synced.hurry &&
+		v->synced.listed_count == 0) {
 		if (cond_wait_until(&v->wake, &v->lock, until_ms) == -ETIMEDOUT)
 			break;
 	}
@@ -175,10 +176,10 @@ static void run(void *user)
 			continue;
 		}
 		due = verify_folders_due(&v->folders, v->quiet_ms, &next_ms);
-		if (due) {
+		if (due)
 			check_one(v, due);
+		if (due || verify_gone_pass(v))
 			next_ms = 0;
-		}
 	} while (wait_for_news(v, next_ms, &news));
 	verify_inos_release(&news.inos);
 	free(news.hurry);
@@ -208,6 +209,8 @@ void verify_destroy(struct verify *v)
 	verify_folders_release(&v->folders);
 	verify_inos_release(&v->synced.noticed);
 	free(v->synced.hurry);
+	for (unsigned i = 0; i < v->synced.listed_count; i++)
+		free(v->synced.listed[i]);
 	cond_release(&v->wake);
 	lock_release_storage(&v->lock);
 	free(v);

@@ -15,6 +15,7 @@
 #define LISTING_DOUBLINGS_MAX 5
 #define HEAD_MAX_MS 20000
 #define READDIR_BATCH 64
+#define ABSENT_BELIEVED 20 /* so many listed as missing were, and none was not: the rest is, too */
 
 struct check {
 	struct verify *verify;
@@ -22,7 +23,7 @@ struct check {
 	int64_t begun_at_ns;
 	struct verify_inos open; /* to be looked at again */
 	uint64_t parent;	 /* local folder of what was looked at; 0: none */
-	unsigned verified, asked, failed;
+	unsigned verified, asked, absent, failed;
 };
 
 static int each(void *user, const struct remote_walk_entry *entry)
@@ -70,9 +71,17 @@ static int ask_by_name(struct check *c, const struct store_inode *inode)
 {
 	struct verify *v = c->verify;
 	struct s3_reply reply = {0};
-	int r = remote_head_fresh(v->remote, inode->object.key, clock_mono_ms() + HEAD_MAX_MS, &reply);
+	int r;
+
+	if (inode->attr.state == FILE_VERIFIED && c->absent >= ABSENT_BELIEVED &&
+		c->absent == c->asked) {
+		verify_outcome_missing(v, inode);
+		return 0;
+	}
+	r = remote_head_fresh(v->remote, inode->object.key, clock_mono_ms() + HEAD_MAX_MS, &reply);
 
 	c->asked++;
+	c->absent += r == -ENOENT;
 	if (r == -ENOENT)
 		verify_outcome_missing(v, inode);
 	else if (r == 0 && verify_compare(&inode->object, &reply.object) == 0)
@@ -123,7 +132,7 @@ static int check_uploads(struct check *c, const struct verify_inos *inos, struct
 	return r;
 }
 
-static bool is_in_folder(const char *key, const char *prefix)
+bool verify_is_in_folder(const char *key, const char *prefix)
 {
 	size_t len = strlen(prefix);
 
@@ -136,7 +145,7 @@ static void check_verified_one(struct check *c, const char *prefix,
 	if (entry->attr.type != STORE_FILE || entry->attr.state != FILE_VERIFIED)
 		return;
 	if (store_inode(c->verify->store, entry->attr.ino, inode) < 0 ||
-		!is_in_folder(inode->object.key, prefix))
+		!verify_is_in_folder(inode->object.key, prefix))
 		return;
 	(void)look_at(c, inode, FILE_VERIFIED); /* what can't be asked now is asked another time */
 }
@@ -199,4 +208,18 @@ int verify_check_folder(struct verify *v, struct verify_folder *f)
 	if (c.failed == 0)
 		f->failures = 0;
 	return c.failed > 0 ? -EAGAIN : 0;
+}
+
+int verify_check_gone(struct verify *v, const char *prefix, uint64_t dir_ino)
+{
+	cleanup_free struct store_inode *inode = calloc(1, sizeof(*inode));
+	cleanup_free char *name = text_dup(prefix);
+	struct verify_folder f = {.prefix = name};
+	struct check c = {.verify = v, .parent = dir_ino};
+	int r = inode && name ? read_listing(&c, &f) : -ENOMEM;
+
+	if (r == 0)
+		check_verified(&c, prefix, inode);
+	verify_listing_release(&c.listing);
+	return r;
 }

@@ -9,7 +9,7 @@
 #include "verify_private.h"
 
 /* FNV-1a, 64 bits. CRCs are linear, so that two texts differing alike would collide together. */
-static uint64_t hash_of(const char *text, size_t len)
+uint64_t verify_hash_of(const char *text, size_t len)
 {
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
 
@@ -31,8 +31,8 @@ int verify_listing_add(
 		l->cap = cap;
 	}
 	l->entries[l->count++] = (struct verify_listed){
-		.key_hash = hash_of(key, len),
-		.etag_hash = hash_of(object->etag, strlen(object->etag)),
+		.key_hash = verify_hash_of(key, len),
+		.etag_hash = verify_hash_of(object->etag, strlen(object->etag)),
 		.size_bytes = object->size_bytes,
 	};
 	return 0;
@@ -54,7 +54,7 @@ void verify_listing_finish(struct verify_listing *l)
 enum verify_shown verify_listing_look(
 	const struct verify_listing *l, const struct store_object *ours)
 {
-	struct verify_listed want = {.key_hash = hash_of(ours->key, strlen(ours->key))}, *found;
+	struct verify_listed want = {.key_hash = verify_hash_of(ours->key, strlen(ours->key))}, *found;
 
 	if (l->count == 0)
 		return SHOWN_NOT;
@@ -62,7 +62,7 @@ enum verify_shown verify_listing_look(
 	if (!found)
 		return SHOWN_NOT;
 	if (ours->etag[0] && found->size_bytes == ours->size_bytes &&
-		found->etag_hash == hash_of(ours->etag, strlen(ours->etag)))
+		found->etag_hash == verify_hash_of(ours->etag, strlen(ours->etag)))
 		return SHOWN_EQUAL;
 	return SHOWN_DIFFERENT;
 }

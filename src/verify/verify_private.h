@@ -57,6 +57,9 @@ void verify_listing_release(struct verify_listing *l);
 
 /* ---- verify.c ----------------------------------------------------------------------------------- */
 
+#define VERIFY_LISTED_MAX 64
+#define VERIFY_SEEN_MAX 256
+
 struct verify {
 	/* const after create */
 	struct store *store;
@@ -72,6 +75,8 @@ struct verify {
 		struct verify_inos noticed;
 		bool overflow;	/* out of memory: the queue is read again */
 		char *hurry;	/* key to look at now; "" all; NULL none */
+		char *listed[VERIFY_LISTED_MAX]; /* folders that were listed; no order */
+		unsigned listed_count;
 	} synced; /* by lock */
 
 	/* the thread's own */
@@ -81,6 +86,10 @@ struct verify {
 		unsigned times;
 	} lost[64]; /* uploads that vanished before they were verified: round robin */
 	unsigned lost_next;
+	struct verify_seen { /* listings that were looked at, by hash of the folder */
+		uint64_t prefix_hash;
+		int64_t listed_at_ns;
+	} seen[VERIFY_SEEN_MAX];
 };
 bool verify_is_stopping(struct verify *v);
 
@@ -89,6 +98,16 @@ bool verify_is_stopping(struct verify *v);
 /* Compares a folder's uploads with a fresh listing. Those still open stay in f->inos. 0; -EAGAIN:
  * some could not be settled; or why no listing could be had. */
 must_check int verify_check_folder(struct verify *v, struct verify_folder *f);
+/* Compares what was verified in a local folder with a fresh listing of its prefix. */
+must_check int verify_check_gone(struct verify *v, const char *prefix, uint64_t dir_ino);
+/* Is this the key of something directly in that folder? */
+bool verify_is_in_folder(const char *key, const char *prefix);
+uint64_t verify_hash_of(const char *text, size_t len);
+
+/* ---- verify_gone.c -------------------------------------------------------------------------------- */
+
+/* Looks at one of the folders that were listed; false: there is none. */
+bool verify_gone_pass(struct verify *v);
 
 /* ---- verify_outcome.c: what follows from a comparison; -ESTALE is nobody's fault ---------------- */
 

@@ -176,4 +176,22 @@ test_moved_on_by_the_maintainers_is_gone_and_not_sent_again() {
 	same "PutObject requests" "$(requests PutObject)" 0
 }
 
+test_a_whole_plate_moved_on() {
+	make_plate --wells 12
+	s3d_start
+	mount_start
+	copy_plate
+	exits 0 all_verified
+	rm -r "$(bucket_file "$PREFIX/$IMAGES")"
+	s3d_rescan
+	: >"$T/requests.log"
+	refresh
+	ls "$P/$IMAGES" >/dev/null
+	wait_for 40 status_is files.gone "$(find "$SRC/$IMAGES" -type f | wc -l)"
+	same_tree "$SRC" "$P"
+	# not one by one
+	at_most "HeadObject requests" "$(requests HeadObject)" 20
+	same "PutObject requests" "$(requests PutObject)" 0
+}
+
 run_tests "$@"

@@ -1,0 +1,113 @@
+/*
+ * verify_gone - files that were verified once and that a listing, made for whoever, does not show any
+ * more: the maintainers moved the plate on, or somebody deleted it.
+ *
+ * The cached listing is looked at first, which asks nobody. Only if it lacks something of ours a
+ * fresh one is made, and what that lacks is asked for by name.
+ */
+#include "verify_private.h"
+
+#define LOG_ROOM "verify"
+#define READDIR_BATCH 64
+
+void verify_notice_listed(struct verify *v, const char *prefix, int error)
+{
+	char *copy;
+
+	if (error)
+		return;
+	with_lock(&v->lock);
+	for (unsigned i = 0; i < v->synced.listed_count; i++) {
+		if (strcmp(v->synced.listed[i], prefix) == 0)
+			return;
+	}
+	copy = v->synced.listed_count < VERIFY_LISTED_MAX ? text_dup(prefix) : NULL;
+	if (!copy)
+		return; /* its next listing will do */
+	v->synced.listed[v->synced.listed_count++] = copy;
+	cond_signal(&v->wake);
+}
+
+static char *take_listed(struct verify *v)
+{
+	with_lock(&v->lock);
+	return v->synced.listed_count > 0 ? v->synced.listed[--v->synced.listed_count] : NULL;
+}
+
+/* News come with every change of ours, too: each listing is looked at once. */
+static bool is_new(struct verify *v, const char *prefix, int64_t listed_at_ns)
+{
+	uint64_t hash = verify_hash_of(prefix, strlen(prefix));
+	struct verify_seen *seen = &v->seen[hash % VERIFY_SEEN_MAX];
+
+	if (seen->prefix_hash == hash && seen->listed_at_ns == listed_at_ns)
+		return false;
+	*seen = (struct verify_seen){hash, listed_at_ns};
+	return true;
+}
+
+static bool is_missing(struct verify *v, const char *prefix, int64_t listed_at_ns,
+	const struct store_entry *entry, struct store_inode *inode)
+{
+	if (entry->attr.type != STORE_FILE || entry->attr.state != FILE_VERIFIED)
+		return false;
+	return store_inode(v->store, entry->attr.ino, inode) == 0 &&
+	       inode->object.verified_at_ns < listed_at_ns &&
+	       verify_is_in_folder(inode->object.key, prefix) &&
+	       remote_cached_has(v->remote, prefix, inode->object.key + strlen(prefix)) == 0;
+}
+
+static bool lacks_something(
+	struct verify *v, const char *prefix, int64_t listed_at_ns, uint64_t dir_ino)
+{
+	cleanup_free struct store_entry *batch = calloc(READDIR_BATCH, sizeof(*batch));
+	cleanup_free struct store_inode *inode = calloc(1, sizeof(*inode));
+	char after[STORE_NAME_MAX + 1] = "";
+	int n;
+
+	if (!batch || !inode)
+		return false;
+	while ((n = store_readdir(v->store, dir_ino, after, batch, READDIR_BATCH)) > 0) {
+		for (int i = 0; i < n; i++) {
+			if (is_missing(v, prefix, listed_at_ns, &batch[i], inode))
+				return true;
+		}
+		(void)text_copy(after, batch[n - 1].name, sizeof(after)); /* same size */
+		if (verify_is_stopping(v))
+			return false;
+	}
+	return false;
+}
+
+/* The local folder of a prefix. (Where names are cleaned on the way to the key, only a folder that
+ * has its clean name is found; the others are looked at when something is uploaded there.) */
+static int local_folder(struct verify *v, const char *prefix, uint64_t *ret_ino)
+{
+	struct store_attr attr;
+	int r = store_resolve(v->store, prefix, &attr);
+
+	if (r < 0)
+		return r;
+	*ret_ino = attr.ino;
+	return attr.type == STORE_DIR ? 0 : -ENOTDIR;
+}
+
+bool verify_gone_pass(struct verify *v)
+{
+	cleanup_free char *prefix = take_listed(v);
+	int64_t listed_at_ns;
+	uint64_t dir_ino;
+	int r;
+
+	if (!prefix)
+		return false;
+	listed_at_ns = remote_listed_at(v->remote, prefix);
+	if (!listed_at_ns || !is_new(v, prefix, listed_at_ns) ||
+		local_folder(v, prefix, &dir_ino) < 0 ||
+		!lacks_something(v, prefix, listed_at_ns, dir_ino))
+		return true;
+	r = verify_check_gone(v, prefix, dir_ino);
+	if (r < 0 && r != -ESHUTDOWN)
+		log_debug("\"%s\" can't be listed now (%s)", prefix, strerror(-r));
+	return true;
+}
