@@ -404,14 +404,14 @@ static void stack_take_down(struct stack *s)
 	signalled_fs = NULL;
 	if (s->store)
 		store_mark_stopping(s->store);
+	if (s->remote)
+		remote_stop(s->remote); /* wakes all who wait for the bucket: rooms above it can end */
 	if (s->fs)
 		fs_unmount(s->fs);
 	if (s->upload)
 		upload_stop(s->upload, clock_mono_ms() + STOP_WAIT_MS);
 	if (s->verify)
 		verify_stop(s->verify);
-	if (s->remote)
-		remote_stop(s->remote);
 	s3_destroy(s->s3);
 	if (s->fs)
 		fs_destroy(s->fs);
@@ -478,11 +478,10 @@ static int run_mount(struct stack *s, int ready_fd)
 	r = fs_run(s->fs);
 	if (r < 0)
 		log_error("the file system ended: %s", strerror(-r));
-	fs_unmount(s->fs);
-	if (s->options.drain)
+	if (s->options.drain) {
+		fs_unmount(s->fs);
 		drain(s);
-	else
-		store_mark_stopping(s->store);
+	}
 	say_what_is_left(s);
 	stack_take_down(s);
 	return r < 0 ? EXIT_USAGE : EXIT_VERIFIED;
