@@ -1,0 +1,383 @@
+/*
+ * The disk fails at its 1st, 2nd, 3rd … call until a sequence of steps passes untouched. After each:
+ * a step that failed with one record changed nothing, the next ones work, and a new start finds all
+ * that was acknowledged. Likewise while a cache is opened.
+ */
+#include "store_disk.h"
+#include "store_model.h"
+
+#define SWEEP_STEPS 45
+
+struct fault {
+	long at;
+	int error;
+	bool lasts; /* until the step is over */
+};
+
+struct sweep {
+	struct fault fault;
+	struct model *model;
+	struct m_progress *progress; /* shared */
+	bool *met;                   /* shared */
+	uint64_t *failed_step;       /* shared: 0 none, else counted from 1 */
+};
+
+/* Steps that are one record: they are made or not made. */
+static bool is_one_record(const struct m_op *op)
+{
+	return op->kind == M_MKDIR || op->kind == M_RENAME || op->kind == M_UNLINK ||
+	       op->kind == M_RMDIR || op->kind == M_CHMOD || op->kind == M_UTIME;
+}
+
+static void fault_begin(const struct fault *fault)
+{
+	disk_on(DISK_FAIL, fault->at, fault->error);
+	disk.lasts = fault->lasts;
+}
+
+/* False: this step failed in a way after which the child stops. */
+static bool step_under_faults(struct rig *r, struct sweep *s, struct model *before, uint64_t n)
+{
+	struct m_op op = m_next(s->model);
+	int want, got;
+
+	*before = *s->model;
+	want = m_apply(s->model, &op);
+	got = m_do(r, s->model, before, &op);
+	if (disk.met)
+		disk_off(); /* one fault a run */
+	if (got == want)
+		return true;
+	if (!disk.met)
+		must_failed(__FILE__, __LINE__, "step %" PRIu64 " (kind %d): %d, not %d", n,
+			(int)op.kind, got, want);
+	must(got == -s->fault.error || got == -EIO || got == -ENOSPC);
+	if (op.kind == M_EVICT || op.kind == M_CHECKPOINT || op.kind == M_FLUSH_ALL)
+		return true; /* they change nothing that is seen */
+	if (!is_one_record(&op))
+		return false;
+	*s->model = *before;
+	*s->failed_step = n;
+	return true;
+}
+
+static void work_sweep(struct rig *r, void *arg)
+{
+	static struct model before;
+	struct sweep *s = arg;
+
+	m_bind(r, s->model);
+	fault_begin(&s->fault);
+	for (uint64_t n = 1; n <= SWEEP_STEPS; n++) {
+		bool go_on;
+
+		s->progress->started++;
+		go_on = step_under_faults(r, s, &before, n);
+		*s->met = disk.met;
+		if (!go_on)
+			break;
+		s->progress->done++;
+	}
+	disk_off();
+}
+
+/* As m_follow, but a step that failed is not made. */
+static void follow(struct sweep *s, struct m_progress *rest)
+{
+	for (uint64_t n = 1; n <= s->progress->done; n++) {
+		struct m_op op = m_next(s->model);
+
+		if (n != *s->failed_step)
+			(void)m_apply(s->model, &op);
+	}
+	*rest = (struct m_progress){.started = s->progress->started - s->progress->done};
+}
+
+/* Returns whether the fault was met. */
+static bool one_run(struct rig *r, struct sweep *s, uint64_t seed)
+{
+	struct m_progress rest;
+
+	rig_empty(r);
+	*s->progress = (struct m_progress){0};
+	*s->met = false;
+	*s->failed_step = 0;
+	m_init(s->model, seed);
+	rig_child(r, work_sweep, s, CHILD_KILLED);
+	follow(s, &rest);
+	rig_open(r);
+	m_must_follow(r, s->model, &rest);
+	rig_close(r);
+	return *s->met;
+}
+
+static void sweep(struct rig *r, int error, bool lasts)
+{
+	static struct model model;
+	struct sweep s = {.fault = {.at = 1, .error = error, .lasts = lasts}, .model = &model};
+	uint64_t seed = rig_seed();
+	struct {
+		struct m_progress progress;
+		bool met;
+		uint64_t failed_step;
+	} *shared = rig_shared(sizeof(*shared));
+
+	s.progress = &shared->progress;
+	s.met = &shared->met;
+	s.failed_step = &shared->failed_step;
+	for (;; s.fault.at++) {
+		snprintf(rig_context, sizeof(rig_context),
+			"CPGFS_TEST_SEED=%" PRIu64 ", errno %d at call %ld", seed, error, s.fault.at);
+		if (!one_run(r, &s, seed))
+			break;
+	}
+	rig_context[0] = '\0';
+	print_message("%ld calls\n", s.fault.at - 1);
+	must(s.fault.at > SWEEP_STEPS / 3);
+	munmap(shared, sizeof(*shared));
+}
+
+static void steps_with_a_full_disk_at_every_call(void **state)
+{
+	sweep(*state, ENOSPC, true);
+}
+
+static void steps_with_a_broken_call_at_every_call(void **state)
+{
+	sweep(*state, EIO, false);
+}
+
+/* ---- opening and closing ------------------------------------------------------------------------------------- */
+
+static void work_little(struct rig *r, void *arg)
+{
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 10000, 1);
+	struct store_file *f;
+
+	rig_bring(r, ino, FILE_QUEUED);
+	f = rig_write_begin(r, rig_create(r, STORE_ROOT_INO, "open", STORE_FILE));
+	rig_write_pattern(f, 0, 100, 1);
+}
+
+static void must_find_little(struct rig *r)
+{
+	rig_must_hold(r, rig_find(r, "f"), 10000, 1);
+	must_state(rig_state(r, rig_find(r, "f")), FILE_QUEUED);
+	must_state(rig_state(r, rig_find(r, "open")), FILE_INCOMPLETE);
+	rig_must_count(r, STORE_ROOT_INO);
+}
+
+static void work_nothing(struct rig *r, void *arg)
+{
+}
+
+/* A failed start says why, keeps all, and lets go of the lock. */
+static void open_with_a_fault_at_every_call(void **state)
+{
+	struct rig *r = *state;
+	unsigned refused = 0;
+	long at;
+
+	rig_child(r, work_little, NULL, CHILD_KILLED);
+	for (at = 1;; at++) {
+		cleanup_free char *message = NULL;
+		int e;
+
+		snprintf(rig_context, sizeof(rig_context), "EIO at call %ld of a start", at);
+		disk_on(DISK_FAIL, at, EIO);
+		e = rig_try_open(r, &message);
+		disk_off();
+		if (e == 0) {
+			must_find_little(r);
+			rig_close(r);
+			if (!disk.met)
+				break;
+			rig_child(r, work_nothing, NULL, CHILD_KILLED);
+			continue;
+		}
+		must(disk.met);
+		must(message != NULL && message[0] != '\0');
+		must(r->s == NULL);
+		refused++;
+	}
+	must(refused >= 3);
+	rig_open(r);
+	must_find_little(r);
+	rig_context[0] = '\0';
+}
+
+/* A failed end loses nothing: the next start recovers. */
+static void close_with_a_fault_at_every_call(void **state)
+{
+	struct rig *r = *state;
+	long at;
+
+	for (at = 1;; at++) {
+		char name[24];
+
+		snprintf(rig_context, sizeof(rig_context), "EIO at call %ld of an end", at);
+		snprintf(name, sizeof(name), "f%ld", at);
+		rig_open(r);
+		(void)rig_put(r, STORE_ROOT_INO, name, 100, 1);
+		disk_on(DISK_FAIL, at, EIO);
+		rig_close(r);
+		disk_off();
+		rig_open(r);
+		rig_must_hold(r, rig_find(r, name), 100, 1);
+		must_eq(rig_files_in(r, FILE_CLOSED), at);
+		rig_close(r);
+		if (!disk.met)
+			break;
+	}
+	must(at > 3);
+	rig_context[0] = '\0';
+}
+
+/* ---- one call that fails, looked at closely --------------------------------------------------------------------- */
+
+static void failed_append_changes_nothing(void **state)
+{
+	struct rig *r = *state;
+	uint64_t d = rig_dir(r, STORE_ROOT_INO, "d"), f = rig_put(r, d, "f", 100, 1);
+	struct store_attr before = rig_attr(r, f);
+
+	disk_on(DISK_FAIL, 1, ENOSPC);
+	disk.files_mask = 1u << DISK_JOURNAL | 1u << DISK_INDEX;
+	disk.lasts = true;
+	must(store_rename(r->s, d, "f", STORE_ROOT_INO, "g", 0, 0) < 0);
+	must(store_unlink(r->s, d, "f", 0) < 0);
+	must(rig_step(r, f, FILE_CLOSED, FILE_SETTLED, NULL) < 0);
+	must(store_rmdir(r->s, STORE_ROOT_INO, "x") == -ENOENT);
+	disk_off();
+	must_eq(rig_find(r, "d/f"), f);
+	must_eq(rig_resolve_error(r, "g"), -ENOENT);
+	must_state(rig_state(r, f), FILE_CLOSED);
+	must_eq(rig_attr(r, f).generation, before.generation);
+	rig_must_hold(r, f, 100, 1);
+	rig_must_count(r, STORE_ROOT_INO);
+	must_eq(store_rename(r->s, d, "f", STORE_ROOT_INO, "g", 0, 0), 0);
+	rig_reopen(r);
+	must_eq(rig_find(r, "g"), f);
+}
+
+/* A close whose record cannot be written says so, and a later one can do it. */
+static void failed_flush_is_told_and_can_be_tried_again(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE);
+	struct store_file *f = rig_write_begin(r, ino);
+
+	rig_write_pattern(f, 0, 100, 1);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.files_mask = 1u << DISK_JOURNAL | 1u << DISK_INDEX;
+	disk.lasts = true;
+	must(store_file_flush(f, false, NULL) < 0);
+	disk_off();
+	must_state(rig_state(r, ino), FILE_OPEN);
+	rig_write_end(f);
+	must_state(rig_state(r, ino), FILE_CLOSED);
+	rig_must_hold(r, ino, 100, 1);
+}
+
+/* Never closed by anybody who was told so: not whole, also after an end without a kill. */
+static void never_flushed_is_incomplete_at_the_next_start(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE);
+	struct store_file *f = rig_write_begin(r, ino);
+
+	rig_write_pattern(f, 0, 100, 1);
+	store_file_writer_drop(f);
+	store_file_close(f);
+	rig_reopen(r);
+	must_state(rig_state(r, ino), FILE_INCOMPLETE);
+	rig_must_hold(r, ino, 100, 1);
+}
+
+/* A write that the disk refused leaves no file that counts as whole, and no foreign bytes in it. */
+static void failed_write_is_no_whole_file(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE), chunk;
+	struct store_file *f = rig_write_begin(r, ino);
+
+	rig_write_pattern(f, 0, 5000, 1);
+	disk_on(DISK_FAIL, 1, ENOSPC);
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_write(f, "abc", 3, 5000, false, &chunk), -ENOSPC);
+	disk_off();
+	rig_write_end(f);
+	must_state(rig_state(r, ino), FILE_INCOMPLETE);
+	must_eq(rig_attr(r, ino).size_bytes, 5000);
+	rig_must_hold(r, ino, 5000, 1);
+	/* written anew it is whole again */
+	f = rig_write_begin(r, ino);
+	rig_write_pattern(f, 0, 6000, 2);
+	rig_write_end(f);
+	must_state(rig_state(r, ino), FILE_CLOSED);
+}
+
+/* A failed commit keeps all in the journal; a later one takes it. */
+static void failed_checkpoint_loses_nothing(void **state)
+{
+	struct rig *r = *state;
+
+	for (long at = 1; at < 12; at++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "f%ld", at);
+		(void)rig_put(r, STORE_ROOT_INO, name, 100, 1);
+		disk_on(DISK_FAIL, at, EIO);
+		disk.files_mask = 1u << DISK_INDEX;
+		if (store_checkpoint(r->s) < 0)
+			must(disk.met);
+		disk_off();
+		must_eq(rig_files_in(r, FILE_CLOSED), at);
+		rig_must_hold(r, rig_find(r, name), 100, 1);
+	}
+	rig_reopen(r);
+	must_eq(rig_files_in(r, FILE_CLOSED), 11);
+}
+
+static void work_failed_commits(struct rig *r, void *arg)
+{
+	for (long at = 1; at < 12; at++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "f%ld", at);
+		disk_on(DISK_FAIL, at, EIO);
+		disk.files_mask = 1u << DISK_INDEX;
+		if (store_checkpoint(r->s) < 0)
+			must(disk.met);
+		disk_off();
+		(void)rig_put(r, STORE_ROOT_INO, name, 100, 1); /* after a commit that failed */
+	}
+}
+
+static void killed_after_failed_commits(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_failed_commits, NULL, CHILD_KILLED);
+	rig_open(r);
+	must_eq(rig_files_in(r, FILE_CLOSED), 11);
+	rig_must_count(r, STORE_ROOT_INO);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rig_test_closed(steps_with_a_full_disk_at_every_call),
+		rig_test_closed(steps_with_a_broken_call_at_every_call),
+		rig_test_closed(open_with_a_fault_at_every_call),
+		rig_test_closed(close_with_a_fault_at_every_call),
+		rig_test(failed_append_changes_nothing),
+		rig_test(failed_flush_is_told_and_can_be_tried_again),
+		rig_test(never_flushed_is_incomplete_at_the_next_start),
+		rig_test(failed_write_is_no_whole_file),
+		rig_test(failed_checkpoint_loses_nothing),
+		rig_test_closed(killed_after_failed_commits),
+	};
+
+	return cmocka_run_group_tests_name("store faults", tests, NULL, NULL);
+}

@@ -1,0 +1,437 @@
+/*
+ * After a power cut (another boot id, no clean end): what was synced stands; what was not must prove
+ * its bytes by its CRCs; bytes on the disk without a record, and records without bytes.
+ */
+#include "store_rig.h"
+
+#define P RIG_PART_BYTES
+
+static void place(struct rig *r, const char *name, char out[128])
+{
+	snprintf(out, 128, "%s/%s", r->dir, name);
+}
+
+/* What the disk really kept of a file. */
+static void damage(const char *path, uint64_t off)
+{
+	int fd = open(path, O_RDWR);
+
+	must(fd >= 0);
+	must_eq(pwrite(fd, "\xa5\x5a\xa5", 3, (off_t)off), 3);
+	close(fd);
+}
+
+struct paths {
+	char path[16][4096];
+};
+
+static void sync_file(struct rig *r, uint64_t ino)
+{
+	struct store_file *f = rig_file(r, ino);
+
+	must_eq(store_file_sync(f, false), 0);
+	store_file_close(f);
+}
+
+/* ---- one of each ---------------------------------------------------------------------------------------------- */
+
+enum one {
+	DURABLE,
+	CHECKED,
+	CHECKED_BAD,
+	UNCHECKED,
+	EMPTY,
+	VERIFIED_GOOD,
+	VERIFIED_BAD,
+	HELD_ONE,
+	MOVED_BAD,
+	INCOMPLETE_ONE,
+	MISSING,
+	CONFLICT_BAD,
+	ONES
+};
+
+static const char *const names[ONES] = {"durable", "checked", "checked-bad", "unchecked", "empty",
+	"verified", "verified-bad", "held", "moved-bad", "incomplete", "missing", "conflict-bad"};
+
+static void work_one_of_each(struct rig *r, void *arg)
+{
+	static const enum file_state to[ONES] = {[DURABLE] = FILE_CLOSED,
+		[CHECKED] = FILE_QUEUED,
+		[CHECKED_BAD] = FILE_QUEUED,
+		[UNCHECKED] = FILE_CLOSED,
+		[EMPTY] = FILE_CLOSED,
+		[VERIFIED_GOOD] = FILE_VERIFIED,
+		[VERIFIED_BAD] = FILE_VERIFIED,
+		[HELD_ONE] = FILE_HELD,
+		[MOVED_BAD] = FILE_VERIFIED,
+		[INCOMPLETE_ONE] = FILE_CLOSED,
+		[MISSING] = FILE_QUEUED,
+		[CONFLICT_BAD] = FILE_CONFLICT};
+	struct paths *p = arg;
+	struct store_attr zero = {.mtime_ns = 0}, got;
+
+	for (int i = 0; i < ONES; i++) {
+		uint64_t ino = rig_put(
+			r, STORE_ROOT_INO, names[i], i == EMPTY ? 0 : 2 * P + 5, (unsigned)i);
+
+		rig_bring(r, ino, to[i]);
+		if (i != EMPTY)
+			rig_data_path(r, ino, p->path[i]);
+	}
+	sync_file(r, rig_find(r, "durable"));
+	must_eq(store_rename(r->s, STORE_ROOT_INO, "moved-bad", STORE_ROOT_INO, "moved", 0, 0), 0);
+	must_eq(store_setattr(r->s, rig_find(r, "incomplete"), STORE_SET_MTIME, &zero, &got), 0);
+}
+
+static void play_power_cut(struct rig *r)
+{
+	struct paths *p = rig_shared(sizeof(*p));
+
+	rig_child(r, work_one_of_each, p, CHILD_KILLED);
+	damage(p->path[CHECKED_BAD], P + 1);
+	damage(p->path[VERIFIED_BAD], 5);
+	damage(p->path[MOVED_BAD], 5);
+	damage(p->path[CONFLICT_BAD], 2 * P + 1);
+	must_eq(unlink(p->path[MISSING]), 0);
+	munmap(p, sizeof(*p));
+	r->config.boot_id = "boot-2";
+}
+
+static enum file_state state_of(struct rig *r, const char *name)
+{
+	return rig_state(r, rig_find(r, name));
+}
+
+static bool present(struct rig *r, const char *name)
+{
+	struct store_chunk c;
+
+	must_eq(store_chunk(r->s, rig_find(r, name), 0, &c), 0);
+	return c.present;
+}
+
+static void must_be_judged(struct rig *r)
+{
+	must_state(state_of(r, "durable"), FILE_CLOSED);
+	must_state(state_of(r, "checked"), FILE_QUEUED);
+	must_state(state_of(r, "empty"), FILE_CLOSED);
+	must_state(state_of(r, "checked-bad"), FILE_TORN);
+	must_state(state_of(r, "unchecked"), FILE_TORN);
+	must_state(state_of(r, "held"), FILE_TORN);
+	must_state(state_of(r, "conflict-bad"), FILE_TORN);
+	must(state_of(r, "missing") == FILE_TORN || state_of(r, "missing") == FILE_LOST);
+	must_state(state_of(r, "incomplete"), FILE_INCOMPLETE);
+	must_state(state_of(r, "verified"), FILE_VERIFIED);
+	/* the bucket has these: they are fetched again, not torn */
+	must_state(state_of(r, "verified-bad"), FILE_VERIFIED);
+	must(!present(r, "verified-bad"));
+	must_state(state_of(r, "moved"), FILE_MOVING);
+	must(!present(r, "moved"));
+	rig_must_count(r, STORE_ROOT_INO);
+}
+
+static void each_is_judged_by_what_it_can_prove(void **state)
+{
+	struct rig *r = *state;
+	struct store_recovery got;
+	struct store_space space;
+
+	play_power_cut(r);
+	rig_open(r);
+	store_recovery_report(r->s, &got);
+	must(got.was_unclean && got.power_cut);
+	must_eq(got.torn_files, 5);
+	must_eq(got.incomplete_files, 0);
+	must_be_judged(r);
+	must(rig_inode(r, rig_find(r, "checked-bad"))->reason[0] != '\0');
+	rig_must_hold(r, rig_find(r, "checked"), 2 * P + 5, CHECKED);
+	rig_must_hold(r, rig_find(r, "durable"), 2 * P + 5, DURABLE);
+	/* shown, never deleted: a person looks at it */
+	rig_must_hold(r, rig_find(r, "unchecked"), 2 * P + 5, UNCHECKED);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	rig_must_hold(r, rig_find(r, "unchecked"), 2 * P + 5, UNCHECKED);
+	store_space(r->s, &space);
+	must(space.pending_bytes > 0);
+}
+
+/* Judged once: the next start in the same boot, killed or not, finds it so. */
+static void judged_once(void **state)
+{
+	struct rig *r = *state;
+	struct store_recovery got;
+
+	play_power_cut(r);
+	rig_open(r);
+	rig_reopen(r);
+	store_recovery_report(r->s, &got);
+	must(!got.power_cut);
+	must_eq(got.torn_files, 0);
+	must_be_judged(r);
+}
+
+static void work_accept(struct rig *r, void *arg)
+{
+	must_eq(rig_step(r, rig_find(r, "unchecked"), FILE_TORN, FILE_CLOSED, ""), 0);
+}
+
+/* A person took it as it is; the recovery that judged it also synced it. */
+static void accepted_stays_accepted(void **state)
+{
+	struct rig *r = *state;
+
+	play_power_cut(r);
+	rig_child(r, work_accept, NULL, CHILD_KILLED);
+	r->config.boot_id = "boot-3";
+	rig_open(r);
+	must_state(state_of(r, "unchecked"), FILE_CLOSED);
+}
+
+/* ---- no power cut: nothing is doubted --------------------------------------------------------------------------- */
+
+static void kill_alone_tears_nothing(void **state)
+{
+	struct rig *r = *state;
+	struct paths *p = rig_shared(sizeof(*p));
+	struct store_recovery got;
+
+	rig_child(r, work_one_of_each, p, CHILD_KILLED);
+	rig_open(r);
+	store_recovery_report(r->s, &got);
+	must(!got.power_cut);
+	must_eq(got.torn_files, 0);
+	must_state(state_of(r, "unchecked"), FILE_CLOSED);
+	must_state(state_of(r, "held"), FILE_HELD);
+	munmap(p, sizeof(*p));
+}
+
+static void clean_end_before_the_reboot(void **state)
+{
+	struct rig *r = *state;
+	struct paths *p = rig_shared(sizeof(*p));
+	struct store_recovery got;
+
+	rig_child(r, work_one_of_each, p, CHILD_CLOSES);
+	r->config.boot_id = "boot-2";
+	rig_open(r);
+	store_recovery_report(r->s, &got);
+	must(!got.power_cut && !got.was_unclean);
+	must_state(state_of(r, "unchecked"), FILE_CLOSED);
+	must_state(state_of(r, "checked-bad"), FILE_QUEUED);
+	munmap(p, sizeof(*p));
+}
+
+static void work_flushed(struct rig *r, void *arg)
+{
+	struct paths *p = rig_shared(sizeof(*p));
+
+	work_one_of_each(r, p);
+	must_eq(store_flush_all(r->s), 0);
+}
+
+static void flushed_stands(void **state)
+{
+	struct rig *r = *state;
+	struct store_recovery got;
+
+	rig_child(r, work_flushed, NULL, CHILD_KILLED);
+	r->config.boot_id = "boot-2";
+	rig_open(r);
+	store_recovery_report(r->s, &got);
+	must(got.power_cut);
+	must_eq(got.torn_files, 0);
+	must_state(state_of(r, "unchecked"), FILE_CLOSED);
+	must_state(state_of(r, "held"), FILE_HELD);
+}
+
+static void work_flushed_then_changed(struct rig *r, void *arg)
+{
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 2 * P, 1);
+	struct store_file *f;
+
+	must_eq(store_flush_all(r->s), 0);
+	f = rig_write_begin(r, ino);
+	rig_write_pattern(f, 0, 10, 2);
+	rig_write_end(f);
+}
+
+static void changed_after_the_flush_is_in_doubt_again(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_flushed_then_changed, NULL, CHILD_KILLED);
+	r->config.boot_id = "boot-2";
+	rig_open(r);
+	must_state(state_of(r, "f"), FILE_TORN);
+}
+
+static void work_open(struct rig *r, void *arg)
+{
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE);
+	struct store_file *f = rig_write_begin(r, ino);
+
+	rig_write_pattern(f, 0, P, 1);
+	must_eq(store_flush_all(r->s), 0);
+	rig_write_pattern(f, P, P, 1);
+}
+
+static void open_at_a_power_cut_is_incomplete(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_open, NULL, CHILD_KILLED);
+	r->config.boot_id = "boot-2";
+	rig_open(r);
+	must_state(state_of(r, "f"), FILE_INCOMPLETE);
+}
+
+/* ---- fetched chunks ------------------------------------------------------------------------------------------------ */
+
+static void work_fill(struct rig *r, void *arg)
+{
+	struct store_object o = {.key = "k", .etag = "e", .size_bytes = 2 * P};
+	uint8_t data[P] = {1};
+	struct store_file *f;
+	struct store_attr a;
+
+	must_eq(store_import(r->s, &o, &a), 0);
+	f = rig_file(r, a.ino);
+	for (uint64_t n = 0; n < 2; n++) {
+		must_eq(store_chunk_fill_begin(f, n), 0);
+		must_eq(store_chunk_fill_write(f, n, 0, data, P), 0);
+		must_eq(store_chunk_fill_end(f, n, true), 0);
+		if (n == 0 && arg)
+			must_eq(store_flush_all(r->s), 0);
+	}
+	store_file_close(f);
+}
+
+static int chunks_present(struct rig *r)
+{
+	uint64_t ino = store_ino_of_key("k");
+	struct store_chunk c;
+	int count = 0;
+
+	for (uint64_t n = 0; n < 2; n++) {
+		must_eq(store_chunk(r->s, ino, n, &c), 0);
+		count += c.present;
+	}
+	return count;
+}
+
+static void work_look(struct rig *r, void *arg)
+{
+	must_eq(chunks_present(r), 2);
+}
+
+static void filled_chunks_are_dropped_after_a_power_cut(void **state)
+{
+	struct rig *r = *state;
+	struct store_space space;
+
+	rig_child(r, work_fill, NULL, CHILD_KILLED);
+	rig_child(r, work_look, NULL, CHILD_KILLED); /* a kill alone takes nothing */
+	r->config.boot_id = "boot-2";
+	rig_open(r);
+	must_eq(chunks_present(r), 0);
+	store_space(r->s, &space);
+	must_eq(space.used_bytes, 0);
+}
+
+/* ---- records that never reached the disk ------------------------------------------------------------------------------ */
+
+static void copy_front(const char *from, const char *to, size_t len)
+{
+	cleanup_free char *data = calloc(1, len);
+	int fd = open(from, O_RDONLY);
+	ssize_t n;
+
+	must(fd >= 0);
+	n = pread(fd, data, len, 0);
+	must(n >= 0);
+	close(fd);
+	fd = open(to, O_WRONLY | O_CREAT, 0600);
+	must(fd >= 0);
+	must_eq(pwrite(fd, data, (size_t)n, 0), n);
+	close(fd);
+}
+
+static void keep_or_bring_back(struct rig *r, bool back)
+{
+	static const char *const parts[] = {"journal", "index/data.mdb"};
+	char path[128], kept[160];
+
+	for (size_t i = 0; i < array_len(parts); i++) {
+		place(r, parts[i], path);
+		snprintf(kept, sizeof(kept), "%s-kept-%zu", r->dir, i);
+		if (back) {
+			copy_front(kept, path, MIB);
+			must_eq(unlink(kept), 0);
+		} else {
+			copy_front(path, kept, MIB);
+		}
+	}
+}
+
+static void work_lost_records(struct rig *r, void *arg)
+{
+	for (int i = 0; i < 3; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "f%d", i);
+		(void)rig_put(r, STORE_ROOT_INO, name, 3 * P, (unsigned)i);
+	}
+}
+
+static void orphans_are_kept_and_their_numbers_spared(void **state)
+{
+	struct rig *r = *state;
+	struct store_recovery got;
+	struct store_file *f;
+	uint64_t ino, chunk;
+	uint8_t byte;
+
+	rig_open(r);
+	rig_close(r);
+	rig_child(r, work_flushed_then_changed, NULL, CHILD_KILLED);
+	keep_or_bring_back(r, false);
+	rig_child(r, work_lost_records, NULL, CHILD_KILLED);
+	keep_or_bring_back(r, true);
+	r->config.boot_id = "boot-2";
+	rig_open(r);
+	store_recovery_report(r->s, &got);
+	must_eq(got.orphan_data_files, 3);
+	must_eq(rig_resolve_error(r, "f0"), -ENOENT);
+	must_eq(rig_data_files(r), 4);
+	for (int i = 0; i < 5; i++) { /* none of these may meet an orphan's bytes */
+		char name[8];
+
+		snprintf(name, sizeof(name), "n%d", i);
+		ino = rig_create(r, STORE_ROOT_INO, name, STORE_FILE);
+		f = rig_write_begin(r, ino);
+		rig_write_pattern(f, 0, 1, 1);
+		must_eq(store_file_truncate(f, 2 * P, &chunk), 0);
+		must_eq(store_file_read(f, &byte, 1, P, &chunk), 1);
+		must_eq(byte, 0);
+		rig_write_end(f);
+	}
+	must_eq(rig_data_files(r), 9);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rig_test_closed(each_is_judged_by_what_it_can_prove),
+		rig_test_closed(judged_once),
+		rig_test_closed(accepted_stays_accepted),
+		rig_test_closed(kill_alone_tears_nothing),
+		rig_test_closed(clean_end_before_the_reboot),
+		rig_test_closed(flushed_stands),
+		rig_test_closed(changed_after_the_flush_is_in_doubt_again),
+		rig_test_closed(open_at_a_power_cut_is_incomplete),
+		rig_test_closed(filled_chunks_are_dropped_after_a_power_cut),
+		rig_test_closed(orphans_are_kept_and_their_numbers_spared),
+	};
+
+	return cmocka_run_group_tests_name("store powercut", tests, NULL, NULL);
+}
