@@ -46,6 +46,13 @@ def odd_keys_on_disk(server, client):
         with open(server.path(*place), "rb") as file:
             equal(file.read(), b"data of " + key.encode()[:20], key)
     check(not os.path.exists(server.path("y")), "a key escaped from its bucket")
+    client.put("p/below", b"1")
+    client.put("p", b"odd")
+    client.delete("p/below")
+    client.put("p", b"plain now")
+    with open(server.path(BUCKET, "p"), "rb") as file:
+        equal(file.read(), b"plain now")
+    check(not os.path.exists(server.path(".s3d", BUCKET, "odd", "p")), "its old data stayed")
 
 
 @one()

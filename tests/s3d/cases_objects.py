@@ -142,13 +142,17 @@ def conditional_put(server, client):
 
 @one()
 def conditional_put_race(server, client):
-    """Of many writers with If-None-Match exactly one wins."""
-    replies = []
+    """Of many writers with If-None-Match exactly one wins, though all begin at once."""
+    replies, gate = [], os.path.join(server.dir, "gate")
+    server.faults("PutObject always hold=" + gate)
     threads = [threading.Thread(target=lambda n=n: replies.append(
         (client.put("k", b"%d" % n, {"if-none-match": "*"}).status, b"%d" % n)))
         for n in range(16)]
     for thread in threads:
         thread.start()
+    wait_for(lambda: server.stats()["current_requests"] == 16, "all to be held")
+    with open(gate, "w"):
+        pass
     for thread in threads:
         thread.join()
     won = [body for status, body in replies if status == 200]

@@ -39,8 +39,8 @@ def request_log(server, client):
 @test
 def command_line():
     def run(*args):
-        return subprocess.run([s3d_client.S3D, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              timeout=DEADLINE_S, text=True)
+        return subprocess.run([s3d_client.S3D, *args], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=DEADLINE_S, text=True)
 
     shown = run("--help")
     equal(shown.returncode, 0)

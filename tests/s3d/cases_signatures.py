@@ -164,6 +164,7 @@ def chunked_put(client, key, chunks, trailer=None, sign=True, spoil=None, lead=N
     if trailer:
         kind += "-TRAILER"
         headers["x-amz-trailer"] = trailer[0]
+    headers.update(lead or {})
     date = amz_date()
     _, previous = client.head_bytes("PUT", key, headers=headers, payload=kind, date=date)
     body = b""
@@ -186,8 +187,6 @@ def chunked_put(client, key, chunks, trailer=None, sign=True, spoil=None, lead=N
     body += b"\r\n"
     if spoil:
         body = spoil(body)
-    if lead:
-        headers.update(lead)
     return client.put(key, body, headers, payload=kind, date=date)
 
 
@@ -206,6 +205,10 @@ def chunked_signed(server, client):
     refused(chunked_put(client, "bad", [b"abc"],
                         spoil=lambda b: b.replace(b";chunk-sig", b";chunk-xig")),
             400, "InvalidRequest")
+    for length in ("26", "28"):
+        refused(chunked_put(client, "bad", [b"abc" * 9],
+                            lead={"x-amz-decoded-content-length": length}), 400,
+                "IncompleteBody")
     equal(client.get("bad").status, 404)
 
 

@@ -2,7 +2,8 @@
 
 import os
 
-from s3d_client import BUCKET, Client, check, checksum, crc64, equal, md5, one, refused
+from s3d_client import (
+    BUCKET, Client, DEADLINE_S, check, checksum, crc64, equal, md5, one, refused, wait_for)
 
 @one()
 def files_changed_by_hand(server, client):
@@ -23,6 +24,8 @@ def files_changed_by_hand(server, client):
     equal(client.list()[1], ["d/changed", "d/kept", "e/added"])
     reply = client.head("e/added", headers={"x-amz-checksum-mode": "ENABLED"})
     equal(reply.headers["x-amz-checksum-crc64nvme"], checksum("crc64nvme", b"new"))
+    os.unlink(server.path(BUCKET, "e/added"))
+    equal(server.admin("POST", "/_s3d/rescan")["buckets"][BUCKET]["objects"], 2)
     server.put_file("f/found", b"1")
     equal(client.head("f/found").etag, md5(b"1"))
     equal(client.list(prefix="f/")[1], ["f/found"])
@@ -57,6 +60,37 @@ def restart_keeps_everything(server, client):
 
 
 @one()
+def killed_server(server, client):
+    """What was answered is there, what was not leaves nothing."""
+    client.put("a", b"1", {"x-amz-meta-x": "2"})
+    with client.open("PUT", "b", length=1000000, payload="UNSIGNED-PAYLOAD") as sock:
+        sock.sendall(b"x" * 500000)
+        wait_for(server.temporaries, "the upload to begin")
+        upload = client.create("m")
+        client.part("m", upload, 1, b"first")
+        server.process.kill()
+        server.process.wait(DEADLINE_S)
+    with open(server.path(".s3d", BUCKET, "objects.tsv"), "a") as file:
+        file.write("P\tcut-off\t0\t1")
+    with open(server.path(".s3d", BUCKET, "uploads", upload, "parts.tsv"), "a") as file:
+        file.write("7\t1")
+    server.start()
+    client = Client(server)
+    equal(client.list()[1], ["a"])
+    equal(client.head("a").headers["x-amz-meta-x"], "2")
+    equal(server.temporaries(), [])
+    client.put("c", b"3", {"x-amz-meta-x": "4"})
+    client.part("m", upload, 2, b"second")
+    server.stop()
+    server.start()
+    client = Client(server)
+    equal(client.list()[1], ["a", "c"])
+    equal(client.head("c").headers.get("x-amz-meta-x"), "4")
+    numbers = [e.text for e in client.get("m", query={"uploadId": upload}).xml().iter("PartNumber")]
+    equal(numbers, ["1", "2"])
+
+
+@one()
 def many_keys(server, client):
     for a in range(20):
         os.makedirs(server.path(BUCKET, "p/%02d" % a))
@@ -82,6 +116,8 @@ def sink(server, client):
     equal(client.complete("m", upload, parts).status, 200)
     equal(client.list()[1], ["a/b", "m"])
     equal(os.listdir(server.path(BUCKET)), [])
+    client.put("deleted", b"1")
+    client.delete("deleted")
     server.stop()
     server.start()
     equal(Client(server).list()[1], ["a/b", "m"])

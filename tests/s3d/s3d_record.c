@@ -10,9 +10,12 @@
 #include "s3d_record.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static void record_text(struct buf *line, const char *text)
 {
@@ -124,4 +127,26 @@ int record_apply(struct index *index, char *line)
 		return -EINVAL;
 	(void)index_remove(index, key); /* it need not be there */
 	return 0;
+}
+
+int record_file_trim(int dir_fd, const char *name)
+{
+	AUTO(close_fd) int fd = openat(dir_fd, name, O_RDWR | O_CLOEXEC);
+	struct stat st;
+	off_t end;
+	char c = 0;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	for (end = st.st_size; end > 0; end--) {
+		if (pread(fd, &c, 1, end - 1) != 1)
+			return -EIO;
+		if (c == '\n')
+			break;
+	}
+	if (end == st.st_size)
+		return 0;
+	return ftruncate(fd, end) < 0 ? -errno : 0;
 }

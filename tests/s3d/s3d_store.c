@@ -233,7 +233,6 @@ static int log_delete(struct bucket *bucket, const char *key)
 	return log_append(bucket, &line);
 }
 
-/* A last line without its newline was cut off by a crash: it does not count. */
 static size_t records_load_locked(struct bucket *bucket)
 {
 	int fd = openat(bucket->meta_fd, "objects.tsv", O_RDONLY | O_CLOEXEC);
@@ -244,8 +243,8 @@ static size_t records_load_locked(struct bucket *bucket)
 
 	if (!file)
 		return 0;
-	while ((len = getline(&line, &size, file)) > 0 && line[len - 1] == '\n') {
-		line[len - 1] = '\0';
+	while ((len = getline(&line, &size, file)) > 0) {
+		line[strcspn(line, "\n")] = '\0';
 		(void)record_apply(bucket->index, line); /* a damaged line does not count */
 		lines++;
 	}
@@ -511,10 +510,13 @@ static int bucket_open_dirs(struct bucket *bucket)
 
 static int bucket_load_locked(struct bucket *bucket)
 {
-	size_t lines = records_load_locked(bucket);
 	struct stat st;
-	int r = 0;
+	size_t lines;
+	int r = record_file_trim(bucket->meta_fd, "objects.tsv");
 
+	if (r)
+		return r;
+	lines = records_load_locked(bucket);
 	bucket_scan_locked(bucket);
 	if (lines > 2 * index_count(bucket->index))
 		r = records_compact_locked(bucket);

@@ -9,6 +9,7 @@
  * so that uploads outlive the server. Texts are percent-encoded.
  */
 #include "s3d_uploads.h"
+#include "s3d_record.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -177,10 +178,12 @@ static void upload_load_part(struct upload *upload, char *line)
 
 static void upload_load_parts(struct upload *upload)
 {
-	AUTO(free_str) char *text = file_read_text(upload->dir_fd, "parts.tsv");
-	char *rest = text, *line;
+	AUTO(free_str) char *text = NULL;
+	char *rest, *line;
 
-	while ((line = strsep(&rest, "\n")) && rest) /* a line without its end does not count */
+	(void)record_file_trim(upload->dir_fd, "parts.tsv"); /* the reading below stops there too */
+	rest = text = file_read_text(upload->dir_fd, "parts.tsv");
+	while ((line = strsep(&rest, "\n")) && rest)
 		upload_load_part(upload, line);
 }
 
