@@ -143,21 +143,24 @@ def conditional_put(server, client):
 @one()
 def conditional_put_race(server, client):
     """Of many writers with If-None-Match exactly one wins, though all begin at once."""
-    replies, gate = [], os.path.join(server.dir, "gate")
-    server.faults("PutObject always hold=" + gate)
-    threads = [threading.Thread(target=lambda n=n: replies.append(
-        (client.put("k", b"%d" % n, {"if-none-match": "*"}).status, b"%d" % n)))
-        for n in range(16)]
-    for thread in threads:
-        thread.start()
-    wait_for(lambda: server.stats()["current_requests"] == 16, "all to be held")
-    with open(gate, "w"):
-        pass
-    for thread in threads:
-        thread.join()
-    won = [body for status, body in replies if status == 200]
-    equal(sorted(status for status, _ in replies), [200] + 15 * [412])
-    equal(client.get("k").body, won[0])
+    for number in range(20):
+        key, gate, replies = "k%d" % number, os.path.join(server.dir, "gate%d" % number), []
+        server.faults("PutObject always hold=" + gate)
+
+        def put(body, key=key, replies=replies):
+            replies.append((client.put(key, body, {"if-none-match": "*"}).status, body))
+
+        threads = [threading.Thread(target=put, args=(b"%d" % n,)) for n in range(16)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: server.stats()["current_requests"] == 16, "all to be held")
+        with open(gate, "w"):
+            pass
+        for thread in threads:
+            thread.join()
+        won = [body for status, body in replies if status == 200]
+        equal(sorted(status for status, _ in replies), [200] + 15 * [412])
+        equal(client.get(key).body, won[0])
 
 
 @one(["--conditions", "off"])

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #define KEY_MAX_BYTES 1024
-#define OBJECT_MAX_BYTES (5ULL << 40)
 #define PUT_MAX_BYTES (5ULL << 30)
 
 /* Further services (STS AssumeRole: POST on the service with a form body) are rows here. */

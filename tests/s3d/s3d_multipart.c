@@ -135,7 +135,7 @@ void handle_upload_part(struct request *request)
 {
 	struct uploads *uploads = uploads_of(request->bucket);
 	const char *id = request_upload_id(request);
-	enum digest_kind declared;
+	enum digest_kind declared = DIGEST_NONE;
 	struct part part;
 	unsigned number;
 	enum s3d_error error = request_part_number(request, &number);
@@ -239,7 +239,7 @@ void handle_upload_part_copy(struct request *request)
 	AUTO(temp_discard) struct temp temp = {.fd = -1};
 	AUTO(close_fd) int fd = -1;
 	struct part part = {.modified_ms = time_now_ms(), .checksum_kind = DIGEST_CRC64NVME};
-	uint64_t from, len;
+	uint64_t from = 0, len = 0;
 	enum s3d_error error = request_part_number(request, &part.number);
 
 	if (!error)

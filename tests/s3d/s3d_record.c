@@ -58,6 +58,14 @@ static int64_t record_next_number(char **rest)
 	return str_to_i64(field, &v) ? -1 : v;
 }
 
+/* 0 unless it is a value of the enumeration that ends with `last`. */
+static unsigned record_next_enum(char **rest, unsigned last)
+{
+	int64_t v = record_next_number(rest);
+
+	return v < 0 || v > (int64_t)last ? 0 : (unsigned)v;
+}
+
 static void record_take(char **rest, char **field)
 {
 	char *text = record_next_text(rest);
@@ -91,14 +99,14 @@ static struct object *record_parse_put(char *rest)
 	if (!key || !*key)
 		return NULL;
 	object = object_create(key);
-	object->place = (enum object_place)record_next_number(&rest);
+	object->place = record_next_enum(&rest, PLACE_NOWHERE);
 	object->size_bytes = (uint64_t)record_next_number(&rest);
 	object->file_mtime_ns = record_next_number(&rest);
 	object->modified_ms = record_next_number(&rest);
 	record_copy(&rest, object->etag, sizeof(object->etag));
 	crc = strsep(&rest, "\t");
 	object->crc64 = crc ? strtoull(crc, NULL, 16) : 0;
-	object->checksum_kind = (enum digest_kind)record_next_number(&rest);
+	object->checksum_kind = record_next_enum(&rest, DIGEST_CRC64NVME);
 	record_copy(&rest, object->checksum, sizeof(object->checksum));
 	record_take(&rest, &object->owner);
 	record_take(&rest, &object->acl);

@@ -113,6 +113,13 @@ static int64_t field_number(char **rest)
 	return str_to_i64(field, &v) ? 0 : v;
 }
 
+static enum digest_kind field_kind(char **rest)
+{
+	int64_t v = field_number(rest);
+
+	return v < 0 || v > DIGEST_CRC64NVME ? DIGEST_NONE : (enum digest_kind)v;
+}
+
 static int upload_save(const struct upload *upload)
 {
 	AUTO(buf_release) struct buf line = {0};
@@ -168,7 +175,7 @@ static void upload_load_part(struct upload *upload, char *line)
 	etag = field_text(&line);
 	crc = strsep(&line, "\t");
 	part.crc64 = crc ? strtoull(crc, NULL, 16) : 0;
-	part.checksum_kind = (enum digest_kind)field_number(&line);
+	part.checksum_kind = field_kind(&line);
 	checksum = field_text(&line);
 	snprintf(part.etag, sizeof(part.etag), "%s", etag);
 	snprintf(part.checksum, sizeof(part.checksum), "%s", checksum);
@@ -206,7 +213,7 @@ static struct upload *upload_load(int dir_fd, const char *id)
 	upload->acl = field_text(&line);
 	upload->headers = field_text(&line);
 	upload->initiated_ms = field_number(&line);
-	upload->algorithm = (enum digest_kind)field_number(&line);
+	upload->algorithm = field_kind(&line);
 	upload->dir_fd = dir_fd;
 	upload_load_parts(upload);
 	return upload;

@@ -22,7 +22,8 @@ struct buf {
 void buf_add(struct buf *buf, const void *data, size_t len);
 void buf_str(struct buf *buf, const char *s);
 void buf_char(struct buf *buf, char c);
-void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void buf_printf(struct buf *buf, const char *format, ...)
+	__attribute__((format(printf, 2, 3), nonnull(2)));
 void buf_reset(struct buf *buf);
 void buf_release(struct buf *buf);
 const char *buf_text(const struct buf *buf);
