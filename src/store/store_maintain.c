@@ -61,6 +61,15 @@ static uint64_t room_of(const struct store_space *space)
 	return space->size_bytes > space->used_bytes ? space->size_bytes - space->used_bytes : 0;
 }
 
+/* For the next write, or for the largest piece that somebody waits for (a chunk, a fallocate). */
+static uint64_t room_needed(struct store *s, const struct store_space *space)
+{
+	uint64_t write = space->size_bytes / 4 < WRITE_ROOM_BYTES ? space->size_bytes / 4
+								   : WRITE_ROOM_BYTES;
+	with_lock(&s->space.lock);
+	return space_wanted(s) > write ? space_wanted(s) : write;
+}
+
 /* Those who wait are woken when there is room for a write, or none will come (they are told so), and
  * only then: woken in vain they would ask again at once, and round it goes. Files that become
  * evictable ask again (space_wake), and so does every tick while somebody waits. */
@@ -69,7 +78,8 @@ static void do_evict(struct store *s)
 	struct store_space space;
 	struct news news = { .room_freed = true };
 	store_space(s, &space);
-	uint64_t wanted = space.size_bytes / 10;
+	uint64_t needed = room_needed(s, &space);
+	uint64_t wanted = needed > space.size_bytes / 10 ? needed : space.size_bytes / 10;
 	int r = room_of(&space) < wanted ? store_evict(s, wanted - room_of(&space)) : 0;
 	if (r < 0)
 		log_warn("evicting from the cache failed (%s); will try again", strerror(-r));
@@ -77,7 +87,7 @@ static void do_evict(struct store *s)
 	s->space.statvfs_at_ms = 0;
 	lock_drop(&s->space.lock);
 	store_space(s, &space);
-	if (room_of(&space) < WRITE_ROOM_BYTES && room_may_come(s))
+	if (room_of(&space) < needed && room_may_come(s))
 		return;
 	lock_take(&s->space.lock);
 	s->space.writers_wait = false;

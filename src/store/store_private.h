@@ -205,6 +205,8 @@ struct space {
 	uint64_t disk_free_bytes;  /* at statvfs_at_ms, less what was written since */
 	int64_t statvfs_at_ms;
 	bool writers_wait;
+	uint64_t wanted_bytes; /* the most that one of them asked for, of late */
+	int64_t wanted_until_ms;
 	uint64_t turn_ino; /* 0: nobody's */
 	int64_t turn_until_ms;
 };
@@ -342,6 +344,7 @@ must_check int space_take(
 	struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes);
 void space_give(struct store *s, uint64_t ino, uint64_t growth_bytes);
 bool room_may_come(struct store *s); /* without a person */
+uint64_t space_wanted(struct store *s); /* space lock: what a waiting writer asked for, or 0 */
 void space_wake(struct store *s);
 uint64_t root_slot_bytes(struct store *s, unsigned slot); /* takes the index lock */
 must_check int journal_sync(struct store *s, uint64_t upto_number);

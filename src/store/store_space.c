@@ -17,6 +17,7 @@
 #define EVICT_BATCH 64
 #define TURN_IDLE_MS 2000
 #define TURN_WAIT_MS 60000
+#define WANTED_MS 5000
 #define SLACK_PERCENT 10 /* eviction keeps so much of the buffer free for the next writer */
 
 /* ---- what the disk says --------------------------------------------------------------------------------- */
@@ -101,6 +102,22 @@ static void turn_keep(struct store *s, uint64_t ino)
 		s->space.turn_until_ms = clock_mono_ms() + TURN_WAIT_MS;
 }
 
+/* Who waits does not ask again until woken, and may have been interrupted: so it is forgotten. */
+static void wanted_note(struct store *s, uint64_t bytes)
+{
+	lock_assert_held(&s->space.lock);
+	if (bytes < space_wanted(s))
+		return;
+	s->space.wanted_bytes = bytes;
+	s->space.wanted_until_ms = clock_mono_ms() + WANTED_MS;
+}
+
+uint64_t space_wanted(struct store *s)
+{
+	lock_assert_held(&s->space.lock);
+	return clock_mono_ms() < s->space.wanted_until_ms ? s->space.wanted_bytes : 0;
+}
+
 int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes)
 {
 	uint64_t present = root_slot_bytes(s, SLOT_PRESENT);
@@ -115,6 +132,7 @@ int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t grow
 		s->space.disk_free_bytes = over(s->space.disk_free_bytes, growth_bytes);
 	} else {
 		s->space.writers_wait = true;
+		wanted_note(s, turn ? growth_bytes : 0);
 	}
 	lock_drop(&s->space.lock);
 	if (fits)

@@ -299,6 +299,33 @@ static void waiting_writer_gets_its_room(void **state)
 	must(!present(r, ino));
 }
 
+/* One large piece (a chunk, a fallocate) waits for more than the usual slack. */
+static void large_piece_gets_its_room(void **state)
+{
+	struct rig *r = *state;
+	time_t deadline = time(NULL) + DEADLINE_S;
+	uint64_t ino[2], chunk;
+	struct store_file *f;
+	int e;
+
+	r->config.cache_size_bytes = 16 * MIB;
+	r->config.part_size_bytes = MIB;
+	rig_reopen(r);
+	must_eq(store_start(r->s), 0);
+	for (int i = 0; i < 2; i++) {
+		ino[i] = rig_put(r, STORE_ROOT_INO, i ? "g" : "f", 6 * MIB, 1);
+		rig_bring(r, ino[i], FILE_VERIFIED);
+	}
+	f = rig_write_begin(r, rig_create(r, STORE_ROOT_INO, "x", STORE_FILE));
+	while ((e = store_file_fallocate(f, 0, 0, 9 * MIB, &chunk)) == -EDQUOT &&
+		time(NULL) < deadline)
+		usleep(1000);
+	must_eq(e, 0);
+	must(!present(r, ino[0]));
+	must(present(r, ino[1])); /* and no more than that went */
+	rig_write_end(f);
+}
+
 /* ---- eviction ---------------------------------------------------------------------------------------------------- */
 
 static void oldest_verified_go_first(void **state)
@@ -521,6 +548,7 @@ int main(void)
 		rig_test(waiters_are_let_in_after_eviction),
 		rig_test(eviction_says_so),
 		rig_test(waiting_writer_gets_its_room),
+		rig_test(large_piece_gets_its_room),
 		rig_test_clock(oldest_verified_go_first),
 		rig_test(pending_never_goes),
 		rig_test(changed_file_never_goes),
