@@ -145,7 +145,7 @@ struct store_config {
 /*
  * Take the lock, open or make the index, replay the journal. Waits up to lock_wait_ms for a holder
  * that is shutting down. On failure *ret_message (malloc'ed) is one line for a person with cause
- * and way out. -EBUSY: locked by another daemon; -EUCLEAN: damaged (`cpgfs repair`); -EXDEV: a
+ * and way out. -EBUSY: locked by another daemon; -EUCLEAN: damaged; -EXDEV: a
  * cache of another bucket; -EPROTO: a newer format.
  */
 must_check int store_open(struct store **ret, const struct store_config *config,

@@ -259,7 +259,7 @@ static int open_index(struct store *s, const char *identity, char **ret_message)
 	if (r == -ENOENT && (has_data_files(s) || journal_is_used(s->dir_fd))) {
 		say(ret_message,
 			"the index of the cache %s is missing, but its data or journal is there; nothing was changed: "
-			"run `cpgfs repair` (or give another --cache-dir)",
+			"keep it, its data/ holds the bytes, and give another --cache-dir",
 			s->dir);
 		return -EUCLEAN;
 	}
@@ -269,8 +269,8 @@ static int open_index(struct store *s, const char *identity, char **ret_message)
 		r = check_identity(s, identity, ret_message);
 	if (r == 0 && !exists(s, "journal")) {
 		say(ret_message,
-			"the journal of the cache %s is missing; nothing was changed: run `cpgfs repair` (or "
-			"give another --cache-dir)",
+			"the journal of the cache %s is missing; nothing was changed: keep it, its "
+			"data/ holds the bytes, and give another --cache-dir",
 			s->dir);
 		return -EUCLEAN;
 	}
@@ -344,8 +344,8 @@ static int open_parts(struct store *s, const struct store_config *config, int64_
 		r = mark_clean(s, false);
 	if (r == -EUCLEAN)
 		say(ret_message,
-			"the index of the cache %s is damaged; nothing was changed: run `cpgfs repair` (or "
-			"give another --cache-dir)",
+			"the index of the cache %s is damaged; nothing was changed: keep it, its "
+			"data/ holds the bytes, and give another --cache-dir",
 			s->dir);
 	return r;
 }

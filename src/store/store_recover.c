@@ -380,8 +380,8 @@ int recover(struct store *s, char **ret_message)
 			r = spare_orphans(s);
 	}
 	if (r < 0 && text_printf(ret_message,
-			     "recovering the cache in %s failed: %s; nothing in it was deleted: free the "
-			     "disk or `cpgfs repair` it",
+			     "recovering the cache in %s failed: %s; nothing in it was deleted: mend the "
+			     "disk (is it full?) and mount again",
 			     s->dir, strerror(-r)) < 0)
 		*ret_message = NULL;
 	return r;

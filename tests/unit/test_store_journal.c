@@ -232,7 +232,7 @@ static void broken_in_the_middle_is_damage(void **state)
 		free(message);
 		message = NULL;
 		must_eq(rig_try_open(r, &message), -EUCLEAN);
-		must(strstr(message, "cpgfs repair") != NULL);
+		must(strstr(message, "--cache-dir") != NULL);
 	}
 	restore(r, saved.journal);
 	rig_open(r);

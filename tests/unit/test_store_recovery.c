@@ -461,10 +461,10 @@ static void vanished_parts_are_refused(void **state)
 	(void)rig_put(r, STORE_ROOT_INO, "f", 10, 1);
 	rig_close(r);
 	must_eq(rename(journal, kept), 0);
-	must_refuse(r, -EUCLEAN, "cpgfs repair");
+	must_refuse(r, -EUCLEAN, "--cache-dir");
 	must_eq(rename(kept, journal), 0);
 	must_eq(rename(index, index_kept), 0);
-	must_refuse(r, -EUCLEAN, "cpgfs repair");
+	must_refuse(r, -EUCLEAN, "--cache-dir");
 	rig_remove_tree(index);
 	must_eq(rename(index_kept, index), 0);
 	rig_open(r);
@@ -482,7 +482,7 @@ static void vanished_index_beside_a_used_journal(void **state)
 	rig_close(r);
 	place(r, "index", index);
 	rig_remove_tree(index);
-	must_refuse(r, -EUCLEAN, "cpgfs repair");
+	must_refuse(r, -EUCLEAN, "--cache-dir");
 }
 
 static void broken_index_is_refused(void **state)
@@ -500,7 +500,7 @@ static void broken_index_is_refused(void **state)
 	must(fd >= 0);
 	must_eq(pwrite(fd, junk, sizeof(junk), 0), sizeof(junk));
 	close(fd);
-	must_refuse(r, -EUCLEAN, "cpgfs repair");
+	must_refuse(r, -EUCLEAN, "--cache-dir");
 	must_eq(rig_data_files(r), 1);
 }
 
