@@ -88,7 +88,7 @@ int store_chunk_fill_begin(struct store_file *f, uint64_t n)
 	uint64_t len = chunk_len(f->part_size_bytes, n, size);
 	int r = f->dirty || !bit_test(f->absent, n) ? -ESTALE : 0;
 	if (r == 0)
-		r = space_take(f->store, f->ino, size - len, len);
+		r = space_take(f->store, 0, size - len, len);
 	if (r == 0)
 		f->growth_bytes += len;
 	if (r == 0)
@@ -150,6 +150,6 @@ int store_chunk_fill_end(struct store_file *f, uint64_t n, bool ok)
 	uint64_t growth = len < f->growth_bytes ? len : f->growth_bytes;
 	f->growth_bytes -= growth;
 	lock_drop(&f->lock);
-	space_give(f->store, f->ino, growth);
+	space_give(f->store, 0, growth);
 	return r;
 }

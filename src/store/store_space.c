@@ -7,7 +7,8 @@
  *
  * Many writers at once could fill the buffer with files of which none can be finished. So when what
  * open files grew by exceeds half of it, one file at a time has the turn: it grows until it is
- * closed, or told that there is no room, or does not ask for a while; the others wait.
+ * closed, or told that there is no room, or does not ask for a while; the others wait. Chunks that
+ * are fetched again (ino 0) need no turn: each can be evicted when it is there.
  */
 #include "store_private.h"
 
@@ -77,7 +78,7 @@ static void want_eviction(struct store *s)
 static bool turn_take(struct store *s, uint64_t ino, uint64_t growth_bytes, uint64_t buffer_bytes)
 {
 	lock_assert_held(&s->space.lock);
-	if (s->space.growth_bytes + growth_bytes <= buffer_bytes / 2)
+	if (!ino || s->space.growth_bytes + growth_bytes <= buffer_bytes / 2)
 		return true;
 	int64_t now = clock_mono_ms();
 	if (s->space.turn_ino && s->space.turn_ino != ino && now < s->space.turn_until_ms)
