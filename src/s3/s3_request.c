@@ -184,7 +184,10 @@ static void add_conditions(struct s3_wire *w, const struct s3_request *r)
 {
 	if (op_has(r->op, HAS_PUT_IF) && r->if_none_match_any)
 		s3_headers_add(&w->headers, "if-none-match", "*");
-	if (op_has(r->op, HAS_PUT_IF) || op_has(r->op, HAS_GET_IF))
+	/* bare on writes: S3 takes the value with and without quotes, RADOS Gateway compares bytes */
+	if (op_has(r->op, HAS_PUT_IF) && r->if_match)
+		s3_headers_add(&w->headers, "if-match", r->if_match);
+	if (op_has(r->op, HAS_GET_IF))
 		add_quoted(w, "if-match", r->if_match);
 	if (r->op == S3_GET && r->if_match)
 		text_copy(w->asked.if_match, r->if_match, sizeof(w->asked.if_match));

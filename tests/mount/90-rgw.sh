@@ -170,6 +170,25 @@ test_rename_and_delete_follow() {
 	owner_controls_all "$there"
 }
 
+test_our_own_objects_are_replaced() {
+	rgw_use
+	mount_start
+	local here=$P/images/2021_05_07_Again there=$PREFIX/images/2021_05_07_Again
+	mkdir -p "$here"
+	make_file "$T/src/one.bin" 300000
+	make_file "$T/src/two.bin" 400000
+	cp "$T/src/one.bin" "$here/one.bin"
+	cp "$T/src/two.bin" "$here/two.bin"
+	exits 0 all_verified
+	make_file "$T/src/one.bin" 250000 again
+	cp "$T/src/one.bin" "$here/one.bin"
+	echo more | tee -a "$T/src/two.bin" >>"$here/two.bin"
+	exits 0 all_verified 30
+	same_by_get "$T/src" "$there"
+	same "objects sent" "$(uploaded_by_this_mount)" 4
+	owner_controls_all "$there"
+}
+
 keys_are() { # PREFIX KEY…
 	[ "$("$TOOLS/s3" list "$BUCKET" "$1" | cut -f 2)" = "$(printf '%s\n' "${@:2}")" ]
 }

@@ -250,7 +250,7 @@ static void multipart_complete(void **state)
 	assert_header(&w, "x-amz-checksum-crc64nvme", "AAAAAAAAAAE=");
 	assert_header(&w, "x-amz-checksum-type", "FULL_OBJECT");
 	assert_header(&w, "x-amz-mp-object-size", "123");
-	assert_header(&w, "if-match", "\"old\"");
+	assert_header(&w, "if-match", "old");
 	assert_string_equal(buf_text(&w.xml),
 		"<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
 		"<Part><PartNumber>1</PartNumber><ETag>&quot;e1&lt;&amp;&gt;&quot;</ETag>"
@@ -297,7 +297,7 @@ static void other_operations(void **state)
 	s3_wire_release(&w);
 	w = wire_of((struct s3_request){.op = S3_DELETE, .key = "k", .if_match = "e"});
 	assert_line(&w, "DELETE", "/bucket/k", "");
-	assert_header(&w, "if-match", "\"e\"");
+	assert_header(&w, "if-match", "e");
 	s3_wire_release(&w);
 	w = wire_of((struct s3_request){.op = S3_GET_ACL, .key = "k"});
 	assert_line(&w, "GET", "/bucket/k", "acl=");
