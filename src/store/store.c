@@ -344,7 +344,7 @@ static int open_parts(struct store *s, const struct store_config *config, int64_
 		r = mark_clean(s, false);
 	if (r == -EUCLEAN)
 		say(ret_message,
-			"the index of the cache %s is damaged; nothing was changed: keep it, its "
+			"the index or journal of the cache %s is damaged; nothing was changed: keep it, its "
 			"data/ holds the bytes, and give another --cache-dir",
 			s->dir);
 	return r;

@@ -379,7 +379,7 @@ int recover(struct store *s, char **ret_message)
 		if (r == 0)
 			r = spare_orphans(s);
 	}
-	if (r < 0 && text_printf(ret_message,
+	if (r < 0 && r != -EUCLEAN && text_printf(ret_message,
 			     "recovering the cache in %s failed: %s; nothing in it was deleted: mend the "
 			     "disk (is it full?) and mount again",
 			     s->dir, strerror(-r)) < 0)
