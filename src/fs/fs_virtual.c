@@ -124,10 +124,18 @@ int fs_virtual_open(struct fs_call *c, struct fs_place *p)
 int fs_virtual_read(struct fs_call *c, struct fs_file *f)
 {
 	size_t off = (size_t)c->off, len = 0;
+	cleanup_free char *copy = NULL;
 
 	if (off < f->content.len)
 		len = f->content.len - off < c->size ? f->content.len - off : c->size;
-	(void)fuse_reply_buf(c->req, len ? f->content.data + off : NULL, len);
+	if (len) {
+		/* who has the answer may close the file, and free its content, before the reply returns */
+		copy = malloc(len);
+		if (!copy)
+			return -ENOMEM;
+		memcpy(copy, f->content.data + off, len);
+	}
+	(void)fuse_reply_buf(c->req, copy, len);
 	return FS_DONE;
 }
 
