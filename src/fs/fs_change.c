@@ -60,11 +60,14 @@ static int check_folder_name(struct fs *fs, const char *path)
 	const char *component;
 	size_t len;
 
-	if (fs->config.naming.mode != NAMING_REFUSE)
+	char reason[256];
+
+	if (fs->config.naming.mode != NAMING_REFUSE ||
+		path_judge(&fs->config.naming, path, true, &component, &len) != NAME_REFUSED)
 		return 0;
-	return path_judge(&fs->config.naming, path, true, &component, &len) == NAME_REFUSED
-		       ? -EINVAL
-		       : 0;
+	name_reason(&fs->config.naming, NAME_REFUSED, component, len, reason, sizeof(reason));
+	fs_refusal_note(fs, path, reason);
+	return -EINVAL;
 }
 
 /* ---- bringing folders into the store ---- */
@@ -201,13 +204,26 @@ int fs_do_mknod(struct fs_call *c)
 	return r < 0 ? r : reply_made(c, &attr);
 }
 
+/* Is it known that the bucket has nothing under the name that this one maps to? */
+static bool bucket_lacks(struct fs *fs, struct fs_place *dir, const char *name)
+{
+	const struct naming_policy *policy = &fs->config.naming;
+	char prefix[KEY_MAX_BYTES + 2], cleaned[STORE_NAME_MAX + 1];
+	struct remote_entry entry;
+
+	if (fs_place_prefix(fs, dir, prefix) < 0 ||
+		remote_lookup(fs->config.remote, prefix, name, false, &entry) != -ENOENT)
+		return false;
+	if (policy->mode != NAMING_CLEAN || name_clean(policy, name, cleaned, sizeof(cleaned)) < 0)
+		return true;
+	return remote_lookup(fs->config.remote, prefix, cleaned, false, &entry) == -ENOENT;
+}
+
 /* Is it known that the bucket has no such folder? Then all below it is ours. */
 static bool is_new_to_bucket(
 	struct fs *fs, struct fs_place *dir, const char *name, bool *ret_exists)
 {
 	cleanup_place struct fs_place found = {0};
-	char prefix[KEY_MAX_BYTES + 2];
-	struct remote_entry entry;
 	uint64_t listing;
 	bool certain;
 	int r = fs_lookup(fs, dir, name, FS_ANSWER_NOW, &found, &certain, &listing);
@@ -215,10 +231,7 @@ static bool is_new_to_bucket(
 	*ret_exists = r == 0;
 	if (r != -ENOENT)
 		return false;
-	if (dir->attr.flags & STORE_FLAG_BORN_LOCAL)
-		return true;
-	return fs_place_prefix(fs, dir, prefix) == 0 &&
-	       remote_lookup(fs->config.remote, prefix, name, false, &entry) == -ENOENT;
+	return (dir->attr.flags & STORE_FLAG_BORN_LOCAL) || bucket_lacks(fs, dir, name);
 }
 
 static void tell_born_local(struct fs *fs, const char *path)

@@ -31,6 +31,17 @@ static bool is_fetch_failed(const struct fs_call *c, uint64_t ino, uint64_t chun
 	       c->wait.chunk == chunk;
 }
 
+static void say_not_fetched(struct fs *fs, uint64_t ino, int error)
+{
+	cleanup_buf struct buf path = {0}, shown = {0};
+
+	if (store_path(fs->config.store, ino, &path) == 0)
+		text_escape(&shown, buf_text(&path));
+	log_warn("%s: its bytes cannot be fetched from the bucket (%s); the reader is told EIO",
+		shown.len ? shown.data : "a file",
+		error == -ESTALE ? "it was replaced or removed there" : strerror(-error));
+}
+
 static int wait_for_chunk(struct fs_call *c, uint64_t ino, uint64_t chunk)
 {
 	int r = is_fetch_failed(c, ino, chunk) ? c->waited_error
@@ -39,8 +50,7 @@ static int wait_for_chunk(struct fs_call *c, uint64_t ino, uint64_t chunk)
 	if (r == 0)
 		return ++c->tries < TRIES_AT_ONCE ? FS_DONE : -EIO;
 	if (r != -EINPROGRESS) {
-		log_warn("inode %llu: chunk %llu cannot be fetched: %s", (unsigned long long)ino,
-			(unsigned long long)chunk, strerror(-r));
+		say_not_fetched(c->fs, ino, r);
 		return -EIO;
 	}
 	c->wait = (struct fs_wait){.kind = FS_WAIT_CHUNK, .ino = ino, .chunk = chunk};

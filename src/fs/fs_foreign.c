@@ -142,25 +142,36 @@ int fs_foreign_replace(struct fs_call *c, struct fs_place *p, struct store_attr 
 
 /* ---- changing in place ---- */
 
+/* Reads a range, fetching what is not here yet, one chunk after the other. */
+static ssize_t read_fetched(
+	struct fs *fs, struct store_file *from, uint64_t from_ino, char *buffer, uint64_t off)
+{
+	for (unsigned tries = 0; tries < STORE_CHUNKS_MAX; tries++) {
+		uint64_t chunk = 0;
+		ssize_t n = store_file_read(from, buffer, COPY_BYTES, off, &chunk);
+
+		if (n != -EREMOTE)
+			return n;
+		if (remote_fetch_wait(fs->config.remote, from_ino, chunk,
+			    clock_mono_ms() + FETCH_WAIT_MS) < 0)
+			return -EIO;
+	}
+	return -EIO;
+}
+
 static int copy_range(struct fs *fs, struct store_file *from, uint64_t from_ino,
 	struct store_file *to, uint64_t off, char *buffer, size_t *ret_len)
 {
+	ssize_t n = read_fetched(fs, from, from_ino, buffer, off);
 	uint64_t chunk = 0;
-	ssize_t n = store_file_read(from, buffer, COPY_BYTES, off, &chunk);
 	int r;
 
 	*ret_len = 0;
-	if (n == -EREMOTE) {
-		r = remote_fetch_wait(
-			fs->config.remote, from_ino, chunk, clock_mono_ms() + FETCH_WAIT_MS);
-		if (r < 0)
-			return -EIO;
-		n = store_file_read(from, buffer, COPY_BYTES, off, &chunk);
-	}
 	if (n <= 0)
-		return n == -EREMOTE ? -EIO : (int)n;
-	*ret_len = (size_t)n;
+		return (int)n;
 	r = store_file_write(to, buffer, (size_t)n, off, false, &chunk);
+	if (r == 0)
+		*ret_len = (size_t)n;
 	return r == -EDQUOT ? -ENOSPC : r;
 }
 

@@ -105,6 +105,11 @@ struct fs_handle;
 
 #define FS_IMPATIENT_MAX 64
 
+#define FS_REFUSALS_MAX 256
+struct fs_refusal {
+	char *path, *reason;
+};
+
 struct fs {
 	/* const after create */
 	struct fs_config config;
@@ -137,7 +142,13 @@ struct fs {
 	struct fs_handle *handles;     /* by lock: the kernel holds them */
 	int64_t refusal_said_ms;       /* by lock; 0: never */
 	unsigned refusals_unsaid;      /* by lock */
+	struct fs_refusal refusals[FS_REFUSALS_MAX]; /* by lock: a ring */
+	unsigned refusal_count;			     /* by lock: ever */
 };
+
+/* fs_refusals.c */
+void fs_refusal_note(struct fs *fs, const char *path, const char *reason);
+void fs_refusals_release(struct fs *fs);
 
 /* What fi->fh points to begins with this, so that the end of the mount finds all of them. */
 struct fs_handle {
