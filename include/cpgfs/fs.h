@@ -97,6 +97,11 @@ struct fs_status {
 };
 void fs_status(struct fs *fs, struct fs_status *ret);
 
+/* Paths of folders that --naming=refuse turned away since the mount, the last 256 different ones,
+ * oldest first. each runs under a lock: it may only note what it is given. */
+typedef void fs_refusal_fn(void *user, const char *path, const char *reason);
+void fs_refusals(struct fs *fs, fs_refusal_fn *each, void *user);
+
 /* Make a mount point usable before mounting: it exists, is a folder, is empty; a dead mount of ours
  * is cleared (fusermount3 -u). *ret_message on failure. */
 must_check int fs_mountpoint_prepare(const char *mountpoint, char **ret_message);

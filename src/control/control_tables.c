@@ -119,11 +119,24 @@ static void rejected_row(struct buf *out, const char *path, const struct store_i
 	buf_printf(out, "\t%s\n", control_held_remedy(inode->held));
 }
 
+static void refused_row(void *user, const char *path, const char *reason)
+{
+	struct buf *out = user;
+
+	text_escape(out, path);
+	buf_add_text(out, "\trefused\t");
+	text_escape(out, reason);
+	buf_add_text(out, "\tmake it under another name\n");
+}
+
 int control_write_rejected(struct control *c, struct buf *out)
 {
 	static const enum file_state states[] = {FILE_HELD};
+	struct fs *fs = c->config.fs ? c->config.fs(c->config.fs_user) : NULL;
 
 	buf_add_text(out, "path\tkind\treason\tremedy\n");
+	if (fs) /* folders that --naming=refuse turned away: nothing of them is kept */
+		fs_refusals(fs, refused_row, out);
 	return add_states(c, states, array_len(states), rejected_row, out);
 }
 

@@ -70,6 +70,7 @@ void fs_destroy(struct fs *fs)
 	fs_park_destroy(fs->park);
 	fs_notify_destroy(fs->notify);
 	fs_table_destroy(fs->table);
+	fs_refusals_release(fs);
 	lock_release_storage(&fs->lock);
 	(void)sem_destroy(&fs->exit_asked); /* nobody waits any more */
 	free(fs->prefix);
