@@ -75,6 +75,7 @@ static void late_pages_are_closed_by_the_release(void **state)
 	struct fs_rig *r = rig_new("");
 	struct fuse_entry_param file;
 	struct fuse_file_info fi, late;
+	struct stat st;
 
 	(void)state;
 	rig_start(r);
@@ -89,6 +90,8 @@ static void late_pages_are_closed_by_the_release(void **state)
 	assert_int_equal(rig_state(r, file.ino), FILE_OPEN);
 	assert_int_equal(rig_release(r, file.ino, &fi), 0);
 	assert_int_equal(rig_state(r, file.ino), FILE_CLOSED);
+	assert_int_equal(rig_getattr(r, file.ino, &st), 0);
+	assert_int_equal(st.st_size, 4);
 	rig_free(r);
 }
 
@@ -125,6 +128,10 @@ static void a_killed_writer_leaves_incomplete(void **state)
 	assert_int_equal(inode->attr.state, FILE_INCOMPLETE);
 	assert_non_null(strstr(inode->reason, "signal 9"));
 	free(inode);
+	r->pid = 0; /* somebody else's close says nothing about it */
+	assert_int_equal(rig_open(r, file.ino, O_WRONLY, &fi), 0);
+	rig_close(r, file.ino, &fi);
+	assert_int_equal(rig_state(r, file.ino), FILE_INCOMPLETE);
 	assert_int_equal(waitpid(child, NULL, 0), child);
 	rig_free(r);
 }

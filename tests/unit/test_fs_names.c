@@ -188,6 +188,7 @@ static void a_lookup_that_waits_can_be_interrupted(void **state)
 	struct fuse_req *req, *late;
 
 	(void)state;
+	r->config.lookup_wait_ms = 3600000;
 	rig_start(r);
 	fake_hold(r->bucket, true);
 	req = rig_lookup_begin(r, 1, "a");

@@ -129,7 +129,7 @@ static void is_told_how_it_failed(void **state)
 static int looks_then_news_come(struct fs_call *c)
 {
 	if (atomic_fetch_add(&runs, 1) == 0) {
-		fs_park_news_room(c->fs->park);
+		fs_park_news_chunk(c->fs->park, 7, 3, 0);
 		return FS_PARK;
 	}
 	atomic_fetch_add(&finished, 1);
@@ -138,12 +138,12 @@ static int looks_then_news_come(struct fs_call *c)
 
 static void loses_no_news(void **state)
 {
-	struct fs_call c = call(FS_WAIT_ROOM);
+	struct fs_call c = call(FS_WAIT_CHUNK);
 
 	(void)state;
 	c.run = looks_then_news_come;
 	fs_call_serve(&c);
-	wait_for(&finished, 1); /* long before ROOM is looked at again by itself */
+	wait_for(&finished, 1);
 	assert_int_equal(atomic_load(&runs), 2);
 }
 
