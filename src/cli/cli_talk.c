@@ -79,7 +79,7 @@ int cli_target_find(const char *path, struct cli_target *ret)
 		cli_error("%s: %s", path, strerror(-r));
 		return r;
 	}
-	struct cli_target target;
+	struct cli_target target = { 0 };
 	(void)text_copy(target.root, whole, sizeof(target.root)); /* same size */
 	int error = 0;
 	for (;;) {

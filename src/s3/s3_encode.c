@@ -105,7 +105,7 @@ void s3_encode_query(struct buf *out, const struct s3_param *params, size_t coun
 {
 	check(count <= S3_PARAMS_MAX);
 	struct buf texts[2 * S3_PARAMS_MAX];
-	struct encoded_param pairs[S3_PARAMS_MAX];
+	struct encoded_param pairs[S3_PARAMS_MAX] = { 0 };
 	for (size_t i = 0; i < count; i++) {
 		buf_init(&texts[2 * i], 0);
 		buf_init(&texts[2 * i + 1], 0);

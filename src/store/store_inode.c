@@ -212,6 +212,7 @@ static struct ikey object_key(const struct record *r)
 void op_inode(struct store *s, const struct record *old, const struct record *new)
 {
 	struct ikey before, after;
+	check(old || new);
 	uint64_t ino = new ? new->i.attr.ino : old->i.attr.ino;
 	struct ikey k = ikey_ino(ino);
 
