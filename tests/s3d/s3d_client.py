@@ -392,6 +392,8 @@ def refused(reply, status, code):
 def expect_reset(action):
     try:
         action()
+    except http.client.RemoteDisconnected as error:  # is a ConnectionResetError, but means FIN
+        raise AssertionError("closed, not reset") from error
     except ConnectionResetError:
         return
     raise AssertionError("no RST")
