@@ -31,6 +31,8 @@ static void upload_configure(struct upload *u, const struct upload_config *confi
 	u->multipart_threshold_bytes = config->multipart_threshold_bytes
 					       ? config->multipart_threshold_bytes
 					       : MULTIPART_THRESHOLD_BYTES;
+	u->copy_max_bytes = COPY_MAX_BYTES;
+	u->copy_part_bytes = COPY_PART_BYTES;
 	u->allow_overwrite = config->allow_overwrite;
 	u->allow_delete = config->allow_delete;
 	u->credentials_stamp = config->credentials_stamp;

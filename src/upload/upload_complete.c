@@ -201,7 +201,8 @@ static void abort_done(struct upload *u, struct task *t)
 {
 	int64_t retry_ms = t->retry_ms;
 
-	(void)task_attempt_end(u, t, FILE_QUEUED, NULL, false, NULL);
+	(void)task_attempt_end(
+		u, t, t->attempt.source_key[0] ? FILE_NONE : FILE_QUEUED, NULL, false, NULL);
 	if (retry_ms > 0)
 		task_retry_in(u, t, retry_ms);
 	else

@@ -227,6 +227,8 @@ static void forget_now(struct upload *u, uint64_t ino)
 		pause_note_store(u, r);
 }
 
+/* What stands in the way of a delete ends with a task, and then this is looked at again; only a
+ * newcomer may take its time. */
 static void delete_start(struct upload *u, uint64_t ino)
 {
 	struct store_inode inode;
@@ -234,19 +236,16 @@ static void delete_start(struct upload *u, uint64_t ino)
 	if (store_inode(u->store, ino, &inode) < 0 || inode.attr.state != FILE_DELETING)
 		return;
 	if (inode.object.etag[0] == '\0') {
-		if (attempts_of_inode(u, ino))
-			wait_for(u, ino, LEFT_TO_NEWCOMER_MS);
-		else
+		if (!attempts_of_inode(u, ino))
 			forget_now(u, ino);
 	} else if (!is_ours_to_delete(u, &inode) || was_replaced(u, &inode)) {
 		forget_now(u, ino);
 	} else if (prefix_side_of(u->prefix, inode.object.key) != PREFIX_INSIDE) {
 		log_error("%s: outside the mounted prefix: not deleted", inode.object.key);
 		forget_now(u, ino);
-	} else if (key_is_busy(u, inode.object.key) || attempts_stand(u, inode.object.key) ||
-		   newcomer_comes(u, inode.object.key)) {
+	} else if (newcomer_comes(u, inode.object.key)) {
 		wait_for(u, ino, LEFT_TO_NEWCOMER_MS);
-	} else {
+	} else if (!key_is_busy(u, inode.object.key) && !attempts_stand(u, inode.object.key)) {
 		delete_task(u, &inode);
 	}
 }

@@ -9,7 +9,8 @@
 
 #include <inttypes.h>
 
-#define DIGESTS_PER_THREAD 4
+/* Enough that the pool never waits for the scheduler, which then handles results in batches. */
+#define DIGESTS_PER_THREAD 16
 #define DIGEST_LARGE_BYTES (64 * MIB)
 #define SHAS_MAX 8192
 #define AGAIN_MS 1000

@@ -6,6 +6,7 @@
  *              else the file is queued again
  *   COPY       likewise for the new key
  *   DELETE     gone: forgotten; still there: the attempt ends and the queue takes it up again
+ *              (a copy in parts is aborted and begun anew: it costs the server only)
  *   MULTIPART  open: resumed if the file is still what it was, else aborted; completing: as PUT,
  *              and if the object is not there, resumed
  *
@@ -38,9 +39,9 @@ static bool version_still_is(struct upload *u, const struct task *t)
 
 static void doubt_not_applied(struct upload *u, struct task *t)
 {
-	enum file_state to = t->attempt.kind == ATTEMPT_COPY || t->attempt.kind == ATTEMPT_DELETE
-				     ? FILE_NONE
-				     : FILE_QUEUED;
+	bool follows = t->attempt.kind == ATTEMPT_COPY || t->attempt.kind == ATTEMPT_DELETE ||
+		       t->attempt.source_key[0] != '\0';
+	enum file_state to = follows ? FILE_NONE : FILE_QUEUED; /* or its state stays */
 
 	(void)task_attempt_end(u, t, to, "the bucket does not have it: sent again", true, NULL);
 	if (to == FILE_QUEUED)
@@ -81,7 +82,7 @@ static void doubt_multipart(struct upload *u, struct task *t)
 		log_warn("%s: an upload may have been left open on the server: its id was lost",
 			t->key);
 		doubt_not_applied(u, t);
-	} else if (t->attempt.phase == ATTEMPT_ABORTING || !same_key || !version_still_is(u, t) ||
+	} else if (t->attempt.phase == ATTEMPT_ABORTING || !same_key || t->attempt.source_key[0] || !version_still_is(u, t) ||
 		   (t->version.state != FILE_SENDING && t->version.state != FILE_UNKNOWN)) {
 		multipart_abort(u, t);
 	} else {

@@ -22,9 +22,8 @@ static bool bytes_are_here(struct upload *u, const struct version *v)
 	return r == 0;
 }
 
-/* Ends the task: queued if its bytes are here, else FAILED (or gone, if the object is). What was
- * verified once and then removed by someone else is not sent again. */
-static void move_by_sending(struct upload *u, struct task *t, const char *why, enum file_state otherwise)
+void move_by_sending(
+	struct upload *u, struct task *t, const char *why, enum file_state otherwise)
 {
 	struct state_change change = {.to = FILE_QUEUED};
 	char reason[REASON_MAX];
@@ -120,8 +119,8 @@ void move_copy(struct upload *u, struct task *t)
 		.mtime_ns = t->version.mtime_ns};
 	int r;
 
-	if (t->object.size_bytes > COPY_MAX_BYTES) {
-		move_by_sending(u, t, "larger than a server-side copy may be", FILE_FAILED);
+	if (t->object.size_bytes > u->copy_max_bytes) {
+		copy_large_begin(u, t);
 		return;
 	}
 	if (s3_etag_is_md5(t->object.etag)) {

@@ -116,8 +116,10 @@ static void probe_answered(struct upload *u, struct task *t, struct request *rq)
 
 static void probe_send(struct upload *u)
 {
-	struct s3_request req = {.op = S3_LIST, .prefix = u->prefix, .max_keys = 1};
+	char prefix[KEY_MAX_BYTES + 2];
+	struct s3_request req = {.op = S3_LIST, .prefix = prefix, .max_keys = 1};
 
+	snprintf(prefix, sizeof(prefix), "%s%s", u->prefix, u->prefix[0] ? "/" : "");
 	if (request_send(u, NULL, &req, NULL, 0, probe_answered) == 0)
 		u->sched.probe_out = true;
 }

@@ -25,6 +25,7 @@
  *   upload_complete.c   Complete, Abort and what their replies mean
  *   upload_doubt.c      attempts whose outcome is not known
  *   upload_move.c       MOVING: copy, then the old key is a stray
+ *   upload_copy_large.c the same beyond the limit of one copy
  *   upload_delete.c     DELETING
  *   upload_rekey.c      folders renamed with something below
  *   upload_pause.c      pauses and their probes
@@ -52,8 +53,9 @@
 #define ATTEMPTS_WINDOW 16
 /* PutObject's limit (S3 API, PutObject). */
 #define PUT_MAX_BYTES (5 * GIB)
-/* CopyObject's limit (S3 API, CopyObject). */
+/* CopyObject's limit (S3 API, CopyObject), and what one part of a larger copy holds. */
 #define COPY_MAX_BYTES (5 * GIB)
+#define COPY_PART_BYTES (1 * GIB)
 
 /* ---- upload_map.c ------------------------------------------------------------------------------ */
 
@@ -193,6 +195,7 @@ struct body_fd {
 };
 
 struct parts;
+struct copy_parts;
 
 struct task {
 	struct task *prev, *next;
@@ -218,6 +221,7 @@ struct task {
 	struct store_attempt attempt;
 	struct body_fd *body;
 	struct parts *parts;
+	struct copy_parts *copy;
 	/* MOVE, DELETE, DOUBT */
 	struct store_object object; /* the object to copy from or to delete */
 	task_step_fn *then; /* after an ask or a digest */
@@ -444,6 +448,14 @@ int doubt_recover(struct upload *u);
 
 void move_pass(struct upload *u);
 void move_copy(struct upload *u, struct task *t);
+/* Ends the task: queued if its bytes are here, else FAILED (or gone, if the object is). What was
+ * verified once and then removed by someone else is not sent again. */
+void move_by_sending(
+	struct upload *u, struct task *t, const char *why, enum file_state otherwise);
+/* Objects too large for one CopyObject: parts copied inside the bucket. */
+void copy_large_begin(struct upload *u, struct task *t);
+void copy_large_pass(struct upload *u);
+void copy_large_release(struct task *t);
 void delete_pass(struct upload *u);
 void rekey_pass(struct upload *u);
 
@@ -529,6 +541,7 @@ struct upload {
 	char *acl;
 	unsigned max_transfers, hash_threads;
 	uint64_t multipart_threshold_bytes;
+	uint64_t copy_max_bytes, copy_part_bytes;
 	bool allow_overwrite, allow_delete;
 	uint64_t (*credentials_stamp)(void *user);
 	void *credentials_user;

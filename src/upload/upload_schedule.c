@@ -158,6 +158,7 @@ static void send_passes(struct upload *u)
 {
 	doubt_pass(u);
 	multipart_pass(u);
+	copy_large_pass(u);
 	put_pass(u);
 	move_pass(u);
 	if (clock_mono_ms() >= u->sched.deleting_next_ms)

@@ -64,6 +64,7 @@ void task_destroy(struct upload *u, struct task *t)
 	if (t->parts)
 		u->sched.large_open--;
 	multipart_release(t);
+	copy_large_release(t);
 	body_fd_unref(t->body);
 	free(t);
 }
@@ -152,7 +153,7 @@ int task_attempt_begin(struct upload *u, struct task *t, enum attempt_kind kind,
 	(void)text_copy(a->key, t->key, sizeof(a->key));
 	(void)text_copy(a->md5, t->version.md5, sizeof(a->md5));
 	(void)text_copy(a->if_match, if_match ? if_match : "", sizeof(a->if_match));
-	if (kind == ATTEMPT_COPY)
+	if (kind == ATTEMPT_COPY || t->kind == TASK_MOVE)
 		(void)text_copy(a->source_key, t->object.key, sizeof(a->source_key));
 	r = store_attempt_begin(u->store, a, from);
 	if (r < 0)

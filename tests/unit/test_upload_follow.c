@@ -259,6 +259,151 @@ static void test_folder_renamed_in_flight(void **state)
 	bench_end(b);
 }
 
+/* ---- bytes that are only in the bucket ------------------------------------------------------------ */
+
+static void evict(struct bench *b, uint64_t ino)
+{
+	struct store_attr attr;
+	int fd;
+
+	assert_int_equal(store_attr(b->store, ino, &attr), 0);
+	assert_int_equal(store_evict(b->store, UINT64_MAX / 2), 0);
+	assert_int_equal(store_version_open(b->store, ino, attr.generation, &fd), -EREMOTE);
+}
+
+static void test_evicted_follows_by_copy(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t ino = uploaded(b, "p/d/one", "hello");
+
+		evict(b, ino);
+		rename_in(b, "p/d", "one", "two");
+		wait_only(b, "p/d/two", "hello");
+		wait_state(b, ino, FILE_UPLOADED);
+		assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+		bench_end(b);
+	}
+}
+
+/* The old name is written anew: its object is the only copy of the renamed file until it moved. */
+static void test_evicted_is_not_overwritten(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first"), again;
+
+	(void)state;
+	evict(b, one);
+	fake_fault(b->fake, (struct fake_fault){.op = S3_COPY, .kind = FAULT_REFUSE, .times = 3,
+		.class = S3_THROTTLED, .http_status = 503, .code = "SlowDown"});
+	rename_in(b, "p/d", "one", "two");
+	again = write_text(b, "p/d/one", "second");
+	wait_state(b, again, FILE_UPLOADED);
+	wait_state(b, one, FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/d/two", "first", 5));
+	assert_true(fake_has(b->fake, "p/d/one", "second", 6));
+	bench_end(b);
+}
+
+static void test_evicted_and_copy_refused(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/d/one", "hello");
+	char reason[256];
+
+	(void)state;
+	evict(b, ino);
+	fake_fault(b->fake, (struct fake_fault){.op = S3_COPY, .kind = FAULT_REFUSE,
+		.class = S3_DENIED, .http_status = 403, .code = "AccessDenied"});
+	rename_in(b, "p/d", "one", "two");
+	wait_state(b, ino, FILE_FAILED);
+	reason_of(b, ino, reason);
+	assert_non_null(strstr(reason, "only in the bucket"));
+	assert_true(fake_has(b->fake, "p/d/one", "hello", 5));
+	assert_int_equal(upload_retry(b->upload, "p"), 1); /* the policy was mended */
+	wait_only(b, "p/d/two", "hello");
+	bench_end(b);
+}
+
+static void test_evicted_through_a_held_name(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/d/one", "hello");
+
+	(void)state;
+	evict(b, ino);
+	rename_in(b, "p/d", "one", "one.tmp");
+	wait_state(b, ino, FILE_HELD);
+	assert_true(fake_has(b->fake, "p/d/one", "hello", 5));
+	rename_in(b, "p/d", "one.tmp", "two");
+	wait_only(b, "p/d/two", "hello");
+	wait_state(b, ino, FILE_UPLOADED);
+	bench_end(b);
+}
+
+static void large_copy(bool aws, struct fake_fault fault)
+{
+	struct bench *b = open_bench(aws);
+	uint8_t *data = pattern(5 * PART + 7, 3);
+	uint64_t ino;
+
+	b->upload->copy_max_bytes = 2 * PART;
+	b->upload->copy_part_bytes = PART;
+	ino = write_file(b, "p/d/one", data, 5 * PART + 7);
+	wait_state(b, ino, FILE_UPLOADED);
+	evict(b, ino);
+	if (fault.op != S3_HEAD_BUCKET)
+		fake_fault(b->fake, fault);
+	rename_in(b, "p/d", "one", "two");
+	wait_until(fake_has(b->fake, "p/d/two", data, 5 * PART + 7) &&
+		   fake_object_count(b->fake) == 1);
+	wait_state(b, ino, FILE_UPLOADED);
+	wait_until(attempts_standing(b) == 0);
+	assert_int_equal(fake_open_uploads(b->fake), 0);
+	assert_true(fake_count(b->fake, S3_UPLOAD_PART_COPY) >= 6);
+	free(data);
+	bench_end(b);
+}
+
+static void test_larger_than_one_copy(void **state)
+{
+	(void)state;
+	large_copy(true, (struct fake_fault){0});
+	large_copy(false, (struct fake_fault){0});
+	large_copy(true, (struct fake_fault){.op = S3_UPLOAD_PART_COPY, .kind = FAULT_REFUSE, .skip = 2,
+		.class = S3_RETRY, .http_status = 500, .code = "InternalError"});
+	large_copy(true, (struct fake_fault){.op = S3_COMPLETE_MULTIPART, .skip = 1, .kind = FAULT_LOSE_AFTER});
+	large_copy(true, (struct fake_fault){.op = S3_COMPLETE_MULTIPART, .kind = FAULT_LOSE_BEFORE});
+	large_copy(true, (struct fake_fault){.op = S3_UPLOAD_PART_COPY, .kind = FAULT_REFUSE, .skip = 1,
+		.class = S3_NOT_FOUND, .http_status = 404, .code = "NoSuchUpload"});
+}
+
+static void test_killed_while_copying_parts(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint8_t *data = pattern(5 * PART, 3);
+	uint64_t ino;
+
+	(void)state;
+	b->upload->copy_max_bytes = 2 * PART;
+	b->upload->copy_part_bytes = PART;
+	ino = write_file(b, "p/d/one", data, 5 * PART);
+	wait_state(b, ino, FILE_UPLOADED);
+	evict(b, ino);
+	fake_set_hold(b->fake, S3_UPLOAD_PART_COPY, true);
+	rename_in(b, "p/d", "one", "two");
+	wait_until(fake_count(b->fake, S3_UPLOAD_PART_COPY) >= 1);
+	bench_kill(b, true);
+	bench_open_upload(b); /* with its own limits: one CopyObject this time */
+	wait_until(fake_has(b->fake, "p/d/two", data, 5 * PART) && fake_object_count(b->fake) == 1);
+	wait_state(b, ino, FILE_UPLOADED);
+	wait_until(attempts_standing(b) == 0);
+	assert_int_equal(fake_open_uploads(b->fake), 0);
+	free(data);
+	bench_end(b);
+}
+
 static void test_rename_clean(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -451,6 +596,12 @@ int main(void)
 		cmocka_unit_test(test_renamed_to_a_held_name_and_back),
 		cmocka_unit_test(test_folder_renamed),
 		cmocka_unit_test(test_folder_renamed_in_flight),
+		cmocka_unit_test(test_evicted_follows_by_copy),
+		cmocka_unit_test(test_evicted_is_not_overwritten),
+		cmocka_unit_test(test_evicted_and_copy_refused),
+		cmocka_unit_test(test_evicted_through_a_held_name),
+		cmocka_unit_test(test_larger_than_one_copy),
+		cmocka_unit_test(test_killed_while_copying_parts),
 		cmocka_unit_test(test_rename_clean),
 		cmocka_unit_test(test_deleted_when_due),
 		cmocka_unit_test(test_undelete),

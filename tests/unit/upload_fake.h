@@ -432,6 +432,33 @@ static inline void fake_do_copy(struct fake *f, const struct fake_request *q, st
 	}
 }
 
+static inline void fake_do_part_copy(struct fake *f, const struct fake_request *q, struct s3_reply *r)
+{
+	struct fake_upload *up = fake_upload_of(f, q, r);
+	struct fake_object *from = fake_find(f, q->source), *part;
+
+	if (!up)
+		return;
+	if (!from) {
+		fake_no(r, S3_NOT_FOUND, 404, "NoSuchKey");
+		return;
+	}
+	if (strcmp(q->source_if_match, from->etag) != 0) {
+		fake_no(r, S3_CONFLICT, 412, "PreconditionFailed");
+		return;
+	}
+	assert_true(q->req.range_start + q->req.range_len <= from->len);
+	assert_in_range(q->req.part_number, 1, FAKE_PARTS);
+	part = &up->parts[q->req.part_number - 1];
+	free(part->data);
+	part->len = q->req.range_len;
+	part->data = malloc(part->len + 1);
+	memcpy(part->data, from->data + q->req.range_start, part->len);
+	part->crc64nvme = crc64nvme(0, part->data, part->len);
+	md5_hex_of(part->data, part->len, part->etag);
+	(void)text_copy(r->object.etag, part->etag, sizeof(r->object.etag));
+}
+
 static inline void fake_carry_out(struct fake *f, struct fake_request *q, struct s3_reply *r)
 {
 	struct fake_upload *up;
@@ -475,9 +502,11 @@ static inline void fake_carry_out(struct fake *f, struct fake_request *q, struct
 		if (up)
 			fake_close_upload(up);
 		return;
+	case S3_UPLOAD_PART_COPY:
+		fake_do_part_copy(f, q, r);
+		return;
 	case S3_HEAD_BUCKET:
 	case S3_GET:
-	case S3_UPLOAD_PART_COPY:
 	case S3_GET_ACL:
 		break;
 	}

@@ -1,0 +1,295 @@
+/*
+ * upload_copy_large - a rename of an object too large for one CopyObject, whose bytes are not here:
+ * parts copied inside the bucket (UploadPartCopy), each only if the source still has our ETag.
+ *
+ * Nothing but the attempt is recorded: after a restart the upload is aborted and begun anew, which
+ * costs the server's time only. A file whose bytes are here is sent again instead.
+ */
+#include "upload_private.h"
+
+#define AT_ONCE 4
+#define UNSENT_MS 1000
+
+struct copy_parts {
+	struct s3_part *parts; /* etag set: copied */
+	uint64_t count, next, copied;
+	unsigned busy, errors;
+	struct waits waiting; /* part indexes */
+	bool ready;
+	bool ends;	      /* abort once the requests under way are back */
+	char why[64];	      /* … and if set, the copy is no use */
+	enum file_state otherwise;
+};
+
+void copy_large_release(struct task *t)
+{
+	if (!t->copy)
+		return;
+	waits_release(&t->copy->waiting);
+	free(t->copy->parts);
+	free(t->copy);
+	t->copy = NULL;
+}
+
+/* ---- ends --------------------------------------------------------------------------------------- */
+
+static void abort_answered(struct upload *u, struct task *t, struct request *rq)
+{
+	struct copy_parts *c = t->copy;
+	const struct s3_reply *reply = &rq->reply;
+	char why[sizeof(c->why)];
+
+	if (reply->class != S3_DONE && reply->class != S3_NOT_FOUND &&
+		reply->class != S3_DENIED && reply->class != S3_FATAL) {
+		task_transient(u, t, reply); /* asked about, and aborted, by upload_doubt.c */
+		return;
+	}
+	(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
+	memcpy(why, c->why, sizeof(why));
+	if (why[0])
+		move_by_sending(u, t, why, c->otherwise);
+	else
+		task_retry_in(u, t, s3_backoff_ms(t->version.attempts + 2, false));
+}
+
+static void copy_abort(struct upload *u, struct task *t)
+{
+	struct s3_request req = {.op = S3_ABORT_MULTIPART,
+		.key = t->key,
+		.upload_id = t->attempt.upload_id};
+	int r;
+
+	t->attempt.phase = ATTEMPT_ABORTING;
+	r = store_attempt_update(u->store, &t->attempt);
+	if (r == 0)
+		r = request_send(u, t, &req, NULL, 0, abort_answered);
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
+static void copy_ends(struct upload *u, struct task *t, const char *why, enum file_state otherwise)
+{
+	t->copy->ends = true;
+	t->copy->otherwise = otherwise;
+	(void)text_copy(t->copy->why, why, sizeof(t->copy->why)); /* may be cut */
+	if (t->outstanding == 0)
+		copy_abort(u, t);
+}
+
+/* ---- Complete ----------------------------------------------------------------------------------- */
+
+static void complete_answered(struct upload *u, struct task *t, struct request *rq)
+{
+	const struct s3_reply *reply = &rq->reply;
+
+	switch (reply_applied(reply)) {
+	case APPLIED_YES:
+		if (reply->object.etag[0] != '\0')
+			put_done(u, t, &reply->object);
+		else
+			put_doubtful(u, t, reply);
+		return;
+	case APPLIED_PERHAPS:
+		put_doubtful(u, t, reply);
+		return;
+	case APPLIED_NO:
+		copy_ends(u, t, reply->class == S3_DENIED || reply->class == S3_FATAL ? reply->code : "",
+			FILE_FAILED);
+		return;
+	}
+}
+
+static void complete_now(struct upload *u, struct task *t)
+{
+	bool conditions = s3_enforces(u->s3, S3_COMPLETE_MULTIPART);
+	struct s3_request req = {.op = S3_COMPLETE_MULTIPART,
+		.key = t->key,
+		.upload_id = t->attempt.upload_id,
+		.parts = t->copy->parts,
+		.part_count = t->copy->count,
+		.has_full_crc = t->version.has_crc64nvme,
+		.full_crc = t->version.crc64nvme,
+		.total_bytes = t->object.size_bytes,
+		.if_none_match_any = conditions && t->condition[0] == '\0',
+		.if_match = conditions && t->condition[0] ? t->condition : NULL};
+	int r;
+
+	t->attempt.phase = ATTEMPT_COMPLETING;
+	r = store_attempt_update(u->store, &t->attempt);
+	if (r == 0)
+		r = request_send(u, t, &req, NULL, 0, complete_answered);
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
+static void before_complete(struct upload *u, struct task *t)
+{
+	bool holds = t->condition[0] == '\0'
+			     ? t->found.says == BUCKET_ABSENT
+			     : t->found.says == BUCKET_HOLDS &&
+				       strcmp(t->found.object.etag, t->condition) == 0;
+
+	if (holds)
+		complete_now(u, t);
+	else
+		copy_ends(u, t, "", FILE_FAILED); /* planned anew */
+}
+
+/* ---- parts -------------------------------------------------------------------------------------- */
+
+static void part_answered(struct upload *u, struct task *t, struct request *rq)
+{
+	struct copy_parts *c = t->copy;
+	const struct s3_reply *reply = &rq->reply;
+
+	c->busy--;
+	if (reply->class == S3_DONE && reply->object.etag[0] != '\0') {
+		c->copied += c->parts[rq->chunk].etag[0] == '\0';
+		(void)text_copy(c->parts[rq->chunk].etag, reply->object.etag, S3_ETAG_MAX);
+		c->errors = 0;
+	} else if (reply->class == S3_NOT_FOUND && strcmp(reply->code, "NoSuchUpload") != 0) {
+		copy_ends(u, t, "someone removed it", FILE_GONE);
+		return;
+	} else if (reply->class == S3_CONFLICT) {
+		copy_ends(u, t, "someone changed it", FILE_FAILED);
+		return;
+	} else if (reply->class == S3_DENIED || reply->class == S3_FATAL) {
+		copy_ends(u, t, reply->code, FILE_FAILED);
+		return;
+	} else if (reply->class == S3_NOT_FOUND ||
+		   waits_add(&c->waiting, rq->chunk,
+			   clock_mono_ms() + s3_backoff_ms(++c->errors, false)) < 0) {
+		copy_ends(u, t, "", FILE_FAILED);
+		return;
+	}
+	if (c->ends && t->outstanding == 0)
+		copy_abort(u, t);
+	else if (c->copied == c->count && s3_enforces(u->s3, S3_COMPLETE_MULTIPART))
+		complete_now(u, t);
+	else if (c->copied == c->count)
+		ask_bucket(u, t, t->key, false, before_complete);
+}
+
+static bool part_next(struct copy_parts *c, uint64_t *ret)
+{
+	if (waits_pop_due(&c->waiting, clock_mono_ms(), ret))
+		return true;
+	while (c->next < c->count && c->parts[c->next].etag[0] != '\0')
+		c->next++;
+	if (c->next == c->count)
+		return false;
+	*ret = c->next++;
+	return true;
+}
+
+/* False: nothing more just now. */
+static bool part_send(struct upload *u, struct task *t)
+{
+	struct copy_parts *c = t->copy;
+	uint64_t n;
+	struct s3_request req = {.op = S3_UPLOAD_PART_COPY,
+		.key = t->key,
+		.upload_id = t->attempt.upload_id,
+		.copy_source_key = t->object.key,
+		.copy_source_if_match = t->object.etag,
+		.has_range = true};
+
+	if (c->busy >= AT_ONCE || !part_next(c, &n))
+		return false;
+	req.part_number = c->parts[n].number;
+	req.range_start = n * u->copy_part_bytes;
+	req.range_len = c->parts[n].size_bytes;
+	if (request_send(u, t, &req, NULL, n, part_answered) < 0) {
+		if (waits_add(&c->waiting, n, clock_mono_ms() + UNSENT_MS) < 0)
+			c->next = n;
+		return false;
+	}
+	c->busy++;
+	return true;
+}
+
+void copy_large_pass(struct upload *u)
+{
+	struct task *next;
+
+	for (struct task *t = u->sched.tasks; t && u->sched.pauses == 0; t = next) {
+		next = t->next;
+		if (!t->copy || !t->copy->ready || t->copy->ends)
+			continue;
+		while (part_send(u, t))
+			;
+		wake_by(u, waits_next_ms(&t->copy->waiting));
+	}
+}
+
+/* ---- begin -------------------------------------------------------------------------------------- */
+
+static void create_answered(struct upload *u, struct task *t, struct request *rq)
+{
+	const struct s3_reply *reply = &rq->reply;
+	int r;
+
+	if (reply->class != S3_DONE || reply->upload_id[0] == '\0') {
+		(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
+		if (reply->class == S3_DENIED || reply->class == S3_FATAL)
+			move_by_sending(u, t, reply->code, FILE_FAILED);
+		else
+			task_transient(u, t, reply);
+		return;
+	}
+	(void)text_copy(t->attempt.upload_id, reply->upload_id, sizeof(t->attempt.upload_id));
+	r = store_attempt_update(u->store, &t->attempt);
+	if (r < 0) {
+		pause_note_store(u, r);
+		copy_ends(u, t, "", FILE_FAILED);
+		return;
+	}
+	t->copy->ready = true;
+	wake_by(u, clock_mono_ms());
+}
+
+static int copy_create(struct upload *u, struct task *t)
+{
+	uint64_t size = t->object.size_bytes, count = (size + u->copy_part_bytes - 1) / u->copy_part_bytes;
+	struct copy_parts *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	t->copy = c;
+	c->count = count;
+	c->parts = calloc(count, sizeof(*c->parts));
+	if (!c->parts)
+		return -ENOMEM;
+	for (uint64_t n = 0; n < count; n++) {
+		c->parts[n].number = (unsigned)n + 1;
+		c->parts[n].size_bytes = n + 1 < count ? u->copy_part_bytes
+						       : size - n * u->copy_part_bytes;
+	}
+	return 0;
+}
+
+void copy_large_begin(struct upload *u, struct task *t)
+{
+	struct s3_request req = {.op = S3_CREATE_MULTIPART,
+		.key = t->key,
+		.acl = u->acl,
+		.content_type = content_type_of(t->version.name),
+		.has_mtime = true,
+		.mtime_ns = t->version.mtime_ns};
+	int fd, r = store_version_open(u->store, t->version.ino, t->version.generation, &fd);
+
+	if (r == 0) {
+		close(fd);
+		move_by_sending(u, t, "", FILE_FAILED);
+		return;
+	}
+	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
+	r = copy_create(u, t);
+	if (r == 0)
+		r = task_attempt_begin(u, t, ATTEMPT_MULTIPART, FILE_NONE,
+			t->condition[0] ? t->condition : NULL);
+	if (r == 0)
+		r = request_send(u, t, &req, NULL, 0, create_answered);
+	if (r < 0)
+		put_unsent(u, t, r);
+}
