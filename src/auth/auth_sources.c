@@ -190,7 +190,7 @@ static int read_profile(const char *path, struct profile_view *v, char **ret_mes
 		return -EINVAL;
 	}
 	err = auth_ini_parse(text, len, on_setting, v, &line);
-	explicit_bzero(text, len);
+	explicit_bzero(text, len); // NOLINT(clang-analyzer-core.NonNullParamChecker): read_whole made it
 	free(text);
 	if (err) {
 		(void)!text_printf(ret_message,

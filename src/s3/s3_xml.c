@@ -393,7 +393,7 @@ static void finish_entries(struct parse *p)
 		}
 		struct s3_list_entry entry = list->entries[i];
 		char *key = list->keys + p->key_at[i];
-		entry.key_len = strlen(key);
+		entry.key_len = strlen(key); // NOLINT(clang-analyzer-core.NonNullParamChecker): key_at says so
 		if (p->url_encoded && s3_decode_listed(key, &entry.key_len)) {
 			p->bad = true;
 			continue;

@@ -80,7 +80,7 @@ int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t chunk, uin
 	lock_drop(&s->lock);
 	if (r == 0)
 		r = file_get(s, a.ino, &f);
-	if (r < 0)
+	if (r < 0 || !f)
 		return r == -ENOENT ? -ESTALE : r;
 	with_lock(&f->lock);
 	with_lock(&s->lock);

@@ -102,7 +102,7 @@ int unlink_record(
 static int unlink_locked(struct store *s, uint64_t dir_ino, const char *name, int64_t delay_ms,
 	bool *ret_purge, uint64_t *ret_ino)
 {
-	struct record r;
+	struct record r = { 0 };
 	int e = dirent_get(s, dir_ino, name, ret_ino);
 	if (e == 0)
 		e = record_get(s, *ret_ino, &r);
@@ -147,8 +147,8 @@ static bool dir_is_empty(struct store *s, uint64_t ino)
 
 static int rmdir_locked(struct store *s, uint64_t dir_ino, const char *name)
 {
-	uint64_t ino;
-	struct record r;
+	uint64_t ino = 0;
+	struct record r = { 0 };
 	int e = dirent_get(s, dir_ino, name, &ino);
 	if (e == 0)
 		e = record_get(s, ino, &r);

@@ -53,8 +53,8 @@ static int check_target(struct store *s, const struct rename *rn)
 
 static int rename_check(struct store *s, struct rename *rn, unsigned flags, bool *ret_nothing)
 {
-	uint64_t ino, target;
-	struct record dir;
+	uint64_t ino = 0, target = 0;
+	struct record dir = { 0 };
 	int r = dirent_get(s, rn->old_dir, rn->old_name, &ino);
 	if (r == 0)
 		r = record_get(s, ino, &rn->moved);
