@@ -176,7 +176,7 @@ static int lookup_in(struct fs_call *c, struct fs_place *dir)
 {
 	cleanup_place struct fs_place found = {0};
 	bool certain;
-	uint64_t listing;
+	uint64_t listing = 0;
 	int r;
 
 	r = fs_lookup(c->fs, dir, c->name, fs_patience_of(c), &found, &certain, &listing);

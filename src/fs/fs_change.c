@@ -224,7 +224,7 @@ static bool is_new_to_bucket(
 	struct fs *fs, struct fs_place *dir, const char *name, bool *ret_exists)
 {
 	cleanup_place struct fs_place found = {0};
-	uint64_t listing;
+	uint64_t listing = 0;
 	bool certain;
 	int r = fs_lookup(fs, dir, name, FS_ANSWER_NOW, &found, &certain, &listing);
 
@@ -295,7 +295,7 @@ int fs_do_unlink(struct fs_call *c)
 {
 	cleanup_place struct fs_place dir = {0}, found = {0};
 	cleanup_buf struct buf path = {0};
-	uint64_t listing;
+	uint64_t listing = 0;
 	bool certain;
 	int r = fs_place_find_dir(c->fs, c->ino, &dir);
 
@@ -326,7 +326,7 @@ static int check_empty_in_bucket(struct fs_call *c, struct fs_place *dir)
 {
 	bool ours = dir->attr.flags & STORE_FLAG_BORN_LOCAL;
 	char prefix[KEY_MAX_BYTES + 2];
-	uint64_t listing;
+	uint64_t listing = 0;
 	int r = fs_place_prefix(c->fs, dir, prefix);
 
 	if (r < 0)
@@ -356,7 +356,7 @@ static int rmdir_store(struct fs_call *c, struct fs_place *dir, struct fs_place 
 static int rmdir_bucket(struct fs_call *c, struct fs_place *found)
 {
 	char prefix[KEY_MAX_BYTES + 2];
-	uint64_t listing;
+	uint64_t listing = 0;
 	int r;
 
 	if (fs_place_prefix(c->fs, found, prefix) < 0)
@@ -369,7 +369,7 @@ int fs_do_rmdir(struct fs_call *c)
 {
 	cleanup_place struct fs_place dir = {0}, found = {0};
 	cleanup_buf struct buf path = {0};
-	uint64_t listing;
+	uint64_t listing = 0;
 	bool certain;
 	int r = fs_place_find_dir(c->fs, c->ino, &dir);
 
@@ -398,7 +398,7 @@ int fs_do_rmdir(struct fs_call *c)
 static int check_target(struct fs_call *c, struct fs_place *dir, bool source_is_dir)
 {
 	cleanup_place struct fs_place found = {0};
-	uint64_t listing;
+	uint64_t listing = 0;
 	bool certain;
 	int r = fs_lookup(c->fs, dir, c->new_name, fs_patience_of(c), &found, &certain, &listing);
 
@@ -422,7 +422,7 @@ static int check_target(struct fs_call *c, struct fs_place *dir, bool source_is_
 /* A folder may only go if all below it is ours. */
 static int check_source(struct fs_call *c, struct fs_place *source)
 {
-	uint64_t listing;
+	uint64_t listing = 0;
 	int r;
 
 	if (source->attr.type != STORE_DIR)
@@ -438,7 +438,7 @@ static int check_source(struct fs_call *c, struct fs_place *source)
 
 static int find_source(struct fs_call *c, struct fs_place *dir, struct fs_place *ret)
 {
-	uint64_t listing;
+	uint64_t listing = 0;
 	bool certain;
 	int r = fs_lookup(c->fs, dir, c->name, fs_patience_of(c), ret, &certain, &listing);
 

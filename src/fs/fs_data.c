@@ -300,7 +300,7 @@ int fs_do_create(struct fs_call *c)
 		.uid = ctx->uid,
 		.gid = ctx->gid};
 	cleanup_place struct fs_place dir = {0};
-	struct store_attr attr;
+	struct store_attr attr = {0};
 	struct fs_file *f;
 	bool is_new = true;
 	int r = fs_place_find_dir(c->fs, c->ino, &dir);

@@ -219,7 +219,7 @@ static void unmake(struct fs *fs, const struct store_attr *made, const char *nam
 int fs_foreign_take_over(struct fs_call *c, struct fs_place *p, struct store_attr *ret)
 {
 	cleanup_buf struct buf folder = {0};
-	struct store_attr imported, made;
+	struct store_attr imported = {0}, made = {0};
 	int r;
 
 	if (!c->fs->config.allow_overwrite) {
