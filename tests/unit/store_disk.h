@@ -22,7 +22,13 @@ enum disk_call {
 	DISK_CALL_COUNT
 };
 enum disk_file { DISK_JOURNAL, DISK_INDEX, DISK_DATA, DISK_OTHER, DISK_FILE_COUNT };
-enum disk_action { DISK_PASS, DISK_FAIL, DISK_KILL, DISK_KILL_HALF };
+enum disk_action {
+	DISK_PASS,
+	DISK_FAIL,
+	DISK_FAIL_DONE, /* done, and said to have failed; with `lasts` the following just fail */
+	DISK_KILL,
+	DISK_KILL_HALF,
+};
 
 #define DISK_ALL_KINDS 0xffu
 
@@ -35,6 +41,7 @@ static struct {
 	bool lasts; /* and all that follow */
 	long count;
 	bool met;
+	void (*hook)(enum disk_call call, enum disk_file file); /* before a call */
 	_Atomic unsigned seen[DISK_FILE_COUNT][DISK_CALL_COUNT];
 } disk;
 
@@ -72,12 +79,15 @@ static enum disk_file disk_file_of(int fd)
 	return strstr(path, "/data/") ? DISK_DATA : DISK_OTHER;
 }
 
-/* True when the call must fail with errno set. half: may be done in part before the kill. */
+/* True when the call must fail with errno set. half: done in part before the kill, or done and then
+ * said to have failed: writes only. */
 static bool disk_meets(enum disk_call call, enum disk_file file, bool *half)
 {
 	if (!disk.armed)
 		return false;
 	disk.seen[file][call]++;
+	if (disk.hook)
+		disk.hook(call, file);
 	if ((disk.calls_mask && !(disk.calls_mask & (1u << call))) ||
 		(disk.files_mask && !(disk.files_mask & (1u << file))))
 		return false;
@@ -91,6 +101,10 @@ static bool disk_meets(enum disk_call call, enum disk_file file, bool *half)
 	case DISK_FAIL:
 		errno = disk.error;
 		return true;
+	case DISK_FAIL_DONE:
+		*half = call == DISK_WRITE && disk.count == disk.at;
+		errno = disk.error;
+		return !*half;
 	case DISK_KILL_HALF:
 		if (call == DISK_WRITE) {
 			*half = true;
@@ -105,6 +119,20 @@ static bool disk_meets(enum disk_call call, enum disk_file file, bool *half)
 	return false;
 }
 
+/* How much of a write that is done in part, or done and denied, is done. */
+static size_t disk_share(size_t whole)
+{
+	return disk.action == DISK_FAIL_DONE ? whole : whole / 2;
+}
+
+static int disk_after_half(void)
+{
+	if (disk.action != DISK_FAIL_DONE)
+		kill(getpid(), SIGKILL);
+	errno = disk.error;
+	return -1;
+}
+
 static ssize_t disk_pwrite(int fd, const void *data, size_t len, off_t off)
 {
 	bool half = false;
@@ -112,8 +140,8 @@ static ssize_t disk_pwrite(int fd, const void *data, size_t len, off_t off)
 	if (disk.armed && disk_meets(DISK_WRITE, disk_file_of(fd), &half))
 		return -1;
 	if (half) {
-		(void)!syscall(SYS_pwrite64, fd, data, len / 2, off);
-		kill(getpid(), SIGKILL);
+		(void)!syscall(SYS_pwrite64, fd, data, disk_share(len), off);
+		return disk_after_half();
 	}
 	return syscall(SYS_pwrite64, fd, data, len, off);
 }
@@ -138,8 +166,8 @@ static ssize_t disk_pwritev(int fd, const struct iovec *v, int count, off_t off)
 	if (disk.armed && disk_meets(DISK_WRITE, disk_file_of(fd), &half))
 		return -1;
 	if (half) {
-		(void)!syscall(SYS_pwritev, fd, v, count / 2, off, 0);
-		kill(getpid(), SIGKILL);
+		(void)!syscall(SYS_pwritev, fd, v, (int)disk_share((size_t)count), off, 0);
+		return disk_after_half();
 	}
 	return syscall(SYS_pwritev, fd, v, count, off, 0);
 }
@@ -156,8 +184,8 @@ static ssize_t disk_writev(int fd, const struct iovec *v, int count)
 	if (disk.armed && disk_meets(DISK_WRITE, disk_file_of(fd), &half))
 		return -1;
 	if (half) {
-		(void)!syscall(SYS_writev, fd, v, count / 2);
-		kill(getpid(), SIGKILL);
+		(void)!syscall(SYS_writev, fd, v, (int)disk_share((size_t)count));
+		return disk_after_half();
 	}
 	return syscall(SYS_writev, fd, v, count);
 }

@@ -77,6 +77,10 @@ static void begin_of_what_moved_on_is_refused(void **state)
 	must_eq(store_attempt_begin(r->s, &a, FILE_QUEUED), -ESTALE);
 	must_eq(attempts(r, got, 4), 0);
 	must_state(rig_state(r, ino), FILE_CLOSED);
+	rig_bring(r, ino, FILE_QUEUED); /* queued again, but another version */
+	must_eq(store_attempt_begin(r->s, &a, FILE_QUEUED), -ESTALE);
+	must_eq(store_attempt_begin(r->s, &a, FILE_NONE), -ESTALE);
+	must_eq(attempts(r, got, 4), 0);
 }
 
 static void update_keeps_what_was_learned(void **state)

@@ -306,6 +306,46 @@ static void stale_tail_behind_a_cut_run(void **state)
 	must_eq(folders(r, "old"), FOLDERS);
 }
 
+/* After a power cut numbers are given again: only the epoch tells an old record from a new one. */
+static void work_one(struct rig *r, void *arg)
+{
+	(void)rig_dir(r, STORE_ROOT_INO, "new-00");
+}
+
+static void record_with_the_next_number_but_an_old_epoch(void **state)
+{
+	static uint8_t journal[FRONT_BYTES], old[FRONT_BYTES];
+	struct rig *r = *state;
+	size_t from, len;
+
+	prepare(r);
+	memcpy(old, saved.journal, FRONT_BYTES);
+	break_the_middle(r);
+	r->config.boot_id = "boot-2";
+	rig_child(r, work_one, NULL, CHILD_KILLED);
+	for (size_t i = 0; i < FOLDERS; i++) { /* every old number may be the next one */
+		len = HEADER_BYTES + get_le32(old + saved.start[i] + 4);
+		from = saved.start[i];
+		memmove(journal + i * 4096, old + from, len);
+	}
+	save(r);
+	must_eq(saved.count, 1);
+	for (size_t i = 0; i < FOLDERS; i++) {
+		static uint8_t front[FRONT_BYTES];
+
+		if (get_le64(journal + i * 4096 + 16) != get_le64(saved.journal + 16) + 1)
+			continue;
+		memcpy(front, saved.journal, FRONT_BYTES);
+		memcpy(front + saved.end, journal + i * 4096, 4096);
+		restore(r, front);
+		rig_open(r);
+		must_eq(replayed(r), 1);
+		must_eq(folders(r, "old"), 5);
+		return;
+	}
+	must_failed(__FILE__, __LINE__, "no old record has the next number");
+}
+
 /* Replaying what the index holds already changes nothing: it knows the last number it holds. */
 static void work_nothing(struct rig *r, void *arg)
 {
@@ -357,6 +397,7 @@ int main(void)
 		rig_test_closed(broken_in_the_middle_by_a_power_cut),
 		rig_test_closed(stale_tail_never_joins),
 		rig_test_closed(stale_tail_behind_a_cut_run),
+		rig_test_closed(record_with_the_next_number_but_an_old_epoch),
 		rig_test_closed(replay_is_idempotent),
 		rig_test_closed(journal_is_preallocated),
 	};
