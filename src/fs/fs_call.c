@@ -42,8 +42,8 @@ void fs_call_serve(struct fs_call *c)
 	r = c->run(c);
 	if (r == FS_PARK)
 		r = fs_park_keep(park, c);
-	else if (r == FS_SLOW)
-		r = fs_park_keep_slow(park, c);
+	else if (r > 0)
+		r = fs_park_keep_slow(park, c, (enum fs_run_result)r);
 	if (r == -ENOBUFS && c->run == fs_do_write)
 		fs_write_failed(c);
 	if (r < 0)

@@ -628,7 +628,7 @@ int fs_do_flush(struct fs_call *c)
 
 	if (f->store && f->writer) {
 		if (c->fs->config.close_syncs && !c->on_slow)
-			return FS_SLOW;
+			return FS_DISK;
 		r = flush(c, f);
 	}
 	if (r < 0)
@@ -653,7 +653,7 @@ int fs_do_fsync(struct fs_call *c)
 	int r;
 
 	if (!c->on_slow)
-		return FS_SLOW; /* waits for the disk */
+		return FS_DISK;
 	r = f->store ? store_file_sync(f->store, c->datasync) : 0;
 	if (r < 0)
 		return r;

@@ -467,7 +467,7 @@ int fs_do_opendir(struct fs_call *c)
 	if (r < 0)
 		return r;
 	if (p.kind == FS_VIRTUAL && !c->on_slow)
-		return FS_SLOW;
+		return FS_ASK;
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return -ENOMEM;
@@ -479,7 +479,7 @@ int fs_do_opendir(struct fs_call *c)
 		return r;
 	}
 	fi.fh = (uint64_t)(uintptr_t)d;
-	if (fuse_reply_open(c->req, &fi) < 0)
+	if (!fs_call_claim(c) || fuse_reply_open(c->req, &fi) < 0)
 		dir_close(c->fs, &d->handle);
 	return FS_DONE;
 }
@@ -570,7 +570,7 @@ int fs_do_fsyncdir(struct fs_call *c)
 	int r;
 
 	if (!c->on_slow)
-		return FS_SLOW;
+		return FS_DISK;
 	r = store_flush_all(c->fs->config.store);
 	if (r < 0)
 		return r;

@@ -11,14 +11,16 @@
 #include "fs_private.h"
 
 #define QUICK_THREADS 4
-#define SLOW_THREADS 8
+#define DISK_THREADS 4
+#define SLOW_THREADS 12
 #define KEPT_MAX 16384		  /* calls */
 #define KEPT_DATA_MAX (256 * MIB) /* bytes of writes */
 #define ROOM_LOOK_AGAIN_MS 1000	  /* what fills the buffer may have become a person's matter */
 
 struct fs_park {
 	struct pool *quick; /* runs calls again */
-	struct pool *slow;  /* runs what may block */
+	struct pool *disk;  /* runs what waits for the disk */
+	struct pool *slow;  /* runs what may ask the bucket */
 	struct thread *clock;
 	struct lock lock;
 	struct cond due; /* an earlier deadline, or stopping */
@@ -148,6 +150,8 @@ static struct fs_call *call_keep(struct fs_park *p, struct fs_call *c)
 	return copy;
 }
 
+static void answer_interrupt(void *user);
+
 /* Runs with the request's own lock held by libfuse. */
 static void on_interrupt(fuse_req_t req, void *user)
 {
@@ -159,6 +163,10 @@ static void on_interrupt(fuse_req_t req, void *user)
 	c->interrupted = true;
 	if (c->parked)
 		wake_locked(p, c);
+	if (!c->asking || c->claimed || c->users > 1 || p->synced.stopping)
+		return;
+	c->users++;
+	check(pool_submit(p->quick, answer_interrupt, c) == 0);
 }
 
 /* After this returns no interrupt callback for c is running or will come. */
@@ -214,32 +222,102 @@ int fs_park_keep(struct fs_park *p, struct fs_call *c)
 	return park(p, mine) ? 0 : give_up(p, mine, c, -EINTR);
 }
 
-static bool submit_slow(struct fs_park *p, struct fs_call *mine)
+static void run_asking(void *user);
+
+static bool submit_slow(struct fs_park *p, struct fs_call *mine, enum fs_run_result where)
 {
+	struct pool *pool = where == FS_DISK ? p->disk : p->slow;
+
 	with_lock(&p->lock);
 	if (p->synced.stopping)
 		return false;
-	check(pool_submit(p->slow, run_again, mine) == 0);
+	mine->users = 1;
+	mine->asking = where == FS_ASK;
+	check(pool_submit(pool, mine->asking ? run_asking : run_again, mine) == 0);
 	return true;
 }
 
-int fs_park_keep_slow(struct fs_park *p, struct fs_call *c)
+int fs_park_keep_slow(struct fs_park *p, struct fs_call *c, enum fs_run_result where)
 {
 	struct fs_call *mine = call_keep(p, c);
 
 	if (!mine)
 		return -ENOBUFS;
 	mine->on_slow = true;
-	return submit_slow(p, mine) ? 0 : give_up(p, mine, c, -EINTR);
+	return submit_slow(p, mine, where) ? 0 : give_up(p, mine, c, -EINTR);
 }
-
-/* ---- running again ---- */
 
 static bool is_stopping(struct fs_park *p, struct fs_call *c)
 {
 	with_lock(&p->lock);
 	return p->synced.stopping || c->interrupted;
 }
+
+/* ---- asking: the bucket may take its time, the caller need not ---- */
+
+/* Who got the right to reply owns the request; the other one must not touch it any more. */
+bool fs_call_claim(struct fs_call *c)
+{
+	struct fs_park *p = park_of(c);
+	bool mine;
+
+	if (!c->asking)
+		return true;
+	{
+		with_lock(&p->lock);
+		mine = !c->answered;
+		c->claimed = true;
+	}
+	if (mine)
+		watch_interrupts(c, false);
+	return mine;
+}
+
+static void call_unref(struct fs_park *p, struct fs_call *c)
+{
+	bool last;
+
+	{
+		with_lock(&p->lock);
+		last = --c->users == 0;
+	}
+	if (last)
+		call_forget(p, c);
+}
+
+static bool may_answer(struct fs_park *p, struct fs_call *c)
+{
+	with_lock(&p->lock);
+	c->answered = !c->claimed;
+	return c->answered;
+}
+
+static void answer_interrupt(void *user)
+{
+	struct fs_call *c = user;
+	struct fs_park *p = park_of(c);
+
+	if (may_answer(p, c)) {
+		watch_interrupts(c, false);
+		fs_call_fail(c, -EINTR);
+	}
+	call_unref(p, c);
+}
+
+static void run_asking(void *user)
+{
+	struct fs_call *c = user;
+	int r;
+
+	watch_interrupts(c, true);
+	r = is_stopping(park_of(c), c) ? -EINTR : c->run(c);
+	check(r <= 0);
+	if (r < 0 && fs_call_claim(c))
+		fs_call_fail(c, r);
+	call_unref(park_of(c), c);
+}
+
+/* ---- running again ---- */
 
 /* On a pool's thread: replies, or parks c once more. */
 static void run_again(void *user)
@@ -258,8 +336,8 @@ static void run_again(void *user)
 	r = c->run(c);
 	if (r == FS_PARK)
 		r = fs_park_keep(p, c) < 0 ? -EINTR : FS_PARK;
-	else if (r == FS_SLOW)
-		r = fs_park_keep_slow(p, c) < 0 ? -EINTR : FS_SLOW;
+	else if (r > 0 && fs_park_keep_slow(p, c, (enum fs_run_result)r) < 0)
+		r = -EINTR;
 	if (r > 0)
 		return;
 	if (r < 0)
@@ -372,6 +450,8 @@ int fs_park_create(struct fs_park **ret)
 	cond_init(&p->due);
 	r = pool_create(&p->quick, "fs-again", QUICK_THREADS, KEPT_MAX);
 	if (r == 0)
+		r = pool_create(&p->disk, "fs-disk", DISK_THREADS, KEPT_MAX);
+	if (r == 0)
 		r = pool_create(&p->slow, "fs-slow", SLOW_THREADS, KEPT_MAX);
 	if (r == 0)
 		r = thread_start(&p->clock, "fs-park", clock_main, p);
@@ -396,6 +476,7 @@ void fs_park_stop(struct fs_park *p)
 {
 	begin_stop(p);
 	thread_join(steal_ptr(p->clock));
+	pool_destroy(steal_ptr(p->disk));
 	pool_destroy(steal_ptr(p->slow)); /* its calls may still go to the quick one */
 	pool_destroy(steal_ptr(p->quick));
 }

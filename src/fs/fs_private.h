@@ -3,7 +3,7 @@
  *
  * fs_ops.c turns each FUSE request into a struct fs_call and serves it in libfuse's worker: its run
  * function either replies (0), fails (-errno), or says that it must wait (FS_PARK, with c->wait
- * filled in) or that it may block (FS_SLOW). Then the call is copied and kept; it runs again from
+ * filled in) or that it may block (FS_DISK …). Then the call is copied and kept; it runs again from
  * its start when what it waits for came, when its patience ends or when it is interrupted. So a run
  * function changes nothing before the last place where it may park.
  */
@@ -24,7 +24,13 @@
 #define FS_BLOCK_BYTES 4096
 #define FS_NAME_VIRTUAL ".cpgfs"
 
-enum fs_run_result { FS_DONE = 0, FS_PARK = 1, FS_SLOW = 2 };
+enum fs_run_result {
+	FS_DONE = 0, /* replied */
+	FS_PARK,     /* wait as c->wait says, then run again */
+	FS_DISK,     /* run where it may wait for the disk */
+	FS_SLOW,     /* run where it may wait for the bucket */
+	FS_ASK, /* likewise, and an interrupt answers at once: fs_call_claim() before replying */
+};
 
 /* ---- calls ------------------------------------------------------------------------------------
  */
@@ -59,6 +65,7 @@ struct fs_call {
 	bool impatient;	  /* waited as long as it may */
 	int waited_error; /* how what it waited for ended */
 	bool on_slow;	  /* runs where it may block */
+	uint32_t uid;      /* the caller's, for those that do not own the request any more */
 	unsigned tries;	  /* run again without parking */
 	/* fs_park.c */
 	bool kept; /* this is a copy that fs_park owns */
@@ -66,7 +73,10 @@ struct fs_call {
 	uint64_t news_seen[FS_WAIT_KINDS];
 	int64_t deadline_ms, look_again_ms;
 	int64_t parked_since_ms[FS_WAIT_KINDS];
-	bool parked, interrupted, stopping;
+	bool parked, interrupted;
+	bool asking;		/* FS_ASK: may be answered while it runs */
+	bool claimed, answered; /* by the run itself; by an interrupt */
+	unsigned users;		/* the run, and who answers */
 };
 
 /* Runs a call that lives on the worker's stack; replies, or keeps a copy. */
@@ -89,8 +99,10 @@ void fs_park_note_news(struct fs_park *p, struct fs_call *c);
 /* Keep a copy of c (or c itself if it is one) as c->wait says. -ENOBUFS: too much is kept already;
  * -EINTR: interrupted or stopping. */
 must_check int fs_park_keep(struct fs_park *p, struct fs_call *c);
-/* Run a copy of c on the threads that may block. */
-must_check int fs_park_keep_slow(struct fs_park *p, struct fs_call *c);
+/* Run a copy of c on the threads that may block: FS_DISK, FS_SLOW, FS_ASK. */
+must_check int fs_park_keep_slow(struct fs_park *p, struct fs_call *c, enum fs_run_result where);
+/* The right to reply. False: an interrupt was faster, and c->req is gone. */
+bool fs_call_claim(struct fs_call *c);
 void fs_park_news_listing(struct fs_park *p, uint64_t listing, int error);
 void fs_park_news_chunk(struct fs_park *p, uint64_t ino, uint64_t chunk, int error);
 void fs_park_news_room(struct fs_park *p);
@@ -138,10 +150,10 @@ struct fs {
 	struct {
 		uint64_t listing;
 		int64_t until_ms;
-	} impatient[FS_IMPATIENT_MAX]; /* by lock */
-	struct fs_handle *handles;     /* by lock: the kernel holds them */
-	int64_t refusal_said_ms;       /* by lock; 0: never */
-	unsigned refusals_unsaid;      /* by lock */
+	} impatient[FS_IMPATIENT_MAX];		     /* by lock */
+	struct fs_handle *handles;		     /* by lock: the kernel holds them */
+	int64_t refusal_said_ms;		     /* by lock; 0: never */
+	unsigned refusals_unsaid;		     /* by lock */
 	struct fs_refusal refusals[FS_REFUSALS_MAX]; /* by lock: a ring */
 	unsigned refusal_count;			     /* by lock: ever */
 };
@@ -304,7 +316,7 @@ must_check int fs_foreign_import(struct fs *fs, struct fs_place *p, struct store
  * on. */
 must_check int fs_foreign_replace(struct fs_call *c, struct fs_place *p, struct store_attr *ret);
 /* A change in place: -EPERM, or (--allow-overwrite) a copy of ours with its content. Blocks on the
- * network: FS_SLOW elsewhere. */
+ * network: FS_SLOW first. */
 int fs_foreign_take_over(struct fs_call *c, struct fs_place *p, struct store_attr *ret);
 int fs_foreign_unlink(struct fs_call *c, struct fs_place *p);
 /* Renaming or replacing: -EPERM with a line in the log, or -EXDEV where the options allow that mv

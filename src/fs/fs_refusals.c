@@ -1,7 +1,7 @@
 /*
- * fs_refusals - the names that --naming=refuse turned away, for `.cpgfs/rejected.tsv`. An export that
- * runs overnight tries the same folder again and again: each path stands here once, the oldest of too
- * many goes.
+ * fs_refusals - the names that --naming=refuse turned away, for `.cpgfs/rejected.tsv`. An export
+ * that runs overnight tries the same folder again and again: each path stands here once, the oldest
+ * of too many goes.
  */
 #include "fs_private.h"
 
@@ -31,7 +31,8 @@ void fs_refusal_note(struct fs *fs, const char *path, const char *reason)
 void fs_refusals(struct fs *fs, fs_refusal_fn *each, void *user)
 {
 	with_lock(&fs->lock);
-	unsigned first = fs->refusal_count > FS_REFUSALS_MAX ? fs->refusal_count - FS_REFUSALS_MAX : 0;
+	unsigned first =
+		fs->refusal_count > FS_REFUSALS_MAX ? fs->refusal_count - FS_REFUSALS_MAX : 0;
 	for (unsigned i = first; i < fs->refusal_count; i++)
 		each(user, fs->refusals[i % FS_REFUSALS_MAX].path,
 			fs->refusals[i % FS_REFUSALS_MAX].reason);

@@ -55,12 +55,14 @@ int fs_virtual_lookup(struct fs_call *c, uint64_t dir_id)
 	int r;
 
 	if (!c->on_slow)
-		return FS_SLOW;
+		return FS_ASK;
 	r = dir_id ? v->lookup(v->user, dir_id, c->name, &attr)
 		   : v->attr(v->user, VIRTUAL_TOP, &attr);
 	if (r == 0)
 		r = fs_virtual_place(c->fs, &attr, &p);
-	return r < 0 ? r : fs_reply_place(c, &p);
+	if (r < 0)
+		return r;
+	return fs_call_claim(c) ? fs_reply_place(c, &p) : FS_DONE;
 }
 
 static int reply_virtual_attr(struct fs_call *c, const struct fs_place *p)
@@ -71,11 +73,13 @@ static int reply_virtual_attr(struct fs_call *c, const struct fs_place *p)
 	int r;
 
 	if (!c->on_slow)
-		return FS_SLOW;
+		return FS_ASK;
 	r = v->attr(v->user, p->virtual_id, &attr);
 	if (r == 0)
 		r = fs_virtual_place(c->fs, &attr, &now);
-	return r < 0 ? r : fs_reply_attr_of(c, &now.attr, true);
+	if (r < 0)
+		return r;
+	return fs_call_claim(c) ? fs_reply_attr_of(c, &now.attr, true) : FS_DONE;
 }
 
 int fs_virtual_getattr(struct fs_call *c, struct fs_place *p)
@@ -101,14 +105,16 @@ int fs_virtual_open(struct fs_call *c, struct fs_place *p)
 	struct fs_file *f;
 	int r = 0;
 
-	if (!c->on_slow)
-		return FS_SLOW;
+	if (!c->on_slow) {
+		c->uid = fuse_req_ctx(c->req)->uid;
+		return FS_ASK;
+	}
 	f = fs_file_new(c->fs);
 	if (!f)
 		return -ENOMEM;
 	f->virtual_id = p->virtual_id;
 	if ((c->fi.flags & O_ACCMODE) != O_WRONLY)
-		r = v->read_all(v->user, p->virtual_id, fuse_req_ctx(c->req)->uid, &f->content);
+		r = v->read_all(v->user, p->virtual_id, c->uid, &f->content);
 	if (r == 0)
 		r = buf_error(&f->content);
 	if (r < 0) {
@@ -116,7 +122,7 @@ int fs_virtual_open(struct fs_call *c, struct fs_place *p)
 		return r;
 	}
 	fs_file_reply_flags(f, &fi);
-	if (fuse_reply_open(c->req, &fi) < 0)
+	if (!fs_call_claim(c) || fuse_reply_open(c->req, &fi) < 0)
 		fs_file_close(c->fs, f);
 	return FS_DONE;
 }
@@ -129,7 +135,8 @@ int fs_virtual_read(struct fs_call *c, struct fs_file *f)
 	if (off < f->content.len)
 		len = f->content.len - off < c->size ? f->content.len - off : c->size;
 	if (len) {
-		/* who has the answer may close the file, and free its content, before the reply returns */
+		/* who has the answer may close the file, and free its content, before the reply
+		 * returns */
 		copy = malloc(len);
 		if (!copy)
 			return -ENOMEM;
@@ -145,7 +152,7 @@ int fs_virtual_write(struct fs_call *c, struct fs_file *f)
 	int r;
 
 	if (!c->on_slow)
-		return FS_SLOW;
+		return FS_SLOW; /* a command that was given is not taken back */
 	r = v->write_all(v->user, f->virtual_id, fuse_req_ctx(c->req)->uid, c->data, c->size);
 	if (r < 0)
 		return r;
