@@ -261,6 +261,7 @@ static int build_upload(struct stack *s)
 		.allow_overwrite = o->allow_overwrite,
 		.allow_delete = o->allow_delete,
 		.start_paused = o->start_paused,
+		.settle_ms = o->settle_ms,
 		.credentials_stamp = credentials_stamp,
 		.credentials_user = s,
 	};

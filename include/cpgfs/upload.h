@@ -35,6 +35,7 @@ struct upload_config {
 	uint64_t multipart_threshold_bytes; /* larger files go in parts; 0: 16 MiB */
 	bool allow_overwrite, allow_delete; /* of objects from elsewhere */
 	bool start_paused;
+	int64_t settle_ms;            /* as the store was given it */
 	unsigned hash_threads;        /* 0: 2 */
 	/* A number that changes with the credentials (no secret in it). While these are refused it
 	 * is asked for every two seconds, so that uploading goes on as soon as others are there.

@@ -27,6 +27,7 @@ static void upload_configure(struct upload *u, const struct upload_config *confi
 	u->remote = config->remote;
 	u->naming = config->naming;
 	u->max_transfers = config->max_transfers ? config->max_transfers : MAX_TRANSFERS;
+	u->settle_ms = config->settle_ms;
 	u->hash_threads = config->hash_threads ? config->hash_threads : HASH_THREADS;
 	u->multipart_threshold_bytes = config->multipart_threshold_bytes
 					       ? config->multipart_threshold_bytes

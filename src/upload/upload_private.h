@@ -543,6 +543,7 @@ struct upload {
 	uint64_t multipart_threshold_bytes;
 	uint64_t copy_max_bytes, copy_part_bytes;
 	bool allow_overwrite, allow_delete;
+	int64_t settle_ms;
 	uint64_t (*credentials_stamp)(void *user);
 	void *credentials_user;
 	struct pool *pool;

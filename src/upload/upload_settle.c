@@ -7,7 +7,7 @@
 #include "upload_private.h"
 
 #define POLL_MS 1000
-#define SETTLE_LONGEST_MS (11 * 60 * MS_PER_S)
+#define SETTLE_LONGEST_MS (11 * 60 * MS_PER_S) /* of what the store doubles; or --settle itself */
 #define SETTLE_WINDOW 128
 /* A pass settles at most so many before events are looked at again. */
 #define SETTLE_PASS_MAX 1024
@@ -50,7 +50,7 @@ static bool settle_not_due(struct upload *u, const struct store_queue_item *item
 {
 	int64_t in_ms = ((int64_t)item->order - wall_ns) / 1000000 + 1;
 
-	if ((int64_t)item->order <= wall_ns || in_ms > SETTLE_LONGEST_MS)
+	if ((int64_t)item->order <= wall_ns || in_ms > SETTLE_LONGEST_MS + u->settle_ms)
 		return false; /* the wall clock was set back: no file settles that long */
 	if (clock_mono_ms() + in_ms < u->sched.closed_next_ms)
 		u->sched.closed_next_ms = clock_mono_ms() + in_ms;
