@@ -185,23 +185,6 @@ test_in_the_foreground() {
 	not mountpoint -q "$M"
 }
 
-test_by_mount_8() {
-	[ "$(id -u)" = 0 ] || skip "mount -t needs root"
-	s3d_start
-	# what "mount -t fuse.cpgfs s3://…" comes to where cpgfs is installed
-	mount -t fuse -o "endpoint=$ENDPOINT,cache-dir=$T/cache,log-file=$T/cpgfs.log,settle=100ms,_netdev,nofail,rw,dev,suid" \
-		"$CPGFS#s3://$BUCKET/$PREFIX" "$M" || fail "mount(8) failed"
-	P=$M/$PREFIX
-	mkdir -p "$P/images"
-	echo a >"$P/images/a"
-	exits 0 all_verified
-	grep -q " $M fuse.cpgfs " /proc/self/mounts || fail "type in /proc/mounts: $(grep " $M " /proc/self/mounts)"
-	local pid
-	pid=$(status_json pid)
-	umount "$M"
-	wait_for 20 ended "$pid"
-}
-
 test_keys_come_from_a_profile_and_may_change() {
 	expect_log 'credential|expired|Expired|refus|InvalidAccessKeyId|key'
 	make_plate --wells 1
