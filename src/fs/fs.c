@@ -73,6 +73,7 @@ void fs_destroy(struct fs *fs)
 	fs_refusals_release(fs);
 	lock_release_storage(&fs->lock);
 	(void)sem_destroy(&fs->exit_asked); /* nobody waits any more */
+	free(fs->hidden.slots);
 	free(fs->prefix);
 	free(fs->mountpoint);
 	free(fs->fsname);
@@ -139,6 +140,8 @@ int fs_mount(struct fs *fs, char **ret_message)
 {
 	int r = session_create(fs);
 
+	if (r == 0)
+		r = fs_hidden_load(fs);
 	if (r == 0)
 		r = fs_park_create(&fs->park);
 	if (r == 0)
@@ -261,8 +264,9 @@ static bool is_in_bucket(enum file_state s)
 
 void fs_notice_store(struct fs *fs, const struct store_change *change)
 {
-	if (change->to == FILE_DELETING || change->from == FILE_DELETING)
-		atomic_store(&fs->may_hide, true);
+	if (change->from != change->to &&
+		(change->to == FILE_DELETING || change->to == FILE_MOVING))
+		fs_hidden_add_object(fs, change->ino);
 	if (!atomic_load(&fs->live))
 		return;
 	if (change->from == FILE_DELETING && change->to != FILE_NONE)

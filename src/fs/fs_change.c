@@ -337,6 +337,23 @@ static int check_empty_in_bucket(struct fs_call *c, struct fs_place *dir)
 	return r == 0 ? -ENOTEMPTY : 0;
 }
 
+/* The bucket may go on showing what had this name. */
+static void note_gone(struct fs *fs, struct fs_place *p)
+{
+	char key[KEY_MAX_BYTES + 2];
+
+	if (p->attr.type == STORE_DIR) {
+		if (fs_place_prefix(fs, p, key) == 0)
+			fs_hidden_add(fs, key);
+		return;
+	}
+	if (fs_place_path(fs, p) < 0)
+		return;
+	if (path_to_key(&fs->config.naming, buf_text(&p->path), false, key) < 0)
+		(void)text_copy(key, buf_text(&p->path), sizeof(key)); /* held: no object */
+	fs_hidden_add(fs, key);
+}
+
 static int rmdir_store(struct fs_call *c, struct fs_place *dir, struct fs_place *found)
 {
 	struct store_entry first;
@@ -347,7 +364,7 @@ static int rmdir_store(struct fs_call *c, struct fs_place *dir, struct fs_place 
 	r = check_empty_in_bucket(c, found);
 	if (r)
 		return r;
-	atomic_store(&c->fs->may_hide, true);
+	note_gone(c->fs, found);
 	return store_rmdir(c->fs->config.store, dir->attr.ino, c->name);
 }
 
@@ -492,7 +509,7 @@ int fs_do_rename(struct fs_call *c)
 		r = fs_materialise(c->fs, &to);
 	if (r)
 		return r;
-	atomic_store(&c->fs->may_hide, true);
+	note_gone(c->fs, &source);
 	r = store_rename(c->fs->config.store, from.attr.ino, c->name, to.attr.ino, c->new_name,
 		c->mask & RENAME_NOREPLACE ? STORE_RENAME_NOREPLACE : 0,
 		c->fs->config.delete_delay_ms);

@@ -261,7 +261,7 @@ int fs_foreign_unlink(struct fs_call *c, struct fs_place *p)
 	r = current_object(fs, p, &object);
 	if (r < 0)
 		return r;
-	atomic_store(&fs->may_hide, true);
+	fs_hidden_add(fs, object.key);
 	return store_stray_add(fs->config.store, &object,
 		clock_wall_ns() + fs->config.delete_delay_ms * (NS_PER_S / MS_PER_S));
 }

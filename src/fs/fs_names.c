@@ -333,18 +333,6 @@ static bool is_shadowed(struct fs *fs, const struct fs_place *dir, const char *n
 	return false;
 }
 
-/* Deletes and moves that the bucket still has to follow: only then a folder may be an empty shell.
- */
-static bool hides_anything(struct fs *fs)
-{
-	struct store_counts counts;
-
-	if (store_counts(fs->config.store, STORE_ROOT_INO, &counts) < 0)
-		return true;
-	return counts.files[FILE_DELETING] > 0 || counts.files[FILE_MOVING] > 0 ||
-	       atomic_load(&fs->may_hide);
-}
-
 /* "prefix/name", folders with a final slash. False: longer than a key can be. */
 static bool key_of_entry(
 	const char *prefix, const struct remote_entry *entry, char key[KEY_MAX_BYTES + 2])
@@ -416,7 +404,7 @@ static int folder_is_hidden(struct fs *fs, struct fs_place *dir, const char *nam
 
 	if (is_shadowed(fs, dir, name))
 		return 1;
-	if (!hides_anything(fs))
+	if (!fs_hidden_below(fs, prefix))
 		return 0;
 	r = shows_nothing(fs, prefix, HIDDEN_DEPTH_MAX, patience, ret_listing);
 	return r == -ENODATA ? 0 : r;

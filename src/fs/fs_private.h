@@ -65,7 +65,7 @@ struct fs_call {
 	bool impatient;	  /* waited as long as it may */
 	int waited_error; /* how what it waited for ended */
 	bool on_slow;	  /* runs where it may block */
-	uint32_t uid;      /* the caller's, for those that do not own the request any more */
+	uint32_t uid;	  /* the caller's, for those that do not own the request any more */
 	unsigned tries;	  /* run again without parking */
 	/* fs_park.c */
 	bool kept; /* this is a copy that fs_park owns */
@@ -115,6 +115,13 @@ struct fs_notify; /* fs_notify.c */
 
 struct fs_handle;
 
+/* Hashes of prefixes (fs_hidden.c). */
+struct fs_hidden {
+	uint64_t *slots;
+	size_t slot_count, count;
+	bool all; /* could not be kept: any folder may be one */
+};
+
 #define FS_IMPATIENT_MAX 64
 
 #define FS_REFUSALS_MAX 256
@@ -142,7 +149,6 @@ struct fs {
 	sem_t exit_asked;
 	atomic_bool exiting, loop_ended, live;
 	atomic_bool listings_late; /* a lookup waited in vain, and no listing came since */
-	atomic_bool may_hide;	   /* something was removed that the bucket may still show */
 	pthread_t loop_thread;
 
 	struct lock lock; /* RANK_FS_NODE */
@@ -151,6 +157,7 @@ struct fs {
 		uint64_t listing;
 		int64_t until_ms;
 	} impatient[FS_IMPATIENT_MAX];		     /* by lock */
+	struct fs_hidden hidden;		     /* by lock */
 	struct fs_handle *handles;		     /* by lock: the kernel holds them */
 	int64_t refusal_said_ms;		     /* by lock; 0: never */
 	unsigned refusals_unsaid;		     /* by lock */
@@ -225,6 +232,14 @@ must_check int fs_place_of_entry(struct fs *fs, struct fs_place *dir, const char
  * -EINPROGRESS. */
 must_check int fs_prefix_is_empty(
 	struct fs *fs, const char *prefix, enum fs_patience patience, uint64_t *ret_listing);
+
+/* fs_hidden.c: something with this key went (or, with a final slash, a folder) that the bucket may
+ * still have. */
+void fs_hidden_add(struct fs *fs, const char *key);
+void fs_hidden_add_object(struct fs *fs, uint64_t ino);
+/* Did anything below this prefix go? */
+bool fs_hidden_below(struct fs *fs, const char *prefix);
+must_check int fs_hidden_load(struct fs *fs);
 
 uint64_t fs_listing_id(const char *prefix);
 bool fs_is_impatient(struct fs *fs, uint64_t listing);

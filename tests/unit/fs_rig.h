@@ -228,6 +228,7 @@ static inline void rig_start(struct fs_rig *r)
 	assert_int_equal(fs_create(&r->fs, &r->config), 0);
 	assert_int_equal(fs_park_create(&r->fs->park), 0);
 	assert_int_equal(fs_notify_create(&r->fs->notify, NULL, r->store), 0);
+	assert_int_equal(fs_hidden_load(r->fs), 0);
 	store_subscribe(r->store, &store);
 	remote_subscribe(r->remote, &remote);
 	assert_int_equal(store_start(r->store), 0);
@@ -244,15 +245,34 @@ static inline int rig_remove_one(
 	return remove(path);
 }
 
-static inline void rig_free(struct fs_rig *r)
+static inline void rig_stop(struct fs_rig *r)
 {
 	fake_hold(r->bucket, false);
 	fs_park_stop(r->fs->park);
 	remote_stop(r->remote);
-	s3_destroy(&r->bucket->s3);
+	fs_unmount(r->fs);
+}
+
+static inline void rig_unmake(struct fs_rig *r)
+{
 	fs_destroy(r->fs);
 	remote_destroy(r->remote);
 	store_close(r->store);
+}
+
+/* As after an unmount: the cache and the bucket stay. */
+static inline void rig_remount(struct fs_rig *r)
+{
+	rig_stop(r);
+	rig_unmake(r);
+	rig_start(r);
+}
+
+static inline void rig_free(struct fs_rig *r)
+{
+	rig_stop(r);
+	s3_destroy(&r->bucket->s3);
+	rig_unmake(r);
 	(void)nftw(r->dir, rig_remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	free(r);
 }

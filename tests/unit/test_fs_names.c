@@ -336,10 +336,37 @@ static void what_is_deleted_stays_away_while_the_bucket_follows(void **state)
 	remote_refresh(r->remote, ""); /* the bucket still has it */
 	rig_must_list(r, 1, "");
 	assert_int_equal(rig_lookup(r, 1, "plate", NULL), -ENOENT);
+	rig_remount(r);
+	rig_must_list(r, 1, "");
+	assert_int_equal(rig_lookup(r, 1, "plate", NULL), -ENOENT);
 	/* … but an object from elsewhere beside it shows the folder again */
 	fake_put(r->bucket, "plate/theirs", 1, "e");
 	remote_refresh(r->remote, "");
 	rig_must_list(r, 1, "plate");
+	rig_free(r);
+}
+
+/* Hiding must not make every folder of the bucket cost a listing. */
+static void only_folders_that_something_went_from_are_looked_into(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param mine, file;
+	unsigned before;
+
+	(void)state;
+	fake_put(r->bucket, "p1/x/y", 1, "e");
+	fake_put(r->bucket, "p2/x/y", 1, "e");
+	rig_start(r);
+	assert_int_equal(rig_mkdir(r, 1, "mine", &mine), 0);
+	file = rig_put(r, mine.ino, "a", "text");
+	rig_upload(r, file.ino, "mine/a");
+	assert_int_equal(rig_unlink(r, mine.ino, "a"), 0);
+	assert_int_equal(rig_rename(r, 1, "mine", 1, "other", 0), 0);
+	rig_must_list(r, 1, "other p1 p2");
+	before = fake_count(r->bucket, S3_LIST);
+	remote_refresh(r->remote, "");
+	rig_must_list(r, 1, "other p1 p2");
+	assert_int_equal(fake_count(r->bucket, S3_LIST), before + 2); /* "" and "mine/" */
 	rig_free(r);
 }
 
@@ -395,6 +422,7 @@ int main(void)
 		cmocka_unit_test(names_are_cleaned_on_the_way_and_stand_for_theirs),
 		cmocka_unit_test(refused_folder_names_are_refused),
 		cmocka_unit_test(what_is_deleted_stays_away_while_the_bucket_follows),
+		cmocka_unit_test(only_folders_that_something_went_from_are_looked_into),
 		cmocka_unit_test(long_and_reserved_names),
 		cmocka_unit_test(dots_are_found_for_nfs),
 	};

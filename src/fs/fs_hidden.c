@@ -1,0 +1,130 @@
+/*
+ * fs_hidden - folders of the bucket that may be empty shells.
+ *
+ * What was deleted or moved away here stays in the bucket for a while, and is hidden by its key. A
+ * folder of which nothing else is left must be hidden, too, and to know that it has to be listed.
+ * So that only such folders cost a listing, the prefixes above every key that went are remembered
+ * (as hashes; they only grow, by one for each folder that something went from).
+ */
+#define LOG_ROOM "fs"
+
+#include "fs_private.h"
+
+#define SLOTS_FIRST 256
+#define PAGE 64
+#define JOBS_MAX 256
+
+static uint64_t *slot_of(uint64_t *slots, size_t slot_count, uint64_t hash)
+{
+	size_t i = hash & (slot_count - 1);
+
+	while (slots[i] && slots[i] != hash)
+		i = (i + 1) & (slot_count - 1);
+	return &slots[i];
+}
+
+static bool grow_locked(struct fs_hidden *h)
+{
+	size_t slot_count = h->slot_count ? h->slot_count * 2 : SLOTS_FIRST;
+	uint64_t *slots = calloc(slot_count, sizeof(*slots));
+
+	if (!slots)
+		return false;
+	for (size_t i = 0; i < h->slot_count; i++)
+		if (h->slots[i])
+			*slot_of(slots, slot_count, h->slots[i]) = h->slots[i];
+	free(h->slots);
+	h->slots = slots;
+	h->slot_count = slot_count;
+	return true;
+}
+
+static void add(struct fs *fs, uint64_t hash)
+{
+	struct fs_hidden *h = &fs->hidden;
+	uint64_t *slot;
+
+	with_lock(&fs->lock);
+	if (h->count * 2 >= h->slot_count && !grow_locked(h)) {
+		h->all = true; /* out of memory: every folder may be one */
+		return;
+	}
+	slot = slot_of(h->slots, h->slot_count, hash);
+	h->count += *slot == 0;
+	*slot = hash;
+}
+
+void fs_hidden_add(struct fs *fs, const char *key)
+{
+	char prefix[KEY_MAX_BYTES + 2];
+
+	if (!text_copy(prefix, key, sizeof(prefix)))
+		return; /* no key: the bucket cannot have it */
+	for (char *slash = strrchr(prefix, '/'); slash; slash = strrchr(prefix, '/')) {
+		slash[1] = '\0';
+		add(fs, fs_listing_id(prefix));
+		*slash = '\0';
+	}
+}
+
+bool fs_hidden_below(struct fs *fs, const char *prefix)
+{
+	uint64_t hash = fs_listing_id(prefix);
+	struct fs_hidden *h = &fs->hidden;
+
+	with_lock(&fs->lock);
+	if (h->all || h->slot_count == 0)
+		return h->all;
+	return *slot_of(h->slots, h->slot_count, hash) != 0;
+}
+
+void fs_hidden_add_object(struct fs *fs, uint64_t ino)
+{
+	struct store_inode *inode = malloc(sizeof(*inode));
+
+	if (inode && store_inode(fs->config.store, ino, inode) == 0 && inode->object.key[0])
+		fs_hidden_add(fs, inode->object.key);
+	free(inode);
+}
+
+/* ---- what an earlier mount left to do ---- */
+
+static int load_state(struct fs *fs, enum file_state state)
+{
+	struct store_queue_item page[PAGE], after, *from = NULL;
+	int n;
+
+	while ((n = store_queue(fs->config.store, state, from, page, PAGE)) > 0) {
+		for (int i = 0; i < n; i++)
+			fs_hidden_add_object(fs, page[i].ino);
+		after = page[n - 1];
+		from = &after;
+	}
+	return n;
+}
+
+static int load_jobs(struct fs *fs)
+{
+	cleanup_free struct store_job *jobs = calloc(JOBS_MAX, sizeof(*jobs));
+	char prefix[KEY_MAX_BYTES + 2];
+	int n;
+
+	if (!jobs)
+		return -ENOMEM;
+	n = store_jobs(fs->config.store, jobs, JOBS_MAX);
+	for (int i = 0; i < n; i++) {
+		snprintf(prefix, sizeof(prefix), "%s/", jobs[i].old_prefix);
+		fs_hidden_add(fs, prefix);
+	}
+	fs->hidden.all = fs->hidden.all || n == JOBS_MAX;
+	return n < 0 ? n : 0;
+}
+
+int fs_hidden_load(struct fs *fs)
+{
+	int r = load_state(fs, FILE_DELETING);
+
+	if (r == 0)
+		r = load_state(fs, FILE_MOVING);
+	return r < 0 ? r : load_jobs(fs);
+}
