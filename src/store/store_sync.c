@@ -7,6 +7,7 @@
 #include <fcntl.h>
 
 #define FLUSH_BATCH 512
+#define COMMIT_TRIES 8
 
 uint64_t journal_last(struct store *s)
 {
@@ -50,28 +51,38 @@ static void all_synced(struct store *s, uint64_t number)
 	cond_broadcast(&s->sync.done);
 }
 
+/* One commit. -E2BIG: the map is full, and the transaction is gone. */
+static int commit_once(struct store *s, uint64_t last)
+{
+	int r = put_meta(s, "epoch", s->journal.epoch + 1);
+	if (r == 0)
+		r = put_meta(s, "number", last);
+	return r == 0 ? index_commit(&s->index) : r;
+}
+
+/* Also for the commit itself the map may be too small: it grows, and the journal is replayed. */
+static int commit_with_room(struct store *s, uint64_t last)
+{
+	int r = commit_once(s, last);
+	for (unsigned tries = 0; r == -E2BIG && tries < COMMIT_TRIES; tries++) {
+		index_abort(&s->index);
+		int e = index_grow(&s->index);
+		if (e == 0)
+			e = index_replay(s);
+		if (e < 0)
+			return e;
+		r = commit_once(s, last);
+	}
+	return r;
+}
+
 int checkpoint_locked(struct store *s)
 {
 	lock_assert_held(&s->lock);
 	if (s->failed)
 		return s->failed;
 	uint64_t last = s->journal.next_number - 1;
-	int r = put_meta(s, "epoch", s->journal.epoch + 1);
-	if (r == 0)
-		r = put_meta(s, "number", last);
-	if (r == -E2BIG) {
-		index_abort(&s->index);
-		r = index_grow(&s->index);
-		if (r == 0)
-			r = index_replay(s);
-		if (r < 0)
-			return s->failed = r;
-		r = put_meta(s, "epoch", s->journal.epoch + 1);
-		if (r == 0)
-			r = put_meta(s, "number", last);
-	}
-	if (r == 0)
-		r = index_commit(&s->index);
+	int r = commit_with_room(s, last);
 	if (r < 0) {
 		int again = reopen(s);
 		return again < 0 ? again : r;

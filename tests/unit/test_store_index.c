@@ -1,0 +1,150 @@
+/*
+ * The index from inside: a map that is full grows and nothing is lost, formats of the future are
+ * refused, LMDB's errors are told in the system's words.
+ */
+#include "store_private.h"
+
+#include "store_rig.h"
+
+#define FILES 600
+
+static void index_path(struct rig *r, char out[128])
+{
+	snprintf(out, 128, "%s/index", r->dir);
+}
+
+/* As if the map had been made just as large as what it holds, and a little more. */
+static void shrink_map(struct rig *r, unsigned spare_pages)
+{
+	MDB_envinfo info;
+	MDB_stat stat;
+
+	lock_take(&r->s->lock);
+	must_eq(checkpoint_locked(r->s), 0);
+	index_abort(&r->s->index);
+	must_eq(mdb_env_info(r->s->index.env, &info), 0);
+	must_eq(mdb_env_stat(r->s->index.env, &stat), 0);
+	r->s->index.map_bytes = (info.me_last_pgno + 1 + spare_pages) * stat.ms_psize;
+	must_eq(mdb_env_set_mapsize(r->s->index.env, r->s->index.map_bytes), 0);
+	must_eq(index_begin(&r->s->index), 0);
+	lock_drop(&r->s->lock);
+}
+
+static void must_have_all(struct rig *r)
+{
+	char name[16], value[600];
+
+	for (int i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		must_eq(store_xattr_get(r->s, rig_find(r, name), "user.x", value, sizeof(value)), 500);
+	}
+	must_eq(rig_files_in(r, FILE_CLOSED), FILES);
+	rig_must_count(r, STORE_ROOT_INO);
+}
+
+static void full_map_grows(void **state)
+{
+	static const unsigned spare[] = {4, 9, 33};
+	struct rig *r = *state;
+	char name[16], value[500] = {1};
+
+	for (size_t k = 0; k < array_len(spare); k++) {
+		uint64_t map_bytes;
+
+		snprintf(rig_context, sizeof(rig_context), "%u spare pages", spare[k]);
+		rig_close(r);
+		rig_empty(r);
+		rig_open(r);
+		shrink_map(r, spare[k]);
+		map_bytes = r->s->index.map_bytes;
+		for (int i = 0; i < FILES; i++) {
+			uint64_t ino;
+
+			snprintf(name, sizeof(name), "f%d", i);
+			ino = rig_put(r, STORE_ROOT_INO, name, 0, 1);
+			must_eq(store_xattr_set(r->s, ino, "user.x", value, 500, 0), 0);
+			if (i % 97 == 96)
+				must_eq(store_checkpoint(r->s), 0);
+		}
+		must(r->s->index.map_bytes > map_bytes);
+		must_have_all(r);
+		rig_reopen(r);
+		must_have_all(r);
+	}
+	rig_context[0] = '\0';
+}
+
+/* A checkpoint itself may be what no longer fits. */
+static void full_map_at_a_checkpoint(void **state)
+{
+	struct rig *r = *state;
+
+	/* without free pages of earlier commits to fall back on, at every distance from the end */
+	for (unsigned spare = 0; spare < 40; spare++) {
+		char name[16], value[3000] = {1};
+		uint64_t ino;
+
+		snprintf(rig_context, sizeof(rig_context), "%u spare pages", spare);
+		rig_close(r);
+		rig_empty(r);
+		rig_open(r);
+		shrink_map(r, spare);
+		for (int i = 0; i < 12; i++) {
+			snprintf(name, sizeof(name), "d%d", i);
+			ino = rig_dir(r, STORE_ROOT_INO, name);
+			must_eq(store_xattr_set(r->s, ino, "user.x", value, sizeof(value), 0), 0);
+			must_eq(store_checkpoint(r->s), 0);
+		}
+		rig_reopen(r);
+		for (int i = 0; i < 12; i++) {
+			snprintf(name, sizeof(name), "d%d", i);
+			must_eq(store_xattr_get(r->s, rig_find(r, name), "user.x", NULL, 0),
+				sizeof(value));
+		}
+	}
+	rig_context[0] = '\0';
+}
+
+static void newer_format_is_refused(void **state)
+{
+	struct rig *r = *state;
+	cleanup_free char *message = NULL;
+	struct index x = {0};
+	struct ikey k = ikey_text("format");
+	uint8_t two[8] = {2};
+	char path[128];
+
+	rig_open(r);
+	rig_close(r);
+	index_path(r, path);
+	must_eq(index_open(&x, path), 0);
+	must_eq(index_put(&x, TABLE_META, (struct bytes){k.data, k.len}, (struct bytes){two, 8}), 0);
+	must_eq(index_commit(&x), 0);
+	index_close(&x);
+	free(x.path);
+	must_eq(rig_try_open(r, &message), -EPROTO);
+	must(strstr(message, "newer") != NULL && strstr(message, r->dir) != NULL);
+}
+
+static void lmdb_errors(void **state)
+{
+	must_eq(index_error(MDB_SUCCESS), 0);
+	must_eq(index_error(MDB_NOTFOUND), -ENOENT);
+	must_eq(index_error(MDB_MAP_FULL), -E2BIG);
+	must_eq(index_error(MDB_CORRUPTED), -EUCLEAN);
+	must_eq(index_error(MDB_PANIC), -EIO);
+	must_eq(index_error(ENOSPC), -ENOSPC);
+	must(index_error(-31000) < 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rig_test(full_map_grows),
+		rig_test(full_map_at_a_checkpoint),
+		rig_test_closed(newer_format_is_refused),
+		cmocka_unit_test(lmdb_errors),
+	};
+
+	return cmocka_run_group_tests_name("store index", tests, NULL, NULL);
+}
