@@ -9,6 +9,7 @@
 #include "upload_private.h"
 
 #define DELETE_WINDOW 64
+#define CLAIMED_MS 200
 #define LEFT_TO_NEWCOMER_MS 10000
 #define DENIED_AGAIN_MS (10 * 60 * MS_PER_S)
 
@@ -27,7 +28,7 @@ static bool claim_delete(struct upload *u, uint64_t ino)
 	return true;
 }
 
-static void release_delete(struct upload *u, uint64_t ino)
+void delete_release(struct upload *u, uint64_t ino)
 {
 	with_lock(&u->lock);
 	for (unsigned i = 0; i < u->synced.deleting_count; i++) {
@@ -38,19 +39,13 @@ static void release_delete(struct upload *u, uint64_t ino)
 	}
 }
 
-static void delete_end(struct upload *u, struct task *t)
-{
-	release_delete(u, t->version.ino);
-	task_destroy(u, t);
-}
-
 static void delete_forget(struct upload *u, struct task *t)
 {
 	int r = store_forget(u->store, t->version.ino);
 
 	if (r < 0 && r != -ENOENT)
 		pause_note_store(u, r);
-	delete_end(u, t);
+	task_destroy(u, t);
 }
 
 /* ---- the request -------------------------------------------------------------------------------- */
@@ -65,7 +60,6 @@ static void delete_failed(struct upload *u, struct task *t, const struct s3_repl
 {
 	char reason[REASON_MAX];
 
-	release_delete(u, t->version.ino);
 	if (reply->class != S3_DENIED && reply->class != S3_FATAL) {
 		task_transient(u, t, reply);
 		return;
@@ -86,7 +80,6 @@ static void delete_answered(struct upload *u, struct task *t, struct request *rq
 	enum applied applied = reply_applied(reply);
 
 	if (applied == APPLIED_PERHAPS) {
-		release_delete(u, t->version.ino);
 		task_transient(u, t, reply); /* the attempt stays: the bucket is asked */
 		return;
 	}
@@ -114,10 +107,8 @@ static void delete_send(struct upload *u, struct task *t)
 	r = task_attempt_begin(u, t, ATTEMPT_DELETE, FILE_NONE, t->object.etag);
 	if (r == 0)
 		r = request_send(u, t, &req, NULL, 0, delete_answered);
-	if (r < 0) {
-		release_delete(u, t->version.ino);
+	if (r < 0)
 		put_unsent(u, t, r);
-	}
 }
 
 static void delete_asked(struct upload *u, struct task *t)
@@ -199,16 +190,17 @@ static void delete_task(struct upload *u, const struct store_inode *inode)
 {
 	struct task *t;
 
-	if (!claim_delete(u, inode->attr.ino))
+	if (task_create(u, TASK_DELETE, inode->attr.ino, &t) < 0)
 		return;
-	if (task_create(u, TASK_DELETE, inode->attr.ino, &t) < 0) {
-		release_delete(u, inode->attr.ino);
+	t->claims_delete = claim_delete(u, inode->attr.ino);
+	if (!t->claims_delete) { /* it is just being taken back, or many are under way */
+		task_retry_in(u, t, CLAIMED_MS);
 		return;
 	}
 	version_of_inode(u, inode, &t->version);
 	t->object = inode->object;
 	if (task_claim_key(u, t, inode->object.key) < 0) {
-		delete_end(u, t);
+		task_destroy(u, t);
 		return;
 	}
 	t->holds_slot = true;

@@ -10,9 +10,9 @@
  *   MULTIPART  open: resumed if the file is still what it was, else aborted; completing: as PUT,
  *              and if the object is not there, resumed
  *
- * Size alone proves nothing. What can't be proved (no checksum, no comparable ETag, bytes changed
- * since) counts as not ours: the next writer of the key finds it and decides by the rules for
- * objects from elsewhere.
+ * Size alone proves nothing: without a checksum or a comparable ETag the object is fetched and
+ * summed. What is not proved is not ours: the next writer of the key finds it and decides by the
+ * rules for objects from elsewhere.
  */
 #include "upload_private.h"
 
@@ -51,6 +51,13 @@ static void doubt_not_applied(struct upload *u, struct task *t)
 }
 
 static void doubt_judge(struct upload *u, struct task *t);
+
+static bool fetching_may_tell(const struct task *t)
+{
+	return !t->fetched && t->found.says == BUCKET_HOLDS && !t->found.has_crc64nvme &&
+	       t->attempt.has_crc64nvme && !t->attempt.has_md5 &&
+	       t->found.object.size_bytes == t->attempt.size_bytes;
+}
 
 /* An ETag we can reproduce decides where no checksum does; only while the bytes are still those. */
 static bool reading_may_tell(struct upload *u, const struct task *t)
@@ -99,6 +106,8 @@ static void doubt_judge(struct upload *u, struct task *t)
 		put_done(u, t, &t->found.object);
 	} else if (t->found.says == BUCKET_HOLDS && reading_may_tell(u, t)) {
 		same_by_reading(u, t, doubt_judge);
+	} else if (fetching_may_tell(t)) {
+		same_by_fetching(u, t, doubt_judge);
 	} else if (t->attempt.kind == ATTEMPT_MULTIPART) {
 		doubt_multipart(u, t);
 	} else {

@@ -10,6 +10,8 @@
 #include "upload_private.h"
 
 #define BLOCKED_MS 5000
+#define FETCHING_MS 200
+#define FETCHES_AT_ONCE 4
 
 /* ---- the other way: send it again --------------------------------------------------------------- */
 
@@ -69,13 +71,28 @@ static void move_done(struct upload *u, struct task *t, const struct s3_reply *r
 		ask_bucket(u, t, t->key, true, move_proved);
 }
 
+/* "Not found" may speak of the source or of a target that we meant to replace. */
+static void source_asked(struct upload *u, struct task *t)
+{
+	struct s3_reply again = {.class = S3_RETRY, .http_status = 404};
+
+	if (t->found.says == BUCKET_ABSENT)
+		move_by_sending(u, t, "someone removed it", FILE_GONE);
+	else if (strcmp(t->found.object.etag, t->object.etag) != 0)
+		move_by_sending(u, t, "someone changed it", FILE_FAILED);
+	else
+		task_retry_later(u, t, &again);
+}
+
 /* The source is not what we recorded, or the target is not: the plan asks about the target, and
  * sending finds out about the rest. */
 static void move_refused(struct upload *u, struct task *t, const struct s3_reply *reply)
 {
 	(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
-	if (reply->class == S3_NOT_FOUND)
-		move_by_sending(u, t, "someone removed it", FILE_GONE);
+	if (reply->class == S3_NOT_FOUND && t->condition[0] != '\0')
+		put_replan(u, t);
+	else if (reply->class == S3_NOT_FOUND)
+		ask_bucket(u, t, t->object.key, true, source_asked);
 	else if (reply->class == S3_DENIED || reply->class == S3_FATAL)
 		move_by_sending(u, t, reply->code, FILE_FAILED);
 	else if (reply->class != S3_CONFLICT)
@@ -182,8 +199,25 @@ static enum start move_may_begin(struct upload *u, const struct version *v,
 	return state_set(u, v, &change) == 0 ? START_LEFT : START_STAYS;
 }
 
-/* The place is taken by someone who has to move too (a swap of names) or will not: what is here
- * in full need not wait for that, once it no longer depends on its object. */
+/* A few chunks that are not here are fetched. False: there is no one to fetch them. */
+static bool fetch_some(struct upload *u, const struct version *v)
+{
+	unsigned under_way = 0;
+
+	for (uint64_t n = 0; u->remote && n < v->chunk_count && under_way < FETCHES_AT_ONCE; n++) {
+		struct store_chunk c;
+		int r = store_chunk(u->store, v->ino, n, &c);
+
+		if (r == 0 && !c.present)
+			r = remote_fetch(u->remote, v->ino, n);
+		if (r == -EINPROGRESS)
+			under_way++;
+	}
+	return under_way > 0;
+}
+
+/* The place is taken by someone who has to move too (a swap of names) or will not. What is here in
+ * full need not wait for that, once it no longer depends on its object; so the bytes are fetched. */
 static enum start move_blocked(struct upload *u, struct task *t)
 {
 	struct version v = t->version;
@@ -192,7 +226,7 @@ static enum start move_blocked(struct upload *u, struct task *t)
 	task_destroy(u, t);
 	if (here && state_set(u, &v, &(struct state_change){.to = FILE_QUEUED}) == 0)
 		return START_LEFT;
-	wait_for(u, v.ino, BLOCKED_MS);
+	wait_for(u, v.ino, !here && fetch_some(u, &v) ? FETCHING_MS : BLOCKED_MS);
 	return START_STAYS;
 }
 

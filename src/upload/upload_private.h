@@ -204,6 +204,7 @@ struct task {
 	char key[KEY_MAX_BYTES + 1];
 	bool claims_key;
 	bool holds_slot;
+	bool claims_delete; /* no undelete meanwhile */
 	bool stale;	      /* the version was changed meanwhile */
 	unsigned outstanding; /* requests and digests under way */
 	unsigned replans, clock_retries;
@@ -216,7 +217,7 @@ struct task {
 	char ask_key[KEY_MAX_BYTES + 1];
 	struct found found;
 	enum content_is content; /* of found, once compared */
-	bool compared;
+	bool compared, fetched;
 	/* what stands recorded: id 0 = nothing */
 	struct store_attempt attempt;
 	struct body_fd *body;
@@ -310,6 +311,7 @@ struct request {
 	uint64_t chunk; /* parts */
 	uint64_t body_bytes;
 	uint64_t body_crc64nvme;
+	uint64_t crc64nvme, received; /* GET: of the body, which is not kept */
 	struct s3_reply reply;
 };
 /* One attempt of a request for a task (or NULL); answer runs on the scheduler thread, then rq is
@@ -369,6 +371,9 @@ void ask_bucket(struct upload *u, struct task *t, const char *key, bool sure, ta
 enum content_is same_content(const struct version *v, const struct found *f);
 /* Compare by reading our bytes: sets t->content, then runs then. */
 void same_by_reading(struct upload *u, struct task *t, task_step_fn *then);
+/* Compare with t->attempt by fetching the object, for its checksum: sets t->content, then runs
+ * then. For the rare case that nothing else can prove whose it is. */
+void same_by_fetching(struct upload *u, struct task *t, task_step_fn *then);
 /* The ETag that these parts' MD5s make ("…-N"), or false. */
 bool etag_of_parts(const uint8_t (*md5s)[16], size_t count, char out[S3_ETAG_MAX]);
 /* Was the object found made by this attempt? */
@@ -446,6 +451,7 @@ void doubt_add(struct upload *u, uint64_t attempt_id, int64_t in_ms);
 void doubt_pass(struct upload *u);
 int doubt_recover(struct upload *u);
 
+void delete_release(struct upload *u, uint64_t ino);
 void move_pass(struct upload *u);
 void move_copy(struct upload *u, struct task *t);
 /* Ends the task: queued if its bytes are here, else FAILED (or gone, if the object is). What was

@@ -3,7 +3,8 @@
  *
  * A full-object CRC64NVME decides. Without one (servers that have none) an ETag decides if our
  * bytes reproduce it: the MD5 of the whole, or of parts as tools make them. What can't be
- * reproduced counts as other content.
+ * reproduced counts as other content; only for our own doubtful attempts the object is fetched for
+ * its checksum then.
  */
 #include "upload_private.h"
 
@@ -63,4 +64,39 @@ void same_by_reading(struct upload *u, struct task *t, task_step_fn *then)
 	} else if (r < 0) {
 		put_unsent(u, t, r == -EAGAIN ? -EAGAIN : r);
 	}
+}
+
+/* ---- by fetching -------------------------------------------------------------------------------- */
+
+static void fetched(struct upload *u, struct task *t, struct request *rq)
+{
+	const struct s3_reply *reply = &rq->reply;
+
+	if (reply->class != S3_DONE && reply->class != S3_CONFLICT &&
+		reply->class != S3_NOT_FOUND && reply->class != S3_DENIED &&
+		reply->class != S3_FATAL) {
+		task_transient(u, t, reply);
+		return;
+	}
+	t->content = reply->class == S3_DONE && rq->received == t->attempt.size_bytes &&
+				     rq->crc64nvme == t->attempt.crc64nvme
+			     ? CONTENT_SAME
+			     : CONTENT_OTHER;
+	t->compared = t->fetched = true;
+	t->then(u, t);
+}
+
+void same_by_fetching(struct upload *u, struct task *t, task_step_fn *then)
+{
+	struct s3_request req = {
+		.op = S3_GET, .key = t->key, .if_match = t->found.object.etag};
+	int r;
+
+	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
+	log_info("%s: nothing but its content can tell whether this object is ours: it is fetched",
+		t->key);
+	t->then = then;
+	r = request_send(u, t, &req, NULL, 0, fetched);
+	if (r < 0)
+		put_unsent(u, t, r);
 }

@@ -47,6 +47,8 @@ static void task_let_go(struct upload *u, struct task *t)
 		look_again(u, FILE_MOVING);
 		look_again(u, FILE_DELETING);
 	}
+	if (t->claims_delete)
+		delete_release(u, t->version.ino);
 	if (t->holds_slot)
 		u->sched.slots_used--;
 }

@@ -306,6 +306,81 @@ static void test_evicted_is_not_overwritten(void **state)
 	bench_end(b);
 }
 
+static void test_evicted_names_swapped(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t one = uploaded(b, "p/d/one", "first");
+		uint64_t two = uploaded(b, "p/d/two", "second");
+
+		evict(b, one);
+		evict(b, two);
+		upload_pause(b->upload);
+		rename_in(b, "p/d", "one", "swap");
+		rename_in(b, "p/d", "two", "one");
+		rename_in(b, "p/d", "swap", "two");
+		upload_resume(b->upload);
+		wait_until(fake_has(b->fake, "p/d/one", "second", 6) &&
+			   fake_has(b->fake, "p/d/two", "first", 5));
+		wait_state(b, one, FILE_UPLOADED);
+		wait_state(b, two, FILE_UPLOADED);
+		wait_until(fake_object_count(b->fake) == 2);
+		bench_end(b);
+	}
+}
+
+/* A copy whose answer was lost, of an object made in parts, on a server without checksums, whose
+ * file is another one by then: only the content can tell that the object is ours. */
+static void test_copy_in_doubt_is_fetched(void **state)
+{
+	struct bench *b = open_bench(false);
+	uint8_t *data = pattern(THRESHOLD + 1, 3);
+	uint64_t ino = write_file(b, "p/d/one", data, THRESHOLD + 1);
+
+	(void)state;
+	wait_state(b, ino, FILE_UPLOADED);
+	evict(b, ino);
+	fake_fault(b->fake, (struct fake_fault){.op = S3_COPY, .kind = FAULT_LOSE_AFTER});
+	rename_in(b, "p/d", "one", "two");
+	wait_until(fake_has(b->fake, "p/d/two", data, THRESHOLD + 1) &&
+		   fake_object_count(b->fake) == 1);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_int_equal(fake_count(b->fake, S3_COPY), 1);
+	assert_int_equal(fake_count(b->fake, S3_GET), 1);
+	free(data);
+	bench_end(b);
+}
+
+static void test_delete_asked_in_vain(void **state)
+{
+	struct bench *b = open_bench(false);
+
+	(void)state;
+	uploaded(b, "p/d/one", "hello");
+	fake_fault(b->fake, (struct fake_fault){.op = S3_HEAD, .kind = FAULT_REFUSE,
+		.class = S3_RETRY, .http_status = 500, .code = "InternalError"});
+	assert_int_equal(store_unlink(b->store, file_ino(b, "p/d", false), "one", 0), 0);
+	wait_until(fake_object_count(b->fake) == 0);
+	bench_end(b);
+}
+
+/* Replaced a file whose own object has just vanished: "not found" speaks of the target. */
+static void test_copy_onto_what_vanished(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first");
+
+	(void)state;
+	uploaded(b, "p/d/two", "second");
+	evict(b, one);
+	fake_delete(b->fake, "p/d/two");
+	rename_in(b, "p/d", "one", "two");
+	wait_only(b, "p/d/two", "first");
+	wait_state(b, one, FILE_UPLOADED);
+	bench_end(b);
+}
+
 static void test_evicted_and_copy_refused(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -598,6 +673,10 @@ int main(void)
 		cmocka_unit_test(test_folder_renamed_in_flight),
 		cmocka_unit_test(test_evicted_follows_by_copy),
 		cmocka_unit_test(test_evicted_is_not_overwritten),
+		cmocka_unit_test(test_evicted_names_swapped),
+		cmocka_unit_test(test_copy_in_doubt_is_fetched),
+		cmocka_unit_test(test_delete_asked_in_vain),
+		cmocka_unit_test(test_copy_onto_what_vanished),
 		cmocka_unit_test(test_evicted_and_copy_refused),
 		cmocka_unit_test(test_evicted_through_a_held_name),
 		cmocka_unit_test(test_larger_than_one_copy),

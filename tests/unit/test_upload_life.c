@@ -321,7 +321,7 @@ static void test_restart_while_sent(void **state)
 	b->fake->s3.ops->learn(&b->fake->s3, S3_PUT, true);
 	bench_stop_upload(b);
 	fake_set_hold(b->fake, S3_PUT, false);
-	store_close(b->store);
+	bench_close_store(b);
 	bench_open_store(b);
 	bench_open_upload(b);
 	wait_state(b, ino, FILE_UPLOADED);

@@ -244,7 +244,7 @@ static void test_settle_and_hurry(void **state)
 	uint64_t ino;
 
 	(void)state;
-	store_close(b->store);
+	bench_close_store(b);
 	b->settle_ms = 5000;
 	bench_open_store(b);
 	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
