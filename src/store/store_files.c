@@ -350,6 +350,23 @@ void store_file_attr(struct store_file *f, struct store_attr *ret)
 	*ret = attr;
 }
 
+/*
+ * The data file ended early. With writes under way (an append is counted before its bytes are there)
+ * that is where the file ends for now; otherwise bytes are missing, unless a change came in between.
+ * Never zeros.
+ */
+static ssize_t read_short(struct store_file *f, void *data, size_t len, uint64_t off, ssize_t n)
+{
+	with_lock(&f->lock);
+	uint64_t size = atomic_load(&f->size_bytes);
+	if (f->in_flight || off >= size)
+		return n;
+	if (len > size - off)
+		len = size - off;
+	n = io_pread(f->fd, data, len, off);
+	return n >= 0 && (size_t)n < len ? -EIO : n;
+}
+
 ssize_t store_file_read(
 	struct store_file *f, void *data, size_t len, uint64_t off, uint64_t *ret_chunk)
 {
@@ -379,8 +396,8 @@ ssize_t store_file_read(
 	if (r < 0 || len == 0)
 		return r;
 	ssize_t n = io_pread(fd, data, len, off);
-	if (n >= 0 && (size_t)n < len && atomic_load(&f->size_bytes) >= off + len)
-		return -EIO; /* shorter than it says: never zeros */
+	if (n >= 0 && (size_t)n < len)
+		n = read_short(f, data, len, off, n);
 	return n;
 }
 

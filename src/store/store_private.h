@@ -179,6 +179,8 @@ struct store_file {
 	bool write_error;        /* bytes of this version may be missing */
 	bool flushing;
 	unsigned in_flight;      /* writes between their record and their end */
+	uint64_t done_bytes;     /* with writes in flight: the size without those not ended yet */
+	bool tidy_due;           /* one of them failed: what it left beyond that must go */
 	bool is_new_data;        /* the data file's name may not be durable */
 	uint64_t part_size_bytes;
 	uint8_t *recorded;       /* bit per chunk: has a CRC or part record */

@@ -153,6 +153,25 @@ static void size_at_least(struct store_file *f, uint64_t end)
 		atomic_store(&f->size_bytes, end);
 }
 
+/* f->lock held. What failed writes left beyond the end would show when the file grows over it. */
+static void write_ended(struct store_file *f, uint64_t end, int error)
+{
+	f->in_flight--;
+	if (error == 0) {
+		size_at_least(f, end);
+		f->done_bytes = end > f->done_bytes ? end : f->done_bytes;
+	} else {
+		f->write_error = f->tidy_due = true;
+	}
+	atomic_store(&f->mtime_ns, clock_wall_ns());
+	if (f->in_flight || !f->tidy_due)
+		return;
+	f->tidy_due = false;
+	atomic_store(&f->size_bytes, f->done_bytes);
+	if (io_truncate(f->fd, f->done_bytes) < 0)
+		return; /* the version is incomplete anyway */
+}
+
 int store_file_write(struct store_file *f, const void *data, size_t len, uint64_t off, bool append,
 	uint64_t *ret_chunk)
 {
@@ -168,6 +187,8 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 	uint64_t end = off + len;
 	if (r == 0 && len)
 		r = prepare_change(f, off, len, end > size ? end - size : 0, ret_chunk, &news);
+	if (r == 0 && f->in_flight == 0)
+		f->done_bytes = size;
 	if (r == 0 && append)
 		size_at_least(f, end); /* the next appender goes behind */
 	if (r == -ENOSPC)
@@ -182,12 +203,7 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 	r = io_pwrite(fd, data, len, off);
 
 	lock_take(&f->lock);
-	f->in_flight--;
-	if (r == 0)
-		size_at_least(f, end);
-	else
-		f->write_error = true;
-	atomic_store(&f->mtime_ns, clock_wall_ns());
+	write_ended(f, end, r);
 	cond_broadcast(&f->idle);
 	lock_drop(&f->lock);
 	return r;

@@ -329,6 +329,45 @@ static void failed_write_is_no_whole_file(void **state)
 	must_state(rig_state(r, ino), FILE_CLOSED);
 }
 
+static void failed_append_leaves_what_was_there(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE), chunk;
+	struct store_file *f = rig_write_begin(r, ino);
+
+	rig_write_pattern(f, 0, 5000, 1);
+	disk_on(DISK_FAIL, 1, ENOSPC);
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_write(f, "abc", 3, 0, true, &chunk), -ENOSPC);
+	disk_off();
+	rig_write_end(f);
+	must_state(rig_state(r, ino), FILE_INCOMPLETE);
+	rig_must_hold(r, ino, 5000, 1);
+	f = rig_write_begin(r, ino);
+	must_eq(store_file_write(f, "abc", 3, 0, true, &chunk), 0);
+	rig_must_read(f, 5000, "abc", 3);
+	rig_write_end(f);
+	must_state(rig_state(r, ino), FILE_CLOSED);
+	must_eq(rig_attr(r, ino).size_bytes, 5003);
+}
+
+/* What a failed write left beyond the end is not seen when the file grows over it. */
+static void failed_write_leaves_no_bytes_beyond_the_end(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE), chunk;
+	struct store_file *f = rig_write_begin(r, ino);
+
+	rig_write_pattern(f, 0, 1000, 1);
+	disk_on(DISK_FAIL_DONE, 1, EIO);
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_write(f, "abc", 3, 3000, false, &chunk), -EIO);
+	disk_off();
+	must_eq(store_file_truncate(f, 5000, &chunk), 0);
+	rig_must_read_zeros(f, 1000, 4000);
+	rig_write_end(f);
+}
+
 /* A failed commit keeps all in the journal; a later one takes it. */
 static void failed_checkpoint_loses_nothing(void **state)
 {
@@ -410,6 +449,8 @@ int main(void)
 		rig_test(failed_flush_is_told_and_can_be_tried_again),
 		rig_test(never_flushed_is_incomplete_at_the_next_start),
 		rig_test(failed_write_is_no_whole_file),
+		rig_test(failed_append_leaves_what_was_there),
+		rig_test(failed_write_leaves_no_bytes_beyond_the_end),
 		rig_test(failed_checkpoint_loses_nothing),
 		rig_test_closed(killed_after_failed_commits),
 	};

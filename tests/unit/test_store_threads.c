@@ -102,6 +102,44 @@ static void flush_waits_for_writes(void **state)
 	rig_write_end(f);
 }
 
+/* `tail -f`: a reader at the end while the next line is on its way. */
+static void *append_held(void *arg)
+{
+	uint64_t chunk;
+
+	must_eq(store_file_write(arg, "next line\n", 10, 0, true, &chunk), 0);
+	return NULL;
+}
+
+static void reader_beside_an_append(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE), chunk;
+	struct store_file *f = rig_write_begin(r, ino);
+	uint8_t got[100], want[100];
+	pthread_t writer;
+
+	rig_write_pattern(f, 0, 1000, 1);
+	sem_init(&held.at_disk, 0, 0);
+	sem_init(&held.go_on, 0, 0);
+	held.hold = true;
+	disk_on(DISK_PASS, 0, 0);
+	disk.hook = hold_data_writes;
+	must_eq(pthread_create(&writer, NULL, append_held, f), 0);
+	sem_wait(&held.at_disk);
+	must_eq(store_file_read(f, got, 100, 950, &chunk), 50);
+	rig_pattern(want, 50, 950, 1);
+	must(memcmp(got, want, 50) == 0);
+	must_eq(store_file_read(f, got, 100, 1000, &chunk), 0);
+	sem_post(&held.go_on);
+	must_eq(pthread_join(writer, NULL), 0);
+	disk_off();
+	must_eq(store_file_read(f, got, 100, 950, &chunk), 60);
+	rig_write_end(f);
+	sem_destroy(&held.at_disk);
+	sem_destroy(&held.go_on);
+}
+
 /* ---- appends from many threads --------------------------------------------------------------------------------------- */
 
 #define APPENDERS 4
@@ -310,6 +348,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rig_test(truncate_waits_for_writes),
 		rig_test(flush_waits_for_writes),
+		rig_test(reader_beside_an_append),
 		rig_test(appends_do_not_mix),
 		rig_test(crowd_keeps_the_books),
 	};
