@@ -54,28 +54,66 @@ static void add(struct fs *fs, uint64_t hash)
 	*slot = hash;
 }
 
+/* A whole folder stands in the set under its prefix and this. */
+#define TREE_MARK "\1"
+
+static uint64_t tree_hash(const char *prefix)
+{
+	char marked[KEY_MAX_BYTES + 8];
+
+	snprintf(marked, sizeof(marked), "%s%s", prefix, TREE_MARK);
+	return fs_listing_id(marked);
+}
+
+/* Shortens "a/b/c" and "a/b/" to "a/", and "a/" to "". False: nothing is left. */
+static bool to_parent(char *prefix)
+{
+	size_t len = strlen(prefix);
+
+	len -= len > 0;
+	while (len > 0 && prefix[len - 1] != '/')
+		len--;
+	prefix[len] = '\0';
+	return len > 0;
+}
+
 void fs_hidden_add(struct fs *fs, const char *key)
 {
 	char prefix[KEY_MAX_BYTES + 2];
 
 	if (!text_copy(prefix, key, sizeof(prefix)))
 		return; /* no key: the bucket cannot have it */
-	for (char *slash = strrchr(prefix, '/'); slash; slash = strrchr(prefix, '/')) {
-		slash[1] = '\0';
+	if (text_ends(prefix, "/")) {
 		add(fs, fs_listing_id(prefix));
-		*slash = '\0';
+		add(fs, tree_hash(prefix));
 	}
+	while (to_parent(prefix))
+		add(fs, fs_listing_id(prefix));
 }
 
-bool fs_hidden_below(struct fs *fs, const char *prefix)
+static bool has(struct fs *fs, uint64_t hash)
 {
-	uint64_t hash = fs_listing_id(prefix);
 	struct fs_hidden *h = &fs->hidden;
 
 	with_lock(&fs->lock);
 	if (h->all || h->slot_count == 0)
 		return h->all;
 	return *slot_of(h->slots, h->slot_count, hash) != 0;
+}
+
+bool fs_hidden_below(struct fs *fs, const char *prefix)
+{
+	char above[KEY_MAX_BYTES + 2];
+
+	if (has(fs, fs_listing_id(prefix)))
+		return true;
+	if (!text_copy(above, prefix, sizeof(above)))
+		return false;
+	do {
+		if (has(fs, tree_hash(above)))
+			return true;
+	} while (to_parent(above));
+	return false;
 }
 
 void fs_hidden_add_object(struct fs *fs, uint64_t ino)

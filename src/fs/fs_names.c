@@ -16,7 +16,7 @@
 	30000		   /* a folder that kept a lookup waiting is not waited for again so long  \
 			    */
 #define LATE_WAIT_MS 50	   /* a lookup's patience while no listing comes at all */
-#define HIDDEN_DEPTH_MAX 8 /* folders below a deleted one that are looked into */
+#define HIDDEN_DEPTH_MAX 100 /* folders below a deleted one that are looked into */
 #define PAGE 64
 
 /* ---- places ---- */

@@ -346,6 +346,29 @@ static void what_is_deleted_stays_away_while_the_bucket_follows(void **state)
 	rig_free(r);
 }
 
+/* A folder is renamed and made anew before the bucket follows: what was below it is not below the
+ * new one. */
+static void a_new_folder_does_not_show_what_its_name_held_before(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param plate, images, file;
+
+	(void)state;
+	rig_start(r);
+	assert_int_equal(rig_mkdir(r, 1, "plate", &plate), 0);
+	assert_int_equal(rig_mkdir(r, plate.ino, "Images", &images), 0);
+	file = rig_put(r, images.ino, "a", "text");
+	rig_upload(r, file.ino, "plate/Images/a");
+	assert_int_equal(rig_rename(r, 1, "plate", 1, "old", 0), 0);
+	assert_int_equal(rig_mkdir(r, 1, "plate", &plate), 0);
+	rig_must_list(r, plate.ino, "");
+	assert_int_equal(rig_lookup(r, plate.ino, "Images", NULL), -ENOENT);
+	assert_int_equal(rig_mkdir(r, plate.ino, "Images", &images), 0);
+	rig_must_list(r, images.ino, "");
+	rig_must_list(r, rig_walk(r, "old/Images").ino, "a");
+	rig_free(r);
+}
+
 /* Hiding must not make every folder of the bucket cost a listing. */
 static void only_folders_that_something_went_from_are_looked_into(void **state)
 {
@@ -422,6 +445,7 @@ int main(void)
 		cmocka_unit_test(names_are_cleaned_on_the_way_and_stand_for_theirs),
 		cmocka_unit_test(refused_folder_names_are_refused),
 		cmocka_unit_test(what_is_deleted_stays_away_while_the_bucket_follows),
+		cmocka_unit_test(a_new_folder_does_not_show_what_its_name_held_before),
 		cmocka_unit_test(only_folders_that_something_went_from_are_looked_into),
 		cmocka_unit_test(long_and_reserved_names),
 		cmocka_unit_test(dots_are_found_for_nfs),
