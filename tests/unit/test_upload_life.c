@@ -146,6 +146,7 @@ static void test_unchanged_is_not_sent_again(void **state)
 		   (assert_int_equal(store_inode(b->store, ino, &inode), 0),
 			   inode.object.generation == inode.attr.generation));
 	assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+	assert_int_equal(fake_count(b->fake, S3_HEAD), 0);
 	write_text(b, "p/one", "world");
 	wait_until(fake_has(b->fake, "p/one", "world", 5));
 	wait_state(b, ino, FILE_UPLOADED);
@@ -222,10 +223,25 @@ static void test_answer_lost_before_applying(void **state)
 	lost_answer(false, FAULT_LOSE_BEFORE, 2);
 }
 
-static void test_answer_without_etag_is_asked(void **state)
+static void test_answer_without_proof_is_asked(void **state)
 {
+	static const enum fault_kind kinds[] = {FAULT_NO_ETAG, FAULT_WRONG_ECHO};
+
 	(void)state;
-	lost_answer(true, FAULT_NO_ETAG, 1);
+	for (unsigned i = 0; i < array_len(kinds); i++) {
+		struct bench *b = open_bench(true);
+		struct store_inode inode;
+		uint64_t ino;
+
+		fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = kinds[i]});
+		ino = write_text(b, "p/one", "hello");
+		wait_state(b, ino, FILE_UPLOADED);
+		assert_int_equal(store_inode(b->store, ino, &inode), 0);
+		assert_string_equal(inode.object.etag, "5d41402abc4b2a76b9719d911017c592");
+		assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+		assert_int_equal(fake_count(b->fake, S3_HEAD), 1);
+		bench_end(b);
+	}
 }
 
 /* Applied, answer lost, and then the file is rewritten: the object is ours, not a conflict. */
@@ -369,7 +385,7 @@ int main(void)
 		cmocka_unit_test(test_fatal_fails_one_file_only),
 		cmocka_unit_test(test_answer_lost_after_applying),
 		cmocka_unit_test(test_answer_lost_before_applying),
-		cmocka_unit_test(test_answer_without_etag_is_asked),
+		cmocka_unit_test(test_answer_without_proof_is_asked),
 		cmocka_unit_test(test_lost_answer_then_rewritten),
 		cmocka_unit_test(test_rewritten_while_sent),
 		cmocka_unit_test(test_renamed_while_sent),

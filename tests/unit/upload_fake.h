@@ -36,7 +36,13 @@ struct fake_upload {
 	struct fake_object parts[FAKE_PARTS]; /* etag set: there */
 };
 
-enum fault_kind { FAULT_REFUSE, FAULT_LOSE_BEFORE, FAULT_LOSE_AFTER, FAULT_NO_ETAG };
+enum fault_kind {
+	FAULT_REFUSE,
+	FAULT_LOSE_BEFORE,
+	FAULT_LOSE_AFTER,
+	FAULT_NO_ETAG,
+	FAULT_WRONG_ECHO,
+};
 struct fake_fault {
 	enum s3_op op;
 	enum fault_kind kind;
@@ -589,7 +595,10 @@ static inline void fake_answer(struct fake *f, struct fake_request *q, struct s3
 		fake_carry_out(f, q, r);
 	if (fault && fault->kind == FAULT_NO_ETAG)
 		r->object.etag[0] = '\0';
-	if (fault && fault->kind != FAULT_NO_ETAG) {
+	if (fault && fault->kind == FAULT_WRONG_ECHO) {
+		r->has_crc64nvme = r->crc_is_full_object = true;
+		r->crc64nvme++;
+	} else if (fault && fault->kind != FAULT_NO_ETAG) {
 		*r = (struct s3_reply){.body_fully_sent = true};
 		fake_no(r, S3_UNKNOWN, 0, "ConnectionLost");
 	}
