@@ -40,7 +40,8 @@ static inline void bench_rooms(const char *prefix)
 	struct store_config store_config = {
 		.dir = dir, .identity = "test", .cache_size_bytes = GIB, .settle_ms = 3600000};
 	struct remote_config remote_config = {.prefix = prefix, .list_ttl_ms = 60000};
-	struct upload_config upload_config = {.prefix = prefix, .start_paused = true};
+	struct upload_config upload_config = {
+		.prefix = prefix, .start_paused = true, .settle_ms = store_config.settle_ms};
 	struct verify_config verify_config = {0};
 	struct auth_config auth_config = {.anonymous = true};
 	char *message = NULL;
