@@ -94,7 +94,7 @@ int cli_target_find(const char *path, struct cli_target *ret)
 			break;
 		*slash = '\0';
 	}
-	if (error == ENOTCONN)
+	if (error == ENOTCONN || error == ECONNABORTED)
 		cli_error("%s: the mount is dead (its daemon ended); `cpgfs mount` there again clears it",
 			path);
 	else if (error == EACCES)

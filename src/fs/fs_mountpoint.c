@@ -146,7 +146,7 @@ static int stat_living(const char *mountpoint, struct stat *st, char **ret_messa
 
 	if (r == 0)
 		return 0;
-	if (r != -ENOTCONN)
+	if (r != -ENOTCONN && r != -ECONNABORTED) /* the latter: asked while it was dying */
 		return refuse(ret_message, r, mountpoint, strerror(-r));
 	if (!is_our_mount(mountpoint))
 		return refuse(ret_message, -ENOTCONN, mountpoint,
