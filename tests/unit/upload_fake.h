@@ -599,6 +599,7 @@ static inline void fake_answer(struct fake *f, struct fake_request *q, struct s3
 		r->has_crc64nvme = r->crc_is_full_object = true;
 		r->crc64nvme++;
 	} else if (fault && fault->kind != FAULT_NO_ETAG) {
+		s3_reply_release(r);
 		*r = (struct s3_reply){.body_fully_sent = true};
 		fake_no(r, S3_UNKNOWN, 0, "ConnectionLost");
 	}
