@@ -338,6 +338,7 @@ static void setattr_changes_what_the_mask_names(void **state)
 	must_eq(got.mtime_ns, 123 * NS_PER_S + 5);
 	must_eq(got.atime_ns, 456 * NS_PER_S);
 	must(got.flags & STORE_FLAG_ACCEPTED);
+	must(got.flags & STORE_FLAG_COMPLETE);
 	must_eq(got.generation, before.generation);
 	must_state(got.state, FILE_CLOSED);
 	rig_reopen(r);
