@@ -110,19 +110,6 @@ static bool still_meant(const struct record *r, const struct store_object *objec
 		strcmp(current_key, object->key) == 0;
 }
 
-static void settle_transition(struct record *r, const struct store_transition *t)
-{
-	record_enter(r, t->to);
-	r->i.held = t->to == FILE_HELD ? t->held : HELD_NOT;
-	if (t->reason)
-		(void)text_copy(r->i.reason, t->reason, sizeof(r->i.reason)); /* may be cut */
-	r->i.due_at_ns = t->due_at_ns ? t->due_at_ns : clock_wall_ns();
-	if (t->count_attempt)
-		r->i.attempts++;
-	else if (t->to == FILE_UPLOADED || t->to == FILE_CLOSED)
-		r->i.attempts = 0;
-}
-
 /* The inode's side of an outcome. Returns whether object and transition were for the inode as it is. */
 static bool outcome_apply(struct store *s, struct record *new, const struct store_transition *t,
 	const struct store_object *object, const char *current_key)
@@ -147,7 +134,7 @@ static bool outcome_apply(struct store *s, struct record *new, const struct stor
 		return true;
 	}
 	if (t && (new->i.attr.state == t->from || file_state_may_follow(new->i.attr.state, t->to)))
-		settle_transition(new, t);
+		record_transition(new, t);
 	return true;
 }
 

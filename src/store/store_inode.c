@@ -105,6 +105,19 @@ void record_enter(struct record *r, enum file_state to)
 	r->i.attr.in_bucket = to == FILE_UPLOADED || to == FILE_VERIFIED;
 }
 
+void record_transition(struct record *r, const struct store_transition *t)
+{
+	record_enter(r, t->to);
+	r->i.held = t->to == FILE_HELD ? t->held : HELD_NOT;
+	if (t->reason)
+		(void)text_copy(r->i.reason, t->reason, sizeof(r->i.reason)); /* may be cut */
+	r->i.due_at_ns = t->due_at_ns ? t->due_at_ns : clock_wall_ns();
+	if (t->count_attempt)
+		r->i.attempts++;
+	else if (t->to == FILE_UPLOADED || t->to == FILE_CLOSED)
+		r->i.attempts = 0;
+}
+
 /* ---- what follows from a record ------------------------------------------------------------------------ */
 
 struct tally {

@@ -270,7 +270,6 @@ void op_tell(struct store *s, const struct store_change *change);
 must_check int op_commit(struct store *s);
 /* One record to the transaction: live and replay. */
 must_check int op_apply(struct index *x, const void *list, size_t len);
-must_check int op_meta_put(struct store *s, const char *name, const void *value, size_t len);
 must_check int meta_get_u64(struct index *x, const char *name, uint64_t *ret);
 must_check int meta_get_text(struct index *x, const char *name, char *out, size_t size);
 void op_meta_u64(struct store *s, const char *name, uint64_t value);
@@ -303,6 +302,7 @@ bool marks_broken_transfer(const struct record *r);
 uint64_t order_of(const struct record *r);
 int64_t settle_due_ns(struct store *s, const struct record *r);
 void record_enter(struct record *r, enum file_state to);
+void record_transition(struct record *r, const struct store_transition *t);
 /* The record with what an open handle knows better. */
 void record_overlay(struct store *s, struct record *r);
 must_check int unlink_record(struct store *s, struct record *r, int64_t delete_delay_ms,

@@ -56,19 +56,6 @@ bool store_version_is(struct store *s, uint64_t ino, uint64_t generation)
 		r.i.attr.state != FILE_OPEN;
 }
 
-static void apply_transition(struct record *r, const struct store_transition *t)
-{
-	record_enter(r, t->to);
-	r->i.held = t->to == FILE_HELD ? t->held : HELD_NOT;
-	if (t->reason)
-		(void)text_copy(r->i.reason, t->reason, sizeof(r->i.reason)); /* may be cut */
-	r->i.due_at_ns = t->due_at_ns ? t->due_at_ns : clock_wall_ns();
-	if (t->count_attempt)
-		r->i.attempts++;
-	else if (t->to == FILE_UPLOADED || t->to == FILE_CLOSED)
-		r->i.attempts = 0;
-}
-
 int store_version_digested(struct store *s, uint64_t ino, uint64_t generation, const uint64_t *crcs,
 	size_t count, enum file_state to, const char *reason)
 {
@@ -89,7 +76,7 @@ int store_version_digested(struct store *s, uint64_t ino, uint64_t generation, c
 	if (r == 0) {
 		struct record new = old;
 		struct store_transition t = { .to = to, .reason = reason };
-		apply_transition(&new, &t);
+		record_transition(&new, &t);
 		if (to == FILE_UPLOADED)
 			new.i.object.generation = generation; /* its object holds this version too */
 		op_begin(s);
@@ -129,7 +116,7 @@ static int state_set_locked(struct store *s, const struct store_transition *t,
 		return -ESTALE;
 	struct record new = old;
 	op_begin(s);
-	apply_transition(&new, t);
+	record_transition(&new, t);
 	if (object) {
 		if (old.i.object.key[0] && strcmp(old.i.object.key, object->key) != 0)
 			op_stray(s, &old.i.object, clock_wall_ns());
