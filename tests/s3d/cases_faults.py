@@ -196,7 +196,8 @@ def fault_hold(server, client):
         key, replies = "k%d" % number, []
         thread = threading.Thread(target=lambda k=key: replies.append(client.put(k, b"1" * 300000)))
         thread.start()
-        wait_for(lambda: server.stats()["current_requests"] == 1, "the hold")
+        wait_for(lambda n=number: os.path.exists(gate % n + ".held"), "the hold")
+        equal(server.stats()["current_requests"], 1)
         if seen == 200:
             wait_for(lambda k=key: client.get(k).status == 200, "what was applied")
         equal(client.get(key).status, seen)

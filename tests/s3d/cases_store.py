@@ -36,6 +36,34 @@ def files_changed_by_hand(server, client):
     refused(client.put("g", b"x", {"if-none-match": "*"}), 412, "PreconditionFailed")
 
 
+@one(["--keep-versions", "--min-part-size", "1"])
+def versions_are_kept(server, client):
+    def versions():
+        folder = server.path(".s3d", BUCKET, "versions")
+        with open(os.path.join(folder, "versions.tsv")) as rows:
+            rows = [row.rstrip("\n").split("\t") for row in rows]
+        found = []
+        for name, key in rows:
+            with open(os.path.join(folder, name), "rb") as data:
+                found.append((key, data.read()))
+        return found
+    client.put("d/a b", b"one")
+    client.put("d/a b", b"two")
+    refused(client.put("d/a b", b"no", {"if-none-match": "*"}), 412, "PreconditionFailed")
+    client.delete("d/a b")
+    want = [("d/a%20b", b"one"), ("d/a%20b", b"two")]
+    equal(versions(), want)
+    equal(server.stop(), 0)
+    server.start()
+    client = Client(server)
+    upload = client.create("m")
+    parts = [(n, client.part("m", upload, n, b"part%d" % n).etag) for n in (1, 2)]
+    equal(versions(), want)
+    client.complete("m", upload, parts)
+    client.put("c", headers={"x-amz-copy-source": BUCKET + "/m"})
+    equal(versions(), want + [("m", b"part1part2"), ("c", b"part1part2")])
+
+
 @one()
 def restart_keeps_everything(server, client):
     client.put("a/b", b"1", {"x-amz-meta-x": "ü ", "x-amz-acl": "bucket-owner-full-control"})

@@ -24,7 +24,8 @@
  *                            writing the reply (one without a body: in its headers)
  *   hold=FILE [at=before-apply|after-apply|mid-body] [after=BYTES]
  *                            wait there until FILE exists (default before-apply; mid-body: after
- *                            BYTES of the request body, default 1)
+ *                            BYTES of the request body, default 1); FILE.held appears when the
+ *                            first request has come there
  *   200-error code=… [leading-space]   status 200 with an <Error> body; nothing is applied
  *   no-etag no-checksum wrong-etag wrong-checksum     in headers and XML of the reply
  *   wrong-content-length[=DELTA]       announce DELTA (default 7) bytes more, then close

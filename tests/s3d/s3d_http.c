@@ -13,6 +13,7 @@
 #include "s3d_server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -302,6 +303,18 @@ static void request_handle(struct request *request)
 		request->operation->handle(request);
 }
 
+/* Waits for the fault's file; that the request has come so far shows by another with `.held`. */
+static bool request_hold(const struct request *request, bool watch_client)
+{
+	const char *path = request->fault.hold_path;
+	AUTO(free_str) char *mark = str_printf("%s.held", path);
+	int fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+	if (fd >= 0)
+		close(fd);
+	return request_wait(request, FAULT_FOREVER, path, watch_client);
+}
+
 static bool request_holds(const struct request *request, enum fault_point point)
 {
 	enum fault_point at = request->fault.at;
@@ -320,12 +333,10 @@ static enum MHD_Result request_finish(struct request *request)
 		false); /* ends early only when the server stops */
 	if (fault->reset_before)
 		return request_reset(request);
-	if (request_holds(request, FAULT_AT_BEFORE_APPLY) &&
-		!request_wait(request, FAULT_FOREVER, fault->hold_path, false))
+	if (request_holds(request, FAULT_AT_BEFORE_APPLY) && !request_hold(request, false))
 		return request_hang_up(request);
 	request_handle(request);
-	if (request_holds(request, FAULT_AT_AFTER_APPLY) &&
-		!request_wait(request, FAULT_FOREVER, fault->hold_path, false))
+	if (request_holds(request, FAULT_AT_AFTER_APPLY) && !request_hold(request, false))
 		return request_hang_up(request);
 	if (fault->reset_after)
 		return request_reset(request);
@@ -341,7 +352,7 @@ static enum MHD_Result request_play_mid_body(struct request *request)
 	if (!fault->active || request->body.wire_bytes < (uint64_t)fault->after_bytes)
 		return MHD_YES;
 	if (request_holds(request, FAULT_AT_MID_BODY)) {
-		if (!request_wait(request, FAULT_FOREVER, fault->hold_path, true))
+		if (!request_hold(request, true))
 			return request_hang_up(request);
 		fault->hold_path[0] = '\0';
 	}

@@ -44,6 +44,7 @@ static const char help[] =
 	"                        honour If-Match and If-None-Match on writes (on), only on\n"
 	"                        PutObject (put), or not at all (off)\n"
 	"  --delay-ms N          wait before each request is handled (0)\n"
+	"  --keep-versions       keep the data of every object that was ever there, too\n"
 	"  --sink                keep no bodies, only metadata; objects read as zeros\n"
 	"  --etag md5|fast       ETags from MD5 (default without --sink), or cheaper ones\n"
 	"  --page-size N         at most N entries a page of a listing (1000)\n"
@@ -65,6 +66,7 @@ enum option_id {
 	OPT_CRC64NVME,
 	OPT_CONDITIONS,
 	OPT_DELAY_MS,
+	OPT_KEEP_VERSIONS,
 	OPT_SINK,
 	OPT_ETAG,
 	OPT_PAGE_SIZE,
@@ -85,6 +87,7 @@ static const struct option long_options[] = {
 	{"crc64nvme", required_argument, NULL, OPT_CRC64NVME},
 	{"conditions", required_argument, NULL, OPT_CONDITIONS},
 	{"delay-ms", required_argument, NULL, OPT_DELAY_MS},
+	{"keep-versions", no_argument, NULL, OPT_KEEP_VERSIONS},
 	{"sink", no_argument, NULL, OPT_SINK},
 	{"etag", required_argument, NULL, OPT_ETAG},
 	{"page-size", required_argument, NULL, OPT_PAGE_SIZE},
@@ -182,6 +185,9 @@ static int parse_option(struct command_line *line, int id)
 		return parse_on_off(optarg, &options->crc64nvme);
 	case OPT_CONDITIONS:
 		return parse_conditions(optarg, &options->conditions);
+	case OPT_KEEP_VERSIONS:
+		options->keep_versions = true;
+		return 0;
 	case OPT_SINK:
 		options->sink = true;
 		return 0;
@@ -332,7 +338,8 @@ static int make_buckets(struct server *server, const struct command_line *line)
 static int server_create_parts(struct server *server, const struct command_line *line)
 {
 	const struct store_options store_options = {.root = server->options.root,
-		.sink = server->options.sink, .fast_tag = server->options.fast_tag};
+		.sink = server->options.sink, .fast_tag = server->options.fast_tag,
+		.keep_versions = server->options.keep_versions};
 	int r;
 
 	server->keys.region = server->options.region;

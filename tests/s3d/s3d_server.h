@@ -43,6 +43,7 @@ struct server_options {
 	enum conditions_mode conditions;
 	int64_t delay_ms;
 	bool sink;
+	bool keep_versions;
 	bool fast_tag;
 	uint64_t page_size;
 	uint64_t min_part_size_bytes;

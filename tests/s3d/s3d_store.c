@@ -12,6 +12,8 @@
  *   DIR/.s3d/<bucket>/objects.tsv   metadata: one line per change (s3d_record.c), the last one of
  *                                   a key counts; compacted at start
  *   DIR/.s3d/<bucket>/uploads/      unfinished multipart uploads (s3d_uploads.c)
+ *   DIR/.s3d/<bucket>/versions/     with --keep-versions: the data of every object that was ever put
+ *                                   under any key, and versions.tsv: NAME<tab>encoded key
  *   DIR/.s3d/tmp/                   data before it is an object (s3d_temp.c); emptied at start
  *
  * A sorted index of all keys is in memory. Files that others change: GET, HEAD, a condition and
@@ -819,6 +821,33 @@ static int object_place_locked(struct bucket *bucket, struct object *object, str
 	return r;
 }
 
+/* A second name for the data keeps them when the object is replaced. */
+static int version_keep_locked(struct bucket *bucket, const struct object *object,
+	const struct temp *temp)
+{
+	static unsigned long number;
+	AUTO(close_fd) int dir_fd = dir_open(bucket->meta_fd, "versions");
+	AUTO(buf_release) struct buf line = {0};
+	AUTO(close_fd) int log_fd = -1;
+	char data[40], name[24];
+	int r;
+
+	if (dir_fd < 0)
+		return dir_fd;
+	snprintf(data, sizeof(data), "/proc/self/fd/%d", temp->fd);
+	do {
+		snprintf(name, sizeof(name), "%08lu", ++number);
+		r = linkat(AT_FDCWD, data, dir_fd, name, AT_SYMLINK_FOLLOW);
+	} while (r < 0 && errno == EEXIST); /* of a server before this one */
+	if (r < 0)
+		return -errno;
+	log_fd = openat(dir_fd, "versions.tsv", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+	buf_printf(&line, "%s\t", name);
+	uri_encode(&line, object->key, true);
+	buf_char(&line, '\n');
+	return write(log_fd, line.data, line.len) == (ssize_t)line.len ? 0 : -EIO;
+}
+
 static int bucket_put_locked(struct bucket *bucket, struct object *object, struct temp *temp,
 	const struct conditions *conditions)
 {
@@ -829,6 +858,8 @@ static int bucket_put_locked(struct bucket *bucket, struct object *object, struc
 	if (r)
 		return r;
 	r = object_place_locked(bucket, object, temp);
+	if (!r && temp->fd >= 0 && bucket->store->options.keep_versions)
+		r = version_keep_locked(bucket, object, temp);
 	if (r)
 		return r;
 	if (old && old->place != object->place)

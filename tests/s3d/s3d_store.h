@@ -30,6 +30,7 @@ struct store_options {
 	const char *root;
 	bool sink;     /* discard bodies */
 	bool fast_tag; /* ETags from CRC64 instead of MD5 */
+	bool keep_versions; /* every object that was ever there, in .s3d/<bucket>/versions/ */
 };
 
 /* Opens DIR, its buckets and their metadata; scans for files from elsewhere. */
