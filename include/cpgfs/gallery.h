@@ -116,3 +116,60 @@ const char *content_type_of(const char *name);
  */
 bool tiff_looks_cut_off(
 	const char *name, const uint8_t *head, size_t head_len, uint64_t size_bytes);
+
+/*
+ * ---- layout: what goes where --------------------------------------------------------------------
+ *
+ * A gallery's layout is a text file (contrib/galleries/NAME.layout, whose head says how it reads),
+ * compiled once. A key is project/source/…, without the bucket.
+ */
+struct layout;
+
+enum layout_class {
+	LAYOUT_REQUIRED, /* a rule takes it, and a contribution needs such a file */
+	LAYOUT_OPTIONAL,
+	LAYOUT_WARN,  /* taken, but a person should look */
+	LAYOUT_WRONG, /* a known mistake, or no rule takes it */
+};
+
+/* Levels that the program knows by name; a layout may have others, for its own templates. */
+enum layout_level {
+	LAYOUT_PROJECT,
+	LAYOUT_SOURCE,
+	LAYOUT_BATCH,
+	LAYOUT_FULLPLATE, /* the plate's folder as the microscope named it */
+	LAYOUT_PLATE,     /* its short name, see plate_short_name() */
+	LAYOUT_WELL,
+	LAYOUT_SITE,
+	LAYOUT_CHANNEL,
+	LAYOUT_LEVELS,
+};
+
+struct layout_match {
+	enum layout_class class;
+	int rule;   /* for layout_rule_name(); -1: no rule takes the key */
+	int should; /* the level, of the layout's own, whose warning applies; -1: none */
+	struct layout_span {
+		size_t start, len; /* in the key; len 0: the rule has no such level */
+	} level[LAYOUT_LEVELS];
+};
+
+/* text: a whole layout file. -EINVAL: *ret_message (malloc'ed) says "line N: what, and what would be
+ * right"; -ENOMEM. */
+must_check int layout_create(struct layout **ret, const char *text, char **ret_message);
+void layout_destroy(struct layout *l); /* NULL is fine */
+
+/* Which rule takes this key. Any thread. -ENOMEM. */
+must_check int layout_match(const struct layout *l, const char *key, struct layout_match *ret);
+/* Can a key below this folder ("a/b", no slash at its end) be right or at least taken? */
+bool layout_takes_folder(const struct layout *l, const char *folder);
+
+const char *layout_rule_name(const struct layout *l, int rule); /* "images.raw"; "unknown" for -1 */
+/* The level that needs a file of this rule each (plate, batch, …); LAYOUT_LEVELS: none. */
+enum layout_level layout_rule_per(const struct layout *l, int rule);
+int layout_rules(const struct layout *l); /* rules are 0 … n-1, in the file's order */
+const char *layout_level_name(enum layout_level level);
+
+/* For WARN and WRONG: what is wrong and the likely fix, without the key itself. */
+void layout_explain(const struct layout *l, const char *key, const struct layout_match *m,
+	struct buf *out);
