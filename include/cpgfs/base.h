@@ -299,3 +299,14 @@ must_check int text_printf(char **ret, const char *fmt, ...) printf_like(2, 3);
 /* TSV/JSON-safe form of odd bytes in names for logs and tables: \t \n \\ and \xNN (other controls,
  * DEL, C1 controls, bytes that are not UTF-8). */
 void text_escape(struct buf *out, const char *text);
+
+/* ---- ini files -------------------------------------------------------------------------------- */
+
+/* One "name = value" of a section; name in lower case, all without white space around. A line
+ * indented deeper than the setting before it continues that: it comes with the name "". The text is
+ * valid during the call only. Non-zero (-errno) ends the parse. */
+typedef int ini_fn(void *user, const char *section, const char *name, const char *value);
+/* Reads as Python's configparser does (what the AWS tools use): src/base/base_ini.c. text is changed
+ * in place (len bytes and a NUL). 0; what visit returned; -EBADMSG: neither a section, a setting, a
+ * comment nor a continuation. *ret_line (unless 0): the line that ended it. */
+must_check int ini_parse(char *text, size_t len, ini_fn *visit, void *user, unsigned *ret_line);

@@ -5,8 +5,6 @@
  */
 #include "auth_sources.h"
 
-#include "auth_ini.h"
-
 #include <fcntl.h>
 #include <pwd.h>
 #include <sys/stat.h>
@@ -189,7 +187,7 @@ static int read_profile(const char *path, struct profile_view *v, char **ret_mes
 		(void)!text_printf(ret_message, "%s cannot be read: %s", path, strerror(-err));
 		return -EINVAL;
 	}
-	err = auth_ini_parse(text, len, on_setting, v, &line);
+	err = ini_parse(text, len, on_setting, v, &line);
 	explicit_bzero(text, len); // NOLINT(clang-analyzer-core.NonNullParamChecker): read_whole made it
 	free(text);
 	if (err) {

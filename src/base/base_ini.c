@@ -1,17 +1,19 @@
 /*
- * The shared AWS files are what Python's configparser reads, since that is what the AWS tools use:
- * a comment is a whole line beginning with # or ;, a value goes to the end of its line whatever
+ * The one parser of ini files: the shared AWS files and the galleries.
+ *
+ * The shared AWS files are what Python's configparser reads, since that is what the AWS tools use: a
+ * comment is a whole line beginning with # or ;, a value goes to the end of its line whatever
  * characters it holds (secrets may hold any), the first = or : divides, and a line indented deeper
- * than the setting before it continues that setting (nested blocks such as "s3 ="): no setting of
- * ours has one, so those are passed over. Lines may have any length: session tokens exceed 1,000
- * bytes. General INI libraries cut long lines and take " ;" for a comment, so this is our own.
+ * than the setting before it continues that setting (nested blocks such as "s3 ="). Lines may have
+ * any length: session tokens exceed 1,000 bytes. General INI libraries (inih, too) cut long lines
+ * and take " ;" for a comment, so this is our own.
  */
-#include "auth_ini.h"
+#include "cpgfs/base.h"
 
 #include <ctype.h>
 
 struct ini {
-	auth_ini_fn *visit;
+	ini_fn *visit;
 	void *user;
 	const char *section; /* NULL before the first */
 	bool has_setting;    /* in this section */
@@ -63,12 +65,12 @@ static int take_line(struct ini *ini, char *line)
 	if (!*text || *text == '#' || *text == ';')
 		return 0;
 	if (ini->has_setting && indent > ini->indent)
-		return 0;
+		return ini->visit(ini->user, ini->section, "", text);
 	ini->indent = indent;
 	return *text == '[' ? take_section(ini, text) : take_setting(ini, text);
 }
 
-int auth_ini_parse(char *text, size_t len, auth_ini_fn *visit, void *user, unsigned *ret_line)
+int ini_parse(char *text, size_t len, ini_fn *visit, void *user, unsigned *ret_line)
 {
 	struct ini ini = {.visit = visit, .user = user};
 	unsigned number = 0;
