@@ -138,7 +138,7 @@ enum layout_level {
 	LAYOUT_SOURCE,
 	LAYOUT_BATCH,
 	LAYOUT_FULLPLATE, /* the plate's folder as the microscope named it */
-	LAYOUT_PLATE,     /* its short name, see plate_short_name() */
+	LAYOUT_PLATE,	  /* its short name, see plate_short_name() */
 	LAYOUT_WELL,
 	LAYOUT_SITE,
 	LAYOUT_CHANNEL,
@@ -154,8 +154,8 @@ struct layout_match {
 	} level[LAYOUT_LEVELS];
 };
 
-/* text: a whole layout file. -EINVAL: *ret_message (malloc'ed) says "line N: what, and what would be
- * right"; -ENOMEM. */
+/* text: a whole layout file. -EINVAL: *ret_message (malloc'ed) says "line N: what, and what would
+ * be right"; -ENOMEM. */
 must_check int layout_create(struct layout **ret, const char *text, char **ret_message);
 void layout_destroy(struct layout *l); /* NULL is fine */
 
@@ -171,5 +171,83 @@ int layout_rules(const struct layout *l); /* rules are 0 … n-1, in the file's 
 const char *layout_level_name(enum layout_level level);
 
 /* For WARN and WRONG: what is wrong and the likely fix, without the key itself. */
-void layout_explain(const struct layout *l, const char *key, const struct layout_match *m,
-	struct buf *out);
+void layout_explain(
+	const struct layout *l, const char *key, const struct layout_match *m, struct buf *out);
+
+/*
+ * ---- images of a plate --------------------------------------------------------------------------
+ */
+enum image_vendor {
+	IMAGE_OTHER,	   /* not a name that tells its well */
+	IMAGE_HARMONY,	   /* Opera Phenix, Operetta: r01c01f01p01-ch1sk1fk1fl1.tiff */
+	IMAGE_OPERETTA,	   /* older Operetta: r01c01f01p01rc1-ch1sk1fk1fl1.tiff, rc = channel */
+	IMAGE_YOKOGAWA,	   /* CV7000, CV8000: PLATE_A01_T0001F001L01A06Z01C06.tif */
+	IMAGE_IMAGEXPRESS, /* HTS_A01_s1_w3UUID.tif, with or without UUID, site, _thumb */
+	IMAGE_INCELL,	   /* A - 01(fld 1 wv 390 - Blue).tif */
+	IMAGE_INCELL_7,	   /* A_1_f1_c1_x…_m…_z0_t0.tif */
+	IMAGE_CELLOMICS,   /* PLATE_A01f00d0.TIF */
+	IMAGE_NIKON,	   /* Well1_Point1_0001_ChannelDAPI_Seq0000.nd2: a well by number */
+	IMAGE_VENDORS,
+};
+
+struct image_name {
+	enum image_vendor vendor;
+	unsigned row, col; /* from 1; row 27 is AA. NIKON: row 0, col = the well's number */
+	unsigned site; /* as the name counts it (some from 0, some from 1); 1 where it has none */
+	unsigned channel;     /* the number in the name; where it has a text, a hash of that text */
+	unsigned plane, time; /* 1 where the name has none */
+	bool thumbnail;	      /* ImageXpress' _thumb beside its image */
+};
+
+/* name: the file's own name, without folders. Returns false and IMAGE_OTHER when it tells no well.
+ * Source: CellProfiler's guesses for file names; names of the JUMP sources. Any thread. */
+bool image_name_parse(const char *name, struct image_name *ret);
+const char *image_vendor_text(enum image_vendor vendor);
+
+/* "A01", "AF48"; -EINVAL for rows beyond AZ (52) or columns beyond 99. */
+must_check int well_parse(const char *text, size_t len, unsigned *ret_row, unsigned *ret_col);
+void well_format(unsigned row, unsigned col, char out[8]); /* row 0: "Well12" */
+
+/* The plate's short name in its folder's name: what stands before the first "__". */
+size_t plate_short_name(const char *fullplate, size_t len);
+
+/*
+ * What one plate has, image by image. Complete is: every well seen × every site seen × every
+ * channel seen × every plane and time point seen, or what was pinned. Missing sites do occur for
+ * good reasons, so this is a question to a person, not a verdict.
+ */
+struct plate;
+
+#define PLATE_ROWS_MAX 32 /* 1,536 wells: A … AF × 1 … 48 */
+#define PLATE_COLS_MAX 48
+
+struct plate_pin { /* 0: as seen */
+	unsigned wells, sites, channels;
+};
+/* "384,9,5" (wells, sites per well, channels); an empty number is "as seen". -EINVAL. */
+must_check int plate_pin_parse(const char *text, struct plate_pin *ret);
+
+struct plate_facts {
+	unsigned rows,
+		cols; /* the smallest of 6, 12, 24, 48, 96, 384 and 1,536 wells that holds all */
+	unsigned wells, sites, channels,
+		stacks;	 /* distinct ones seen; stacks: planes × time points */
+	uint64_t images; /* distinct images */
+	uint64_t twice;	 /* further files for the same image */
+	uint64_t thumbnails;
+	uint64_t expected; /* images, by what was seen and pinned */
+	uint64_t missing;  /* expected and not there */
+};
+
+must_check int plate_create(struct plate **ret);
+void plate_destroy(struct plate *p); /* NULL is fine */
+/* -ERANGE: a well beyond 32 × 48 or more kinds than any microscope makes; -ENOMEM. */
+must_check int plate_add(struct plate *p, const struct image_name *image);
+must_check int plate_sum(
+	const struct plate *p, const struct plate_pin *pin, struct plate_facts *ret); /* -ENOMEM */
+/* Calls each for every missing combination, wells in order, until it returns false. Wells that the
+ * pin says must be there and that have no image at all come with site 0. -ENOMEM. */
+must_check int plate_each_missing(const struct plate *p, const struct plate_pin *pin,
+	bool (*each)(void *user, unsigned row, unsigned col, unsigned site, unsigned channel,
+		unsigned plane, unsigned time),
+	void *user);
