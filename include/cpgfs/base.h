@@ -215,6 +215,19 @@ char *buf_steal(struct buf *b); /* the malloc'ed text, NULL only after an error;
 void cleanup_buf_fn(struct buf *b);
 #define cleanup_buf __attribute__((cleanup(cleanup_buf_fn)))
 
+/* ---- secrets ------------------------------------------------------------------------------- */
+
+/* Zeroed memory on pages of its own: locked, left out of core dumps, wiped by secret_free. For keys
+ * and whatever holds them for longer than a function. NULL when out of memory. */
+must_check void *secret_alloc(size_t size);
+void secret_free(void *p); /* NULL is fine */
+void cleanup_secret_fn(void *pp);
+#define cleanup_secret __attribute__((cleanup(cleanup_secret_fn)))
+/* For libraries that let their allocator be replaced (curl, jansson, libxml2): what they free is
+ * wiped. malloc() goes with them. */
+void wiping_free(void *p);
+void *wiping_realloc(void *p, size_t size);
+
 /* Big-endian and little-endian numbers in byte strings. */
 void put_be64(uint8_t *p, uint64_t v);
 uint64_t get_be64(const uint8_t *p);

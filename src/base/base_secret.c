@@ -1,0 +1,76 @@
+/*
+ * base_secret - memory for keys: pages of their own that are locked (never in swap), left out of
+ * core dumps, and wiped when freed. Also an allocator for libraries through whose hands keys pass:
+ * what they free is wiped.
+ *
+ *   page 0: header | content …        the size is kept for the end
+ */
+#include "base_private.h"
+
+#include <malloc.h>
+#include <sys/mman.h>
+
+struct secret {
+	size_t mapped_bytes;
+	_Alignas(16) char content[];
+};
+
+void *secret_alloc(size_t size)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t bytes;
+
+	if (size > SIZE_MAX / 2)
+		return NULL;
+	bytes = (sizeof(struct secret) + size + page - 1) / page * page;
+	struct secret *s =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (s == MAP_FAILED)
+		return NULL;
+	/* both are a second fence: the process forbids dumps, and swap is root's to read */
+	(void)madvise(s, bytes, MADV_DONTDUMP);
+	(void)mlock(s, bytes);
+	s->mapped_bytes = bytes;
+	return s->content;
+}
+
+void secret_free(void *p)
+{
+	struct secret *s;
+	size_t bytes;
+
+	if (!p)
+		return;
+	s = (struct secret *)((char *)p - offsetof(struct secret, content));
+	bytes = s->mapped_bytes;
+	explicit_bzero(s, bytes);
+	(void)munmap(s, bytes); /* fails only for what is no mapping */
+}
+
+void cleanup_secret_fn(void *pp)
+{
+	secret_free(*(void **)pp);
+}
+
+void wiping_free(void *p)
+{
+	if (p)
+		explicit_bzero(p, malloc_usable_size(p));
+	free(p);
+}
+
+void *wiping_realloc(void *p, size_t size)
+{
+	size_t have = p ? malloc_usable_size(p) : 0;
+	void *moved;
+
+	if (p && size && size <= have && size >= have / 2)
+		return p;
+	moved = malloc(size ? size : 1);
+	if (moved && p) {
+		memcpy(moved, p, have < size ? have : size);
+		wiping_free(p);
+	}
+	return moved;
+}

@@ -1,0 +1,114 @@
+/*
+ * Memory for keys: locked, not dumped, wiped.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "cpgfs/base.h"
+
+#include <fcntl.h>
+
+/* Has the mapping that holds p this flag in /proc/self/smaps? */
+static bool mapping_has_flag(const void *p, const char *flag)
+{
+	cleanup_file FILE *f = fopen("/proc/self/smaps", "re");
+	char line[512];
+	bool inside = false;
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long long from, to;
+		if (sscanf(line, "%llx-%llx ", &from, &to) == 2)
+			inside = (uintptr_t)p >= from && (uintptr_t)p < to;
+		else if (inside && strncmp(line, "VmFlags:", 8) == 0)
+			return strstr(line, flag) != NULL;
+	}
+	return false;
+}
+
+static void pages_are_not_dumped(void **state)
+{
+	char *p = secret_alloc(5000);
+
+	assert_non_null(p);
+	assert_true(mapping_has_flag(p, " dd "));
+	assert_true(mapping_has_flag(p + 4999, " dd "));
+	assert_true(mapping_has_flag(p, " lo ")); /* RLIMIT_MEMLOCK has room for two pages */
+	secret_free(p);
+}
+
+static void content_is_zero_and_apart(void **state)
+{
+	char *a = secret_alloc(100), *b = secret_alloc(100);
+
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(a[i] | b[i], 0);
+	assert_int_equal((uintptr_t)a % 16, 0);
+	memset(a, 'a', 100);
+	memset(b, 'b', 100);
+	assert_int_equal(a[99], 'a');
+	secret_free(a);
+	assert_int_equal(b[0], 'b');
+	secret_free(b);
+	secret_free(NULL);
+	assert_null(secret_alloc(SIZE_MAX));
+}
+
+/* How many bytes of the freed text are still there? Read as a dump would, so that tools that watch
+ * freed memory have nothing to say. */
+static size_t left_of(const void *where, size_t len, char what)
+{
+	cleanup_fd int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	cleanup_free char *copy = calloc(1, len);
+	size_t left = 0;
+
+	assert_true(fd >= 0);
+	if (pread(fd, copy, len, (off_t)(uintptr_t)where) != (ssize_t)len)
+		return 0; /* not even mapped */
+	for (size_t i = 0; i < len; i++)
+		left += copy[i] == what;
+	return left;
+}
+
+static void freed_text_is_wiped(void **state)
+{
+	char *p = malloc(1000);
+	uintptr_t was = (uintptr_t)p;
+
+	memset(p, 'S', 1000);
+	assert_int_equal(left_of((void *)was, 1000, 'S'), 1000);
+	p = wiping_realloc(p, 100000);
+	assert_int_not_equal((uintptr_t)p, was);
+	assert_int_equal(p[999], 'S');
+	assert_int_equal(left_of((void *)was, 1000, 'S'), 0);
+	was = (uintptr_t)p;
+	wiping_free(p);
+	assert_int_equal(left_of((void *)was, 1000, 'S'), 0);
+}
+
+static void texts_survive_reallocation(void **state)
+{
+	char *q = wiping_realloc(NULL, 10);
+
+	memcpy(q, "123456789", 10);
+	q = wiping_realloc(q, 100);
+	assert_string_equal(q, "123456789");
+	q = wiping_realloc(q, 5);
+	assert_memory_equal(q, "12345", 5);
+	wiping_free(q);
+	wiping_free(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pages_are_not_dumped),
+		cmocka_unit_test(content_is_zero_and_apart),
+		cmocka_unit_test(freed_text_is_wiped),
+		cmocka_unit_test(texts_survive_reallocation),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
