@@ -256,11 +256,15 @@ struct s3_credentials {
 	bool anonymous;           /* send unsigned */
 };
 
-/* Where credentials come from (the auth room implements it). get must not block long; rejected is
- * told when the server refused exactly these. Called from the loop thread. */
+/* Where credentials come from (the auth room implements it). Called from the loop thread; must not
+ * block. */
 struct s3_credentials_source {
-	int (*get)(void *user, struct s3_credentials *ret); /* -EKEYEXPIRED, -ENOKEY: class S3_AUTH */
-	void (*rejected)(void *user, const struct s3_credentials *which, const char *code);
+	/* -EAGAIN: being fetched or renewed, requests that did not start wait (get is asked again
+	 * every 100 ms); -EKEYEXPIRED, -ENOKEY: class S3_AUTH, nothing is sent. */
+	int (*get)(void *user, struct s3_credentials *ret);
+	/* The server refused exactly these. True: there are others, or will be: the reply's class is
+	 * S3_RETRY instead of S3_AUTH. */
+	bool (*rejected)(void *user, const struct s3_credentials *which, const char *code);
 	void *user;
 };
 

@@ -3,6 +3,7 @@
  * A source that can't be read later (a file being written, a broken edit) leaves the old keys in
  * use; the next change is looked at again.
  */
+#include "auth_keys.h"
 #include "auth_sources.h"
 
 #include <sys/stat.h>
@@ -23,6 +24,10 @@ struct auth {
 	/* guarded by lock */
 	struct lock lock;
 	struct auth_found found;
+	bool handed_over; /* found is what a person gave */
+	bool refused;
+	char refused_code[64];
+	uint64_t stamp;
 	struct stamp credentials_stamp, config_stamp;
 	int64_t looked_at_ms;
 };
@@ -72,6 +77,8 @@ static int read_locked(struct auth *a, char **ret_message)
 	explicit_bzero(&a->found, sizeof(a->found));
 	a->found = fresh;
 	explicit_bzero(&fresh, sizeof(fresh));
+	a->handed_over = a->refused = false;
+	a->stamp++;
 	return 0;
 }
 
@@ -143,13 +150,13 @@ int auth_get(struct auth *a, struct s3_credentials *ret)
 		read_again_locked(a);
 	if (!a->found.has_keys)
 		return -ENOKEY;
-	if (is_expired(&a->found.keys))
+	if (is_expired(&a->found.keys) || a->refused)
 		return -EKEYEXPIRED;
 	*ret = a->found.keys;
 	return 0;
 }
 
-void auth_rejected(struct auth *a, const struct s3_credentials *which, const char *code)
+bool auth_rejected(struct auth *a, const struct s3_credentials *which, const char *code)
 {
 	with_lock(&a->lock);
 	bool current = a->found.has_keys &&
@@ -157,10 +164,112 @@ void auth_rejected(struct auth *a, const struct s3_credentials *which, const cha
 		       strcmp(which->secret_key, a->found.keys.secret_key) == 0 &&
 		       strcmp(which->session_token, a->found.keys.session_token) == 0;
 	if (!current || a->anonymous)
-		return;
+		return !a->anonymous;
 	log_debug("the server refused the credentials: %s", code);
+	text_copy(a->refused_code, code, sizeof(a->refused_code));
+	if (!take_stamps_locked(a))
+		return false;
+	read_again_locked(a);
+	return true;
+}
+
+void auth_forget_environment(void)
+{
+	static const char *const names[] = {
+		"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"};
+	for (size_t i = 0; i < array_len(names); i++) {
+		char *value = getenv(names[i]);
+		if (value)
+			explicit_bzero(value, strlen(value));
+	}
+}
+
+int auth_start(struct auth *a)
+{
+	return 0;
+}
+
+void auth_stop(struct auth *a)
+{
+}
+
+int auth_wait(struct auth *a, int64_t deadline_ms, char **ret_message)
+{
+	cleanup_secret struct s3_credentials *keys = secret_alloc(sizeof(*keys));
+	char text[256];
+	int err = keys ? auth_get(a, keys) : -ENOMEM;
+	if (!err)
+		return 0;
+	auth_describe(a, text);
+	*ret_message = text_dup(text);
+	return *ret_message ? err : -ENOMEM;
+}
+
+void auth_renew(struct auth *a)
+{
+	with_lock(&a->lock);
 	(void)take_stamps_locked(a);
 	read_again_locked(a);
+}
+
+uint64_t auth_stamp(struct auth *a)
+{
+	with_lock(&a->lock);
+	return a->stamp;
+}
+
+int auth_set_static(
+	struct auth *a, const struct s3_credentials *keys, const char *origin, char **ret_message)
+{
+	const char *wrong = auth_keys_check(keys);
+	if (!wrong && is_expired(keys))
+		wrong = "they have expired already";
+	*ret_message = wrong ? text_dup(wrong) : NULL;
+	if (wrong)
+		return -EINVAL;
+	with_lock(&a->lock);
+	a->found.keys = *keys;
+	a->found.has_keys = a->handed_over = true;
+	a->refused = false;
+	text_copy(a->found.origin, origin, sizeof(a->found.origin));
+	a->stamp++;
+	return 0;
+}
+
+int auth_hand_over(struct auth *a, const char *text, size_t len, char **ret_message)
+{
+	char target[AUTH_TARGET_MAX];
+	cleanup_secret struct s3_credentials *keys = secret_alloc(sizeof(*keys));
+	*ret_message = NULL;
+	if (!keys)
+		return -ENOMEM;
+	int err = auth_parse_pasted(text, len, keys, target, ret_message);
+	return err ? err : auth_set_static(a, keys, "handed over", ret_message);
+}
+
+const char *auth_state_text(enum auth_state s)
+{
+	static const char *const names[] = {[AUTH_ANONYMOUS] = "anonymous",
+		[AUTH_FETCHING] = "fetching", [AUTH_GOOD] = "good", [AUTH_NONE] = "none",
+		[AUTH_EXPIRED] = "expired"};
+	return names[s];
+}
+
+void auth_status(struct auth *a, struct auth_status *ret)
+{
+	*ret = (struct auth_status){.state = a->anonymous ? AUTH_ANONYMOUS : AUTH_GOOD};
+	auth_describe(a, ret->source);
+	with_lock(&a->lock);
+	if (!a->anonymous && !a->found.has_keys)
+		ret->state = AUTH_NONE;
+	else if (!a->anonymous && (a->refused || is_expired(&a->found.keys)))
+		ret->state = AUTH_EXPIRED;
+	ret->expires_at_ns = a->found.keys.expires_at_ns;
+}
+
+void auth_explain(struct auth *a, char out[512])
+{
+	out[0] = '\0';
 }
 
 static int source_get(void *user, struct s3_credentials *ret)
@@ -168,9 +277,9 @@ static int source_get(void *user, struct s3_credentials *ret)
 	return auth_get(user, ret);
 }
 
-static void source_rejected(void *user, const struct s3_credentials *which, const char *code)
+static bool source_rejected(void *user, const struct s3_credentials *which, const char *code)
 {
-	auth_rejected(user, which, code);
+	return auth_rejected(user, which, code);
 }
 
 struct s3_credentials_source auth_source(struct auth *a)

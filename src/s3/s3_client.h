@@ -44,7 +44,8 @@ TAILQ_HEAD(s3_transfers, s3_transfer);
 must_check int s3_transfer_create(struct s3_transfer **ret, struct s3_client *client,
 	const struct s3_request *req, s3_done_fn *done, void *user);
 void s3_transfer_destroy(struct s3_transfer *t);
-/* Signs and fills easy; after 0 it can go to the multi handle. On failure t->stop says why. */
+/* Signs and fills easy; after 0 it can go to the multi handle. -EAGAIN without t->stop: credentials
+ * are being renewed, try again later. On any other failure t->stop says why. */
 must_check int s3_transfer_prepare(struct s3_transfer *t, CURL *easy);
 /* May the bucket have got the whole request? */
 bool s3_transfer_is_sent(const struct s3_transfer *t);
@@ -83,6 +84,7 @@ struct s3_client {
 	unsigned senders, others; /* active ones by lane */
 	CURL *idle[S3_IDLE_EASIES_MAX];
 	unsigned idle_count;
+	int64_t held_until_ms; /* credentials are being renewed: nothing starts before */
 	struct s3_ring *ring;
 	int64_t clock_offset_ns;
 };

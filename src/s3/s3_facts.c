@@ -18,8 +18,7 @@ void s3_ring_unref(struct s3_ring *r)
 {
 	if (!r || --r->refs)
 		return;
-	explicit_bzero(r, sizeof(*r));
-	free(r);
+	secret_free(r);
 }
 
 static bool same_credentials(const struct s3_credentials *a, const struct s3_credentials *b)
@@ -31,7 +30,7 @@ static bool same_credentials(const struct s3_credentials *a, const struct s3_cre
 
 static int ring_renew(struct s3_client *c, const struct s3_credentials *fresh)
 {
-	struct s3_ring *r = calloc(1, sizeof(*r));
+	struct s3_ring *r = secret_alloc(sizeof(*r));
 	if (!r)
 		return -ENOMEM;
 	r->refs = 1;
@@ -107,7 +106,7 @@ void s3_facts_learn(struct s3_client *c, struct s3_transfer *t)
 		if (r->http_status == 412)
 			c->enforced |= UINT32_C(1) << t->wire.asked.op;
 	}
-	if (r->class == S3_AUTH && t->ring && is_answered(t) && c->credentials.rejected)
-		c->credentials.rejected(
-			c->credentials.user, &t->ring->credentials, r->code);
+	if (r->class == S3_AUTH && t->ring && is_answered(t) && c->credentials.rejected &&
+		c->credentials.rejected(c->credentials.user, &t->ring->credentials, r->code))
+		r->class = S3_RETRY;
 }

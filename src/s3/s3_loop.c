@@ -9,6 +9,7 @@
 
 #define LOG_ROOM "s3"
 #define IDLE_WAIT_MS 10000
+#define CREDENTIALS_AGAIN_MS 100
 
 static bool is_sender(const struct s3_transfer *t)
 {
@@ -106,6 +107,10 @@ static int launch(struct s3_client *c, struct s3_transfer *t)
 		return err;
 	}
 	err = s3_transfer_prepare(t, easy);
+	if (err == -EAGAIN && t->stop == S3_STOP_NONE) { /* nothing was touched */
+		easy_put_back(c, easy);
+		return err;
+	}
 	if (!err && curl_multi_add_handle(c->multi, easy)) {
 		t->stop = S3_STOP_NO_MEMORY;
 		err = -ENOMEM;
@@ -120,17 +125,40 @@ static int launch(struct s3_client *c, struct s3_transfer *t)
 	return 0;
 }
 
+/* False: credentials are being renewed, t waits on in its place. */
+static bool start_one(struct s3_client *c, struct s3_transfer *t, struct s3_transfer *next)
+{
+	TAILQ_REMOVE(&c->waiting, t, link);
+	int err = launch(c, t);
+	if (err == -EAGAIN && t->stop == S3_STOP_NONE) {
+		if (next)
+			TAILQ_INSERT_BEFORE(next, t, link);
+		else
+			TAILQ_INSERT_TAIL(&c->waiting, t, link);
+		c->held_until_ms = clock_mono_ms() + CREDENTIALS_AGAIN_MS;
+		return false;
+	}
+	if (err)
+		finish(c, t, CURLE_OK);
+	return true;
+}
+
 static void start_waiting(struct s3_client *c)
 {
 	struct s3_transfer *t, *next;
+	if (clock_mono_ms() < c->held_until_ms)
+		return;
 	for (t = TAILQ_FIRST(&c->waiting); t; t = next) {
 		next = TAILQ_NEXT(t, link);
-		if (*lane_of(c, t) >= c->max_connections)
-			continue;
-		TAILQ_REMOVE(&c->waiting, t, link);
-		if (launch(c, t))
-			finish(c, t, CURLE_OK);
+		if (*lane_of(c, t) < c->max_connections && !start_one(c, t, next))
+			return;
 	}
+}
+
+static int wait_ms(const struct s3_client *c)
+{
+	int64_t left_ms = c->held_until_ms - clock_mono_ms();
+	return left_ms > 0 && left_ms < IDLE_WAIT_MS ? (int)left_ms : IDLE_WAIT_MS;
 }
 
 /* ---- orders ------------------------------------------------------------------------------------------- */
@@ -209,7 +237,7 @@ static bool turn(struct s3_client *c)
 	start_waiting(c);
 	(void)curl_multi_perform(c->multi, &running); /* a transfer's failure comes as its message */
 	if (!reap(c) && !has_orders(c))
-		(void)curl_multi_poll(c->multi, NULL, 0, IDLE_WAIT_MS, NULL);
+		(void)curl_multi_poll(c->multi, NULL, 0, wait_ms(c), NULL);
 	return true;
 }
 

@@ -292,7 +292,7 @@ static int take_credentials(struct s3_transfer *t)
 	int err = s3_ring_get(&t->ring, t->client);
 	if (err == -EKEYEXPIRED)
 		t->stop = S3_STOP_EXPIRED_CREDENTIALS;
-	else if (err && err != -ENOMEM)
+	else if (err && err != -ENOMEM && err != -EAGAIN)
 		t->stop = S3_STOP_NO_CREDENTIALS;
 	return err;
 }
@@ -300,6 +300,8 @@ static int take_credentials(struct s3_transfer *t)
 int s3_transfer_prepare(struct s3_transfer *t, CURL *easy)
 {
 	int err = take_credentials(t);
+	if (err == -EAGAIN)
+		return err;
 	if (!err)
 		err = make_lines(t);
 	if (!err)

@@ -216,7 +216,7 @@ static void other_places(void **state)
 	assert_int_equal(chdir("/"), 0); /* as a daemon does */
 	clock_fake_advance_ms(2000);
 	assert_keys(a, "L", "SECRETl", "");
-	auth_rejected(a, &(struct s3_credentials){.access_key = "L", .secret_key = "SECRETl"}, "x");
+	(void)auth_rejected(a, &(struct s3_credentials){.access_key = "L", .secret_key = "SECRETl"}, "x");
 	assert_keys(a, "L", "SECRETl", "");
 	auth_destroy(a);
 }

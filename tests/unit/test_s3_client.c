@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <sched.h>
+
 #include "cpgfs/s3.h"
 
 #include <arpa/inet.h>
@@ -308,6 +310,8 @@ static void server_stop(struct server *s)
 struct keys {
 	struct s3_credentials credentials;
 	int error;
+	bool renews;
+	unsigned asked_count;
 	unsigned rejected_count;
 	char rejected_code[64];
 };
@@ -316,15 +320,17 @@ static int keys_get(void *user, struct s3_credentials *ret)
 {
 	struct keys *k = user;
 	*ret = k->credentials;
-	return k->error;
+	__atomic_add_fetch(&k->asked_count, 1, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&k->error, __ATOMIC_SEQ_CST);
 }
 
-static void keys_rejected(void *user, const struct s3_credentials *which, const char *code)
+static bool keys_rejected(void *user, const struct s3_credentials *which, const char *code)
 {
 	struct keys *k = user;
 	assert_string_equal(which->access_key, k->credentials.access_key);
 	text_copy(k->rejected_code, code, sizeof(k->rejected_code));
 	k->rejected_count++;
+	return k->renews;
 }
 
 struct rig {
@@ -724,6 +730,53 @@ static void credentials_are_asked_each_time(void **state)
 	rig_stop(&rig);
 }
 
+static void await_asked(struct keys *k, unsigned count)
+{
+	int64_t end_ms = clock_mono_ms() + DEADLINE_MS;
+	while (__atomic_load_n(&k->asked_count, __ATOMIC_SEQ_CST) < count) {
+		assert_true(clock_mono_ms() < end_ms);
+		sched_yield();
+	}
+}
+
+static void requests_wait_while_credentials_are_renewed(void **state)
+{
+	RIG({ANSWER, "HTTP/1.1 403 X\r\nContent-Length: 40\r\n\r\n"
+		     "<Error><Code>ExpiredToken</Code></Error>", 0},
+		{ANSWER, ECHO_STEP, 0}, {ANSWER, ECHO_STEP, 0});
+	struct job first, second;
+
+	rig.keys.renews = true;
+	assert_call(&rig, put_of(&rig, 10), S3_RETRY, "ExpiredToken");
+	assert_int_equal(rig.keys.rejected_count, 1);
+	__atomic_store_n(&rig.keys.error, -EAGAIN, __ATOMIC_SEQ_CST);
+	job_start(&first, &rig, put_of(&rig, 10));
+	job_start(&second, &rig, put_of(&rig, 10));
+	await_asked(&rig.keys, 4);
+	assert_int_equal(requests_seen(&rig.server), 1);
+	assert_int_equal(job_done_count(&first) + job_done_count(&second), 0);
+	assert_false(s3_is_down(rig.s3));
+	__atomic_store_n(&rig.keys.error, 0, __ATOMIC_SEQ_CST);
+	job_await(&first, S3_DONE, "");
+	job_await(&second, S3_DONE, "");
+	rig_stop(&rig);
+}
+
+static void waiting_for_credentials_ends_with_the_client(void **state)
+{
+	RIG({ANSWER, ECHO_STEP, 0});
+	struct job held, cancelled;
+
+	rig.keys.error = -EAGAIN;
+	job_start(&held, &rig, put_of(&rig, 10));
+	job_start(&cancelled, &rig, put_of(&rig, 10));
+	await_asked(&rig.keys, 2);
+	s3_cancel(rig.s3, cancelled.id);
+	job_await(&cancelled, S3_RETRY, "Cancelled");
+	rig_stop(&rig);
+	job_await(&held, S3_RETRY, "ShuttingDown");
+}
+
 /* ---- bodies and sinks ---------------------------------------------------------------------------------------------- */
 
 static void bodies_that_fail(void **state)
@@ -987,6 +1040,8 @@ int main(void)
 		cmocka_unit_test(redirects_are_not_followed),
 		cmocka_unit_test(clock_is_corrected_once),
 		cmocka_unit_test(credentials_are_asked_each_time),
+		cmocka_unit_test(requests_wait_while_credentials_are_renewed),
+		cmocka_unit_test(waiting_for_credentials_ends_with_the_client),
 		cmocka_unit_test(bodies_that_fail),
 		cmocka_unit_test(sinks),
 		cmocka_unit_test(cancel_while_sending),
