@@ -493,6 +493,23 @@ static const char *stop_message(enum s3_stop stop)
 	return "stopped";
 }
 
+/* What a server says may hold line ends; these texts go into logs, tables and messages. */
+static void one_line(char *text)
+{
+	for (char *c = text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = ' ';
+}
+
+static void tidy_texts(struct s3_reply *r)
+{
+	one_line(r->code);
+	one_line(r->message);
+	one_line(r->request_id);
+	one_line(r->region);
+	one_line(r->redirect_to);
+}
+
 void s3_answer_judge(struct s3_answer *a, const struct s3_asked *asked, const struct s3_end *end)
 {
 	struct s3_xml x = {.root = S3_XML_NONE};
@@ -510,6 +527,7 @@ void s3_answer_judge(struct s3_answer *a, const struct s3_asked *asked, const st
 	} else {
 		judge_answer(a, asked, end, &x);
 	}
+	tidy_texts(&a->reply);
 	s3_xml_release(&x);
 }
 

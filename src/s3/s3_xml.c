@@ -450,7 +450,8 @@ static bool run_parser(struct parse *p, const char *data, size_t len)
 		return false;
 	}
 	(void)xmlCtxtUseOptions(
-		p->ctxt, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+		p->ctxt, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
+				 XML_PARSE_IGNORE_ENC);
 	int xml_error = xmlParseChunk(p->ctxt, data, (int)len, 1);
 	bool whole = xml_error == 0 && p->ctxt->wellFormed && p->depth == 0;
 	if (xml_error == XML_ERR_NO_MEMORY)
@@ -460,9 +461,17 @@ static bool run_parser(struct parse *p, const char *data, size_t len)
 	return whole;
 }
 
+/* S3 writes UTF-8. libxml2 tells other encodings by their first bytes, and overlooks junk behind a
+ * document of 16-bit characters: a NUL gives those away. */
+static bool is_utf8_document(const char *data, size_t len)
+{
+	return len > 0 && data[0] == '<' && !memchr(data, '\0', len);
+}
+
+/* With the byte order mark of UTF-8, if there is one. */
 static size_t leading_space(const char *data, size_t len)
 {
-	size_t i = 0;
+	size_t i = len >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 	while (i < len && strchr(" \t\r\n", data[i]) && data[i])
 		i++;
 	return i;
@@ -477,7 +486,8 @@ int s3_xml_parse(struct s3_xml *ret, const char *data, size_t len)
 		return -E2BIG;
 	buf_init(&p.text, 64 * KIB);
 	buf_init(&p.keys, 0);
-	bool whole = skipped < len && run_parser(&p, data + skipped, len - skipped);
+	bool whole = is_utf8_document(data + skipped, len - skipped) &&
+		     run_parser(&p, data + skipped, len - skipped);
 	finish_entries(&p);
 	finish_parts(&p);
 	out.whole = whole && !p.bad && !p.error;

@@ -351,6 +351,21 @@ static enum s3_stop check_get(const char *head, bool ranged, const char *if_matc
 	return stop;
 }
 
+static void texts_are_one_line(void **state)
+{
+	struct s3_asked asked = asked_by(S3_PUT);
+	struct play play = {S3_PUT, "HTTP/1.1 400 Bad Request\nx-amz-request-id: a\tb",
+		"<Error><Code>Odd\nCode</Code><Message>first\r\nsecond&#x7f;</Message></Error>", 0,
+		false, 0, S3_FATAL, ""};
+	struct s3_answer a;
+
+	play_with(&a, &play, &asked);
+	assert_string_equal(a.reply.code, "Odd Code");
+	assert_string_equal(a.reply.message, "first second ");
+	assert_string_equal(a.reply.request_id, "a b");
+	s3_answer_release(&a);
+}
+
 static void get_takes_only_what_was_asked(void **state)
 {
 #define PARTIAL "HTTP/1.1 206 X"
@@ -638,6 +653,7 @@ int main(void)
 		cmocka_unit_test(successes),
 		cmocka_unit_test(incomplete_successes),
 		cmocka_unit_test(success_with_error_inside),
+		cmocka_unit_test(texts_are_one_line),
 		cmocka_unit_test(get_takes_only_what_was_asked),
 		cmocka_unit_test(get_must_be_whole),
 		cmocka_unit_test(checksum_echo),

@@ -278,6 +278,27 @@ static void doctypes_are_refused(void **state)
 	s3_xml_release(&x);
 }
 
+static void only_utf8_is_read(void **state)
+{
+	static const char wide[] = "\xff\xfe<\0E\0r\0r\0o\0r\0/\0>\0\2";
+	struct s3_xml x = parsed("\xef\xbb\xbf" HEAD "<Error><Code>SlowDown</Code></Error>");
+
+	assert_true(x.whole);
+	assert_string_equal(x.code, "SlowDown");
+	s3_xml_release(&x);
+	for (size_t cut = 0; cut < 4; cut++) {
+		assert_int_equal(s3_xml_parse(&x, wide, sizeof(wide) - 1 - cut), 0);
+		assert_false(x.whole);
+		s3_xml_release(&x);
+		assert_int_equal(s3_xml_parse(&x, wide + 2, sizeof(wide) - 3 - cut), 0);
+		assert_false(x.whole);
+		s3_xml_release(&x);
+	}
+	x = parsed("<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><Error><Code>\xe4</Code></Error>");
+	assert_false(x.whole);
+	s3_xml_release(&x);
+}
+
 static void nesting_is_bounded(void **state)
 {
 	cleanup_buf struct buf text = {0};
@@ -340,6 +361,7 @@ int main(void)
 		cmocka_unit_test(errors),
 		cmocka_unit_test(not_xml),
 		cmocka_unit_test(doctypes_are_refused),
+		cmocka_unit_test(only_utf8_is_read),
 		cmocka_unit_test(nesting_is_bounded),
 		cmocka_unit_test(long_values_are_cut_or_refused),
 		cmocka_unit_test(etags_lose_their_quotes),
