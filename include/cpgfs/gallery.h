@@ -78,6 +78,10 @@ void name_reason(const struct naming_policy *p, enum name_verdict verdict, const
  * nothing is left, -ENAMETOOLONG. */
 must_check int name_clean(const struct naming_policy *p, const char *name, char *out, size_t size);
 
+/* The same text for names that a person takes for one: without case and with letters in one Unicode
+ * form (NFC). malloc'ed; NULL when out of memory. Bytes that are no text stay as they are. */
+char *name_fold(const char *name);
+
 /*
  * Key of a path relative to the mount root. Under NAMING_CLEAN the strict folder components are
  * cleaned; otherwise the path is the key. A path's own bytes are never normalised.
@@ -158,6 +162,9 @@ struct layout_match {
  * be right"; -ENOMEM. */
 must_check int layout_create(struct layout **ret, const char *text, char **ret_message);
 void layout_destroy(struct layout *l); /* NULL is fine */
+
+/* The text of a layout that comes with the program ("cellpainting"); NULL: there is none. */
+const char *layout_builtin(const char *name);
 
 /* Which rule takes this key. Any thread. -ENOMEM. */
 must_check int layout_match(const struct layout *l, const char *key, struct layout_match *ret);

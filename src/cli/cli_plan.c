@@ -1,0 +1,351 @@
+/*
+ * cli_plan - `cpgfs plan`: the command, its options, and where the destination is.
+ *
+ * Towards s3://… the content of a source folder lands below the prefix, as with `aws s3 sync`;
+ * towards a mount the folder itself does, as with `cp -r`.
+ */
+#include "cli_plan.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <unistd.h>
+
+#define DEFAULT_LAYOUT "cellpainting"
+
+struct plan_command {
+	struct plan plan;
+	const char *layout;   /* --layout */
+	const char *problems; /* --problems */
+	bool layout_needed;   /* it was asked for */
+};
+
+static const struct option longs[] = {
+	{"naming", required_argument, NULL, 'n'},
+	{"clean-with", required_argument, NULL, 'c'},
+	{"layout", required_argument, NULL, 'l'},
+	{"expect", required_argument, NULL, 'e'},
+	{"rate", required_argument, NULL, 'r'},
+	{"part-size", required_argument, NULL, 'p'},
+	{"multipart-threshold", required_argument, NULL, 't'},
+	{"problems", required_argument, NULL, 'P'},
+	{"summary", no_argument, NULL, 's'},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
+};
+
+static void plan_usage(FILE *out)
+{
+	fprintf(out, "Usage: cpgfs plan [OPTION…] SRC… s3://BUCKET[/PREFIX]\n"
+		     "       cpgfs plan [OPTION…] SRC… MOUNTPOINT/PATH\n\n"
+		     "The dry run: print what would be uploaded where, then totals, plates and "
+		     "problems.\n"
+		     "Needs no network. Towards s3:// the content of each SRC lands below PREFIX, "
+		     "as with\n"
+		     "`aws s3 sync`; towards a mount SRC itself lands in PATH, as with `cp -r`.\n\n"
+		     "  -s, --summary           no line per file\n"
+		     "  --problems FILE         write every problem to FILE, as TSV\n"
+		     "  --layout NAME|FILE|off  where what belongs [" DEFAULT_LAYOUT "]\n"
+		     "  --naming MODE           hold, clean, refuse or off [hold, or as mounted]\n"
+		     "  --clean-with CHAR       with --naming=clean, as in cpgfs mount\n"
+		     "  --expect W,S,C          wells, sites per well, channels of a plate; a "
+		     "number left\n"
+		     "                          out is taken from what is there\n"
+		     "  --rate SIZE             bytes per second, for the time it takes [100M]\n"
+		     "  --part-size SIZE        as in cpgfs mount [8M]\n"
+		     "  --multipart-threshold SIZE  as in cpgfs mount [16M]\n\n"
+		     "Exit codes: 0 nothing wrong, 1 error or nothing to upload, 3 problems.\n");
+}
+
+static int set_option(struct plan_command *c, int option, const char *value)
+{
+	struct plan *p = &c->plan;
+
+	switch (option) {
+	case 'n':
+		return naming_mode_parse(value, &p->naming.mode);
+	case 'c':
+		return naming_clean_with_parse(value, &p->naming.clean_with);
+	case 'l':
+		c->layout = value;
+		return 0;
+	case 'e':
+		return plate_pin_parse(value, &p->pin);
+	case 'r':
+		return size_parse(value, &p->rate_bytes_per_s) < 0 || !p->rate_bytes_per_s ? -EINVAL
+											   : 0;
+	case 'p':
+		return size_parse(value, &p->part_size_bytes) < 0 || p->part_size_bytes < 5 * MIB
+			       ? -EINVAL
+			       : 0;
+	case 't':
+		return size_parse(value, &p->threshold_bytes);
+	case 'P':
+		c->problems = value;
+		return 0;
+	default:
+		p->lines = false;
+		return 0;
+	}
+}
+
+/* 0; 1: help was printed; -EINVAL after a message. */
+static int parse(struct plan_command *c, int argc, char **argv)
+{
+	int at = 0;
+
+	for (int o; (o = getopt_long(argc, argv, "sh", longs, &at)) != -1; at = 0) {
+		if (o == 'h' || o == '?') {
+			plan_usage(o == 'h' ? stdout : stderr);
+			return o == 'h' ? 1 : -EINVAL;
+		}
+		if (set_option(c, o, optarg) < 0) {
+			cli_error("--%s=%s does not fit; see cpgfs plan --help", longs[at].name,
+				optarg);
+			return -EINVAL;
+		}
+	}
+	if (argc - optind < 2) {
+		plan_usage(stderr);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* ---- the layout
+ * ---------------------------------------------------------------------------------- */
+
+static int read_file(const char *path, char **ret)
+{
+	cleanup_file FILE *f = fopen(path, "re");
+	size_t space = 0;
+	ssize_t n;
+
+	if (!f)
+		return -errno;
+	n = getdelim(ret, &space, '\0', f);
+	return n < 0 ? (ferror(f) ? -EIO : -ENODATA) : 0;
+}
+
+static int load_layout(struct plan_command *c)
+{
+	cleanup_free char *text = NULL, *message = NULL;
+	const char *builtin = layout_builtin(c->layout);
+	int status = 0;
+
+	if (strcmp(c->layout, "off") == 0)
+		return 0;
+	if (!builtin)
+		status = read_file(c->layout, &text);
+	if (status == 0)
+		status = layout_create(&c->plan.layout, builtin ? builtin : text, &message);
+	if (status < 0)
+		cli_error("--layout %s: %s", c->layout, message ? message : strerror(-status));
+	return status;
+}
+
+/* ---- the destination
+ * ----------------------------------------------------------------------------- */
+
+static int dest_s3(struct plan *p, const char *dest, char **ret_prefix)
+{
+	const char *bucket = dest + strlen("s3://"), *slash = strchr(bucket, '/');
+	char prefix[KEY_MAX_BYTES + 1];
+
+	p->bucket = slash ? strndup(bucket, (size_t)(slash - bucket)) : text_dup(bucket);
+	if (!p->bucket)
+		return -ENOMEM;
+	if (!p->bucket[0] || prefix_normalise(slash ? slash + 1 : "", prefix) < 0) {
+		cli_error("%s: write s3://BUCKET/PREFIX", dest);
+		return -EINVAL;
+	}
+	*ret_prefix = text_dup(prefix);
+	return *ret_prefix ? 0 : -ENOMEM;
+}
+
+static void json_free(json_t **j)
+{
+	json_decref(*j);
+}
+
+/* The naming rule the mount was given, unless another is asked for. */
+static int take_naming(struct plan *p, const json_t *status)
+{
+	size_t i;
+	json_t *option;
+	int r = 0;
+
+	json_array_foreach(json_object_get(status, "options"), i, option)
+	{
+		const char *text = json_string_value(option);
+
+		if (r == 0 && text && text_starts(text, "naming="))
+			r = naming_mode_parse(text + strlen("naming="), &p->naming.mode);
+		if (r == 0 && text && text_starts(text, "clean-with="))
+			r = naming_clean_with_parse(
+				text + strlen("clean-with="), &p->naming.clean_with);
+	}
+	return r;
+}
+
+static int dest_mount(struct plan *p, const char *dest, bool own_naming, char **ret_prefix)
+{
+	cleanup_with(json_free) json_t *status = NULL;
+	cleanup_buf struct buf text = {0};
+	struct cli_target target;
+	const char *bucket;
+
+	if (cli_target_find(dest, &target) < 0) {
+		cli_error("\"%s\" is neither s3://BUCKET/PREFIX nor in a mount", dest);
+		return -EINVAL;
+	}
+	if (cli_read(target.root, "status.json", &text) == 0)
+		status = json_loadb(buf_text(&text), text.len, 0, NULL);
+	bucket = json_string_value(json_object_get(json_object_get(status, "mount"), "bucket"));
+	if (!bucket) {
+		cli_error("%s: the mount does not say which bucket it is of", target.root);
+		return -EIO;
+	}
+	if (!own_naming && take_naming(p, status) < 0) {
+		cli_error("%s: the mount has a naming rule that this version does not know",
+			target.root);
+		return -EIO;
+	}
+	p->bucket = text_dup(bucket);
+	p->mount_root = text_dup(target.root);
+	*ret_prefix = text_dup(target.path);
+	return p->bucket && p->mount_root && *ret_prefix ? 0 : -ENOMEM;
+}
+
+static int source_add(struct plan *p, char *path, const char *prefix)
+{
+	struct plan_source *s = &p->sources[p->source_count];
+	struct stat st;
+	size_t len = strlen(path);
+	const char *leaf;
+
+	while (len > 1 && path[len - 1] == '/')
+		path[--len] = '\0';
+	if (stat(path, &st) < 0) {
+		cli_error("%s: %s", path, strerror(errno));
+		return -errno;
+	}
+	leaf = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+	s->path = path;
+	p->source_count++;
+	/* cp -r SRC/. copies what is in it */
+	if (!p->mount_root || !S_ISDIR(st.st_mode) || strcmp(leaf, ".") == 0)
+		s->prefix = text_dup(prefix);
+	else if (text_printf(&s->prefix, "%s%s%s", prefix, prefix[0] ? "/" : "", leaf) < 0)
+		s->prefix = NULL;
+	return s->prefix ? 0 : -ENOMEM;
+}
+
+/* ---- the end
+ * ------------------------------------------------------------------------------------- */
+
+static void print_totals(const struct plan *p)
+{
+	char bytes[24], rate[24], time[24];
+	size_t plates = plan_plates_count(p);
+
+	size_format(p->bytes, bytes);
+	size_format(p->rate_bytes_per_s, rate);
+	duration_format((int64_t)((double)p->bytes / (double)p->rate_bytes_per_s * 1000), time);
+	printf("\nTotal: %" PRIu64 " files, %s, %zu plate%s, %" PRIu64 " requests to send them; "
+	       "%s at %s/s\n",
+		p->files, bytes, plates, plates == 1 ? "" : "s", p->parts, time, rate);
+	if (p->held_files == 0)
+		return;
+	size_format(p->held_bytes, bytes);
+	printf("Not uploaded for their names: %" PRIu64 " files, %s\n", p->held_files, bytes);
+}
+
+static int run(struct plan *p)
+{
+	int status = 0;
+
+	for (; p->source_at < p->source_count && status == 0; p->source_at++)
+		status = plan_source(p, &p->sources[p->source_at]);
+	plan_progress(p, true);
+	if (status == 0)
+		status = plan_plates_finish(p);
+	if (status < 0)
+		return status;
+	plan_plates_print(p, stdout);
+	plan_problems_print(p, stdout);
+	print_totals(p);
+	if (p->files + p->held_files == 0) {
+		cli_error("there is nothing to upload");
+		return -ENODATA;
+	}
+	return fflush(stdout) == 0 ? 0 : -errno;
+}
+
+static void plan_release(struct plan *p)
+{
+	for (size_t i = 0; i < p->source_count; i++) {
+		free(p->sources[i].prefix);
+		free(p->sources[i].folder);
+	}
+	free(p->sources);
+	free(p->bucket);
+	free(p->mount_root);
+	layout_destroy(p->layout);
+	plan_plates_destroy(p->plates);
+}
+
+static int prepare(struct plan_command *c, int argc, char **argv)
+{
+	struct plan *p = &c->plan;
+	cleanup_free char *prefix = NULL;
+	bool own_naming = p->naming.mode != NAMING_HOLD || p->naming.clean_with;
+	int status;
+
+	status = text_starts(argv[argc - 1], "s3://")
+			 ? dest_s3(p, argv[argc - 1], &prefix)
+			 : dest_mount(p, argv[argc - 1], own_naming, &prefix);
+	if (status == 0)
+		status = load_layout(c);
+	p->sources = calloc((size_t)argc, sizeof(*p->sources));
+	for (int i = optind; status == 0 && i < argc - 1; i++)
+		status = p->sources ? source_add(p, argv[i], prefix) : -ENOMEM;
+	if (status == 0)
+		status = plan_plates_create(&p->plates);
+	if (status < 0)
+		return status;
+	status = plan_problems_create(&p->problems, c->problems);
+	if (status < 0)
+		cli_error("%s: %s", c->problems ? c->problems : "problems", strerror(-status));
+	return status;
+}
+
+int cmd_plan(int argc, char **argv)
+{
+	struct plan_command c = {
+		.layout = DEFAULT_LAYOUT,
+		.plan = {.part_size_bytes = 8 * MIB,
+			.threshold_bytes = 16 * MIB,
+			.rate_bytes_per_s = 100000000,
+			.lines = true},
+	};
+	bool problems = false;
+	int status = parse(&c, argc, argv), closed;
+
+	if (status != 0)
+		return status < 0 ? EXIT_USAGE : EXIT_VERIFIED;
+	c.plan.progress = isatty(STDERR_FILENO) && (!c.plan.lines || !isatty(STDOUT_FILENO));
+	status = prepare(&c, argc, argv);
+	if (status == 0)
+		status = run(&c.plan);
+	if (status == 0)
+		problems = plan_has_problems(&c.plan);
+	closed = plan_problems_close(c.plan.problems);
+	if (status == 0 && closed < 0)
+		cli_error("%s: %s", c.problems ? c.problems : "plan", strerror(-closed));
+	plan_release(&c.plan);
+	if (status < 0 || closed < 0)
+		return EXIT_USAGE;
+	return problems ? EXIT_NEEDS_PERSON : EXIT_VERIFIED;
+}

@@ -1,0 +1,106 @@
+/*
+ * cli_plan - `cpgfs plan`, the dry run: what would be uploaded where, and what a person should look
+ *            at before it is.
+ *
+ *	cli_plan.c           the command, its options, where the destination is
+ *	cli_plan_files.c     each file on its way to a line, a problem or both
+ *	cli_plan_content.c   what a file's size and first bytes tell
+ *	cli_plan_plates.c    plate by plate: what is there, what lacks
+ *	cli_plan_problems.c  everything found, by kind
+ */
+#pragma once
+
+#include "cli_walk.h"
+
+enum plan_kind { /* in the order in which they are shown */
+	PLAN_UNREADABLE,
+	PLAN_SPECIAL,
+	PLAN_NAME,
+	PLAN_NOT_TEXT,
+	PLAN_LONG_KEY,
+	PLAN_TOO_LARGE,
+	PLAN_DUPLICATE,
+	PLAN_TWIN,
+	PLAN_LAYOUT,
+	PLAN_EMPTY,
+	PLAN_ZEROS,
+	PLAN_NO_TIFF,
+	PLAN_SIZE,
+	PLAN_EXPECTED,
+	PLAN_EXISTS,
+	PLAN_NOTES, /* from here on: worth a look, no problem */
+	PLAN_LAYOUT_WARN = PLAN_NOTES,
+	PLAN_LEAF_NAME,
+	PLAN_MISSING,
+	PLAN_COUNTERPART,
+	PLAN_REQUIRED,
+	PLAN_TEMPORARY,
+	PLAN_JUNK,
+	PLAN_KINDS,
+};
+
+struct plan_problems;
+struct plan_plates;
+
+struct plan {
+	/* what was asked for */
+	char *bucket;
+	char *mount_root; /* the destination is in this mount; NULL */
+	struct naming_policy naming;
+	struct layout *layout; /* NULL: not judged */
+	struct plate_pin pin;
+	uint64_t part_size_bytes, threshold_bytes, rate_bytes_per_s;
+	bool lines;    /* one line per file */
+	bool progress; /* a counter on standard error */
+
+	struct plan_source {
+		char *path;   /* as given */
+		char *prefix; /* of the keys below it */
+		char *folder; /* set by plan_source() */
+	} * sources;
+	size_t source_count, source_at;
+
+	/* of the source at hand */
+	const char *prefix, *shown; /* shown: as lines have it */
+	size_t shown_len;
+
+	/* what was found */
+	struct plan_problems *problems;
+	struct plan_plates *plates;
+	uint64_t files, bytes, parts, held_files, held_bytes;
+	struct plan_sizes { /* of the TIFFs of each folder from the source down to this one */
+		uint64_t usual_bytes; /* 0: no usual size */
+		bool equal;	      /* nearly all have it exactly */
+	} sizes[WALK_DEPTH_MAX + 1];
+	unsigned depth;
+	int64_t progress_at;
+};
+
+/* ---- cli_plan_files.c ---- */
+must_check int plan_source(
+	struct plan *p, struct plan_source *source); /* -errno, after a message */
+void plan_progress(struct plan *p, bool force);
+
+/* ---- cli_plan_content.c ---- */
+void plan_folder_sizes(const struct walk_entry *entries, size_t count, struct plan_sizes *ret);
+void plan_content(struct plan *p, int parent, const struct walk_entry *entry, const char *shown);
+
+/* ---- cli_plan_plates.c ---- */
+must_check int plan_plates_create(struct plan_plates **ret);
+void plan_plates_destroy(struct plan_plates *pl);
+/* A file that would be uploaded, with the rule that takes its key. */
+must_check int plan_plates_add(
+	struct plan *p, const char *key, const struct layout_match *m, uint64_t bytes);
+must_check int plan_plates_finish(struct plan *p);
+void plan_plates_print(const struct plan *p, FILE *out);
+size_t plan_plates_count(const struct plan *p);
+
+/* ---- cli_plan_problems.c ---- */
+must_check int plan_problems_create(struct plan_problems **ret, const char *tsv_path);
+int plan_problems_close(struct plan_problems *ps); /* frees; -errno of writing the TSV */
+/* detail: what is wrong, for a person; equal ones are counted together. NULL: the path says it. */
+void plan_problem(struct plan *p, enum plan_kind kind, const char *path, const char *detail);
+void plan_problem_f(struct plan *p, enum plan_kind kind, const char *path, const char *fmt, ...)
+	printf_like(4, 5);
+void plan_problems_print(const struct plan *p, FILE *out);
+bool plan_has_problems(const struct plan *p);
