@@ -296,6 +296,29 @@ void s3_retry_bucket_init(struct s3_retry_bucket *b);
 bool s3_retry_bucket_take(struct s3_retry_bucket *b, enum s3_class why);
 void s3_retry_bucket_give(struct s3_retry_bucket *b);
 
+/* ---- other services ----------------------------------------------------------------------------- */
+
+/* curl and libxml2 made ready, once in the process; what they free is wiped. s3_client_create does
+ * it, too. */
+void s3_libraries_init(void);
+
+/* A request to STS ("sts") or S3 Control ("s3"); plain data, borrowed. */
+struct s3_other_request {
+	const char *service, *region;
+	const char *method, *host; /* host with its port, as it goes into the Host header */
+	const char *path;          /* encoded */
+	const char *query;         /* encoded and sorted; NULL: none */
+	const void *body;          /* NULL: none */
+	size_t body_len;
+	const char *content_type;  /* NULL: no header */
+	const char *account_id;    /* x-amz-account-id; NULL: no header */
+	int64_t wall_ns;           /* the server's time, as far as it is known */
+};
+/* Adds header lines "name: value\n" (all but Host) that sign it with Signature Version 4. They hold
+ * the session token: the caller wipes them. -EINVAL: a value can't stand in a header; -ENOMEM. */
+must_check int s3_sign_other(struct buf *ret_lines, const struct s3_credentials *keys,
+	const struct s3_other_request *req);
+
 /* ---- ETags ---------------------------------------------------------------------------------------- */
 
 /* Is this the plain MD5 of the content (32 hex digits, no "-parts")? Only then comparable. */

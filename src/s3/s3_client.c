@@ -133,10 +133,19 @@ static const struct s3_ops client_ops = {
 	.destroy = client_destroy,
 };
 
-static void libraries_init(void)
+/* Keys and tokens pass through both libraries' memory. */
+static void libraries_init_once(void)
 {
-	check(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
+	check(curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, wiping_free, wiping_realloc, strdup,
+		      calloc) == CURLE_OK);
+	check(xmlMemSetup(wiping_free, malloc, wiping_realloc, strdup) == 0);
 	xmlInitParser();
+}
+
+void s3_libraries_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, libraries_init_once);
 }
 
 static unsigned or_default(unsigned value, unsigned otherwise)
@@ -178,10 +187,9 @@ static int multi_create(struct s3_client *c)
 
 int s3_client_create(struct s3 **ret, const struct s3_config *config)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	if (!config->credentials.get)
 		return -EINVAL;
-	pthread_once(&once, libraries_init);
+	s3_libraries_init();
 	struct s3_client *c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "cpgfs/s3.h"
 #include "s3_encode.h"
 #include "s3_sign.h"
 
@@ -324,6 +325,76 @@ static void query_sorts_by_name(void **state)
 	assert_string_equal(buf_text(&out), "a=x%2Fy%20z&a-b=1&acl=&b=2");
 }
 
+/* ---- other services: signatures as botocore makes them -------------------------------------------- */
+
+#define NOON INT64_C(1772366400) /* 2026-03-01T12:00:00Z */
+
+static void sts_request(void **state)
+{
+	cleanup_buf struct buf lines = {0};
+	const char *body = "Action=AssumeRole&Version=2011-06-15";
+	struct s3_credentials keys = {.access_key = "AKIDEXAMPLE",
+		.secret_key = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+		.session_token = "tok/en+1=="};
+	struct s3_other_request req = {.service = "sts",
+		.region = "us-east-1",
+		.method = "POST",
+		.host = "sts.us-east-1.amazonaws.com",
+		.path = "/",
+		.body = body,
+		.body_len = strlen(body),
+		.content_type = "application/x-www-form-urlencoded; charset=utf-8",
+		.wall_ns = NOON * NS_PER_S};
+
+	assert_int_equal(s3_sign_other(&lines, &keys, &req), 0);
+	assert_string_equal(buf_text(&lines),
+		"content-type: application/x-www-form-urlencoded; charset=utf-8\n"
+		"x-amz-content-sha256: "
+		"8c5a2f96788492c37e55f1e4f0fea8f59ed4791621dd61b248f8788f7b05d9e4\n"
+		"x-amz-date: 20260301T120000Z\n"
+		"x-amz-security-token: tok/en+1==\n"
+		"authorization: AWS4-HMAC-SHA256 "
+		"Credential=AKIDEXAMPLE/20260301/us-east-1/sts/aws4_request, "
+		"SignedHeaders=content-type;host;x-amz-content-sha256;x-amz-date;"
+		"x-amz-security-token, "
+		"Signature=1f4d5b19db411d352777749970bf48840305c4807b6f8c4874f23c35d3bb8cc2\n");
+}
+
+static void access_grants_request(void **state)
+{
+	cleanup_buf struct buf lines = {0};
+	struct s3_credentials keys = {.access_key = "AKIDEXAMPLE",
+		.secret_key = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"};
+	struct s3_other_request req = {.service = "s3",
+		.region = "us-east-1",
+		.method = "GET",
+		.host = "309624411020.s3-control.us-east-1.amazonaws.com",
+		.path = "/v20180820/accessgrantsinstance/dataaccess",
+		.query = "durationSeconds=43200&permission=READWRITE&privilege=Default&target="
+			 "s3%3A%2F%2Fstaging-cellpainting-gallery%2Fcpg0037-oasis%2Fbroad%2F%2A",
+		.account_id = "309624411020",
+		.wall_ns = NOON * NS_PER_S};
+
+	assert_int_equal(s3_sign_other(&lines, &keys, &req), 0);
+	assert_non_null(strstr(buf_text(&lines), "x-amz-account-id: 309624411020\n"));
+	assert_null(strstr(buf_text(&lines), "security-token"));
+	assert_true(text_ends(buf_text(&lines),
+		"SignedHeaders=host;x-amz-account-id;x-amz-content-sha256;x-amz-date, "
+		"Signature=d99a1fc3cafde17764ecdf2d8475f50e70c22a0d88008f610400cf79b90a7d19\n"));
+}
+
+static void other_requests_refuse_control_characters(void **state)
+{
+	cleanup_buf struct buf lines = {0};
+	struct s3_credentials keys = {
+		.access_key = "A", .secret_key = "S", .session_token = "a\r\nx-evil: 1"};
+	struct s3_other_request req = {.service = "sts",
+		.region = "us-east-1", .method = "GET", .host = "h", .path = "/"};
+
+	assert_int_equal(s3_sign_other(&lines, &keys, &req), -EINVAL);
+	assert_int_equal(lines.len, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -338,6 +409,9 @@ int main(void)
 		cmocka_unit_test(keys_are_encoded_once),
 		cmocka_unit_test(listed_keys_decode),
 		cmocka_unit_test(query_sorts_by_name),
+		cmocka_unit_test(sts_request),
+		cmocka_unit_test(access_grants_request),
+		cmocka_unit_test(other_requests_refuse_control_characters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
