@@ -4,6 +4,7 @@
  *   lock       held by the daemon (open file description lock); holds its pid for people
  *   index/     LMDB
  *   journal    write-ahead journal
+ *   witness    second record of names and checksums, for `cpgfs repair`
  *   data/<xx>/ one sparse file per inode, xx = its last byte
  */
 #include "store_private.h"
@@ -28,6 +29,32 @@ static void say(char **ret_message, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
 	*ret_message = text_dup(text);
+}
+
+/* As a shell needs it. */
+static char *quoted(const char *path)
+{
+	cleanup_buf struct buf b = { 0 };
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:@%=";
+	if (path[strspn(path, plain)] == '\0')
+		return text_dup(path);
+	buf_add_char(&b, '\'');
+	for (const char *p = path; *p; p++)
+		if (*p == '\'')
+			buf_add_text(&b, "'\\''");
+		else
+			buf_add_char(&b, *p);
+	buf_add_char(&b, '\'');
+	return buf_steal(&b);
+}
+
+static void say_repair(struct store *s, char **ret_message, const char *what, const char *how)
+{
+	cleanup_free char *dir = quoted(s->dir);
+	say(ret_message,
+		"the %s %s is %s; nothing was changed, and its data is kept: `cpgfs repair --cache-dir "
+		"%s` rebuilds what can be rebuilt (--dry-run shows what it would do)",
+		what, s->dir, how, dir ? dir : s->dir);
 }
 
 /* ---- the lock ---------------------------------------------------------------------------------------------- */
@@ -104,6 +131,14 @@ static bool exists(struct store *s, const char *name)
 {
 	struct stat st;
 	return fstatat(s->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* It is made with its full length before the index says that this is a cache. */
+static bool journal_is_long(struct store *s)
+{
+	struct stat st;
+	return fstatat(s->dir_fd, "journal", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		(uint64_t)st.st_size >= JOURNAL_ROOM_BYTES;
 }
 
 static int make_data_dirs(struct store *s)
@@ -257,10 +292,7 @@ static int open_index(struct store *s, const char *identity, char **ret_message)
 	uint64_t version;
 	r = meta_get_u64(&s->index, "format", &version);
 	if (r == -ENOENT && (has_data_files(s) || journal_is_used(s->dir_fd))) {
-		say(ret_message,
-			"the index of the cache %s is missing, but its data or journal is there; nothing was changed: "
-			"keep it, its data/ holds the bytes, and give another --cache-dir",
-			s->dir);
+		say_repair(s, ret_message, "index of the cache", "missing");
 		return -EUCLEAN;
 	}
 	if (r == -ENOENT) /* new, or its making was cut off */
@@ -268,11 +300,27 @@ static int open_index(struct store *s, const char *identity, char **ret_message)
 	if (r == 0)
 		r = check_identity(s, identity, ret_message);
 	if (r == 0 && !exists(s, "journal")) {
-		say(ret_message,
-			"the journal of the cache %s is missing; nothing was changed: keep it, its "
-			"data/ holds the bytes, and give another --cache-dir",
-			s->dir);
+		say_repair(s, ret_message, "journal of the cache", "missing");
 		return -EUCLEAN;
+	}
+	if (r == 0 && !journal_is_long(s)) {
+		say_repair(s, ret_message, "journal of the cache", "cut off");
+		return -EUCLEAN;
+	}
+	return r;
+}
+
+static int open_witness(struct store *s, char **ret_message)
+{
+	char theirs[KEY_MAX_BYTES + 1024];
+	int r = witness_open(s, theirs, sizeof(theirs));
+	if (r == -EXDEV) {
+		cleanup_free char *dir = quoted(s->dir);
+		say(ret_message,
+			"the index in the cache directory %s is not its own: its other files belong to "
+			"%s; put each index back where it came from, or `cpgfs repair --cache-dir %s` "
+			"makes this cache a new one",
+			s->dir, theirs, dir ? dir : s->dir);
 	}
 	return r;
 }
@@ -337,16 +385,15 @@ static int open_parts(struct store *s, const struct store_config *config, int64_
 	if (r == 0)
 		r = journal_open(&s->journal, s->dir_fd);
 	if (r == 0)
+		r = open_witness(s, ret_message);
+	if (r == 0)
 		r = recover(s, ret_message);
 	if (r == 0)
 		r = load_counters(s);
 	if (r == 0)
 		r = mark_clean(s, false);
 	if (r == -EUCLEAN)
-		say(ret_message,
-			"the index or journal of the cache %s is damaged; nothing was changed: keep it, its "
-			"data/ holds the bytes, and give another --cache-dir",
-			s->dir);
+		say_repair(s, ret_message, "index or journal of the cache", "damaged");
 	return r;
 }
 
@@ -355,11 +402,13 @@ static void store_free(struct store *s)
 	index_close(&s->index);
 	free(s->index.path);
 	journal_close(&s->journal);
+	witness_close(s);
 	if (s->lock_fd >= 0)
 		close(s->lock_fd);
 	if (s->dir_fd >= 0)
 		close(s->dir_fd);
 	buf_release(&s->op.list);
+	buf_release(&s->op.witness);
 	cond_release(&s->wake);
 	cond_release(&s->sync.done);
 	lock_release_storage(&s->wake_lock);
@@ -384,7 +433,7 @@ int store_open(struct store **ret, const struct store_config *config, int64_t lo
 	cond_init(&s->wake);
 	cond_init(&s->sync.done);
 	buf_init(&s->op.list, 16 * MIB);
-	s->dir_fd = s->lock_fd = s->journal.fd = -1;
+	s->dir_fd = s->lock_fd = s->journal.fd = s->witness.fd = -1;
 	s->cache_size_bytes = config->cache_size_bytes;
 	s->min_free_bytes = config->min_free_bytes;
 	s->part_size_bytes = config->part_size_bytes ? config->part_size_bytes : 8 * MIB;

@@ -18,6 +18,8 @@ static void op_attempt(struct store *s, const struct store_attempt *a)
 	struct ikey k = ikey_ino(a->id);
 	int r = attempt_encode(a, &b);
 	op_put(s, TABLE_ATTEMPT, &k, b.data, b.len);
+	if (a->upload_id[0]) /* or nobody could ever abort it */
+		op_witness_put(s, TABLE_ATTEMPT, &k, b.data, b.len);
 	if (r < 0 && !s->op.list.error)
 		s->op.list.error = r;
 }

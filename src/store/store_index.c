@@ -5,6 +5,8 @@
  */
 #include "store_private.h"
 
+#include <sys/stat.h>
+
 #define MAP_FIRST_BYTES (1 * GIB)
 
 int index_error(int e)
@@ -36,6 +38,24 @@ int index_error(int e)
 	}
 }
 
+/* LMDB maps the file: a page that it lacks kills the process when it is touched. One that ends before
+ * its last page may lack only pages that nothing uses, so it is read. */
+static int check_whole(struct index *x)
+{
+	struct salvage_report report;
+	MDB_envinfo info;
+	MDB_stat stat;
+	struct stat st;
+	int fd;
+	if (mdb_env_get_fd(x->env, &fd) != 0 || mdb_env_info(x->env, &info) != 0 ||
+		mdb_env_stat(x->env, &stat) != 0 || fstat(fd, &st) < 0)
+		return -EIO;
+	if ((uint64_t)st.st_size >= ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize)
+		return 0;
+	int r = salvage_index(fd, NULL, NULL, NULL, &report);
+	return r == 0 && report.bad_pages ? -EUCLEAN : r;
+}
+
 int index_open(struct index *x, const char *path)
 {
 	if (!x->path && !(x->path = text_dup(path)))
@@ -55,6 +75,9 @@ int index_open(struct index *x, const char *path)
 		MDB_envinfo info;
 		mdb_env_info(x->env, &info);
 		x->map_bytes = info.me_mapsize; /* a grown one is remembered in the file */
+		r = check_whole(x);
+	}
+	if (r == 0) {
 		r = index_begin(x);
 	}
 	if (r < 0) {

@@ -222,6 +222,21 @@ static struct ikey object_key(const struct record *r)
 	return ikey_hash(r->i.object.key, r->i.attr.ino);
 }
 
+/* Steps that the witness notes: what a repair could not find out again. */
+static bool is_milestone(const struct record *old, const struct record *new)
+{
+	static const uint32_t passing = UINT32_C(1) << FILE_OPEN | UINT32_C(1) << FILE_CLOSED |
+		UINT32_C(1) << FILE_SETTLED | UINT32_C(1) << FILE_SENDING | UINT32_C(1) << FILE_UNKNOWN |
+		UINT32_C(1) << FILE_VERIFIED;
+	if (!old || !new || old->i.attr.parent != new->i.attr.parent ||
+		strcmp(old->i.name, new->i.name) != 0)
+		return true;
+	if ((old->i.attr.flags ^ new->i.attr.flags) & STORE_FLAG_UNLINKED)
+		return true;
+	return old->i.attr.state != new->i.attr.state &&
+		!(passing & UINT32_C(1) << new->i.attr.state);
+}
+
 void op_inode(struct store *s, const struct record *old, const struct record *new)
 {
 	struct ikey before, after;
@@ -240,10 +255,13 @@ void op_inode(struct store *s, const struct record *old, const struct record *ne
 		cleanup_buf struct buf b = { 0 };
 		int r = record_encode(new, &b);
 		op_put(s, TABLE_INODE, &k, b.data, b.len);
+		if (is_milestone(old, new))
+			op_witness_put(s, TABLE_INODE, &k, b.data, b.len);
 		if (r < 0 && !s->op.list.error)
 			s->op.list.error = r; /* op_commit returns it */
 	} else {
 		op_del(s, TABLE_INODE, &k);
+		op_witness_del(s, TABLE_INODE, &k);
 	}
 	struct store_change change = { .ino = ino,
 		.parent = (new ? new : old)->i.attr.parent,
@@ -262,6 +280,8 @@ void op_chunk(struct store *s, uint64_t ino, uint64_t n, const struct chunk_reco
 	cleanup_buf struct buf b = { 0 };
 	int r = chunk_encode(c, &b);
 	op_put(s, TABLE_CHUNK, &k, b.data, b.len);
+	if (c->has_crc && !c->absent)
+		op_witness_put(s, TABLE_CHUNK, &k, b.data, b.len);
 	if (r < 0 && !s->op.list.error)
 		s->op.list.error = r;
 }

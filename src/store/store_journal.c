@@ -14,9 +14,11 @@
 #include <sys/stat.h>
 
 #define JOURNAL_MAGIC UINT32_C(0x4a475043) /* "CPGJ" */
-#define HEADER_BYTES 32
+#define VOID_MAGIC UINT32_C(0x56475043)    /* "CPGV": an append that failed was undone here */
+#define HEADER_BYTES JOURNAL_HEADER_BYTES
 #define RECORD_MAX_BYTES (16 * MIB)
 #define SCAN_BYTES (1 * MIB)
+#define SCAN_STEP_BYTES 4096
 
 int journal_open(struct journal *j, int dir_fd)
 {
@@ -53,21 +55,22 @@ static uint64_t record_crc(const uint8_t header[HEADER_BYTES], const void *paylo
 	return crc64nvme(crc64nvme(0, header, 24), payload, len);
 }
 
-static void header_make(const struct journal *j, uint8_t header[HEADER_BYTES], const void *payload,
-	size_t len)
+void journal_frame(uint8_t header[JOURNAL_HEADER_BYTES], uint64_t epoch, uint64_t number,
+	const void *payload, size_t len)
 {
 	put_le32(header, JOURNAL_MAGIC);
 	put_le32(header + 4, (uint32_t)len);
-	put_le64(header + 8, j->epoch);
-	put_le64(header + 16, j->next_number);
+	put_le64(header + 8, epoch);
+	put_le64(header + 16, number);
 	put_le64(header + 24, record_crc(header, payload, len));
 }
 
 /* A record that was written in part must not be found later: its header is overwritten. */
 static void append_undo(struct journal *j)
 {
-	static const uint8_t zeros[HEADER_BYTES];
-	if (io_pwrite(j->fd, zeros, sizeof(zeros), j->offset) < 0)
+	uint8_t header[HEADER_BYTES] = { 0 };
+	put_le32(header, VOID_MAGIC);
+	if (io_pwrite(j->fd, header, sizeof(header), j->offset) < 0)
 		j->broken = true;
 }
 
@@ -80,7 +83,7 @@ int journal_append(struct journal *j, const void *payload, size_t len)
 		return -EIO;
 	if (len > RECORD_MAX_BYTES)
 		return -EFBIG;
-	header_make(j, header, payload, len);
+	journal_frame(header, j->epoch, j->next_number, payload, len);
 	int r = io_pwrite(j->fd, header, HEADER_BYTES + len, j->offset);
 	if (r < 0) {
 		append_undo(j);
@@ -165,6 +168,112 @@ int journal_has_later(struct journal *j, bool *ret)
 		at += last + 1;
 	}
 	return 0;
+}
+
+/* A piece of the file under search: len bytes at `at`. */
+struct scan {
+	int fd;
+	uint8_t *block;
+	uint64_t at;
+	size_t len;
+};
+
+/* The next piece at or behind an offset. A disk that cannot read a block there may read others: then
+ * in small steps. -ENOENT: the end. */
+static int scan_load(struct scan *c, uint64_t from)
+{
+	off_t data = lseek(c->fd, (off_t)from, SEEK_DATA); /* most of it may be a hole */
+	if (data < 0)
+		return errno == ENXIO ? -ENOENT : -errno;
+	c->at = (uint64_t)data;
+	ssize_t n = io_pread(c->fd, c->block, SCAN_BYTES, c->at);
+	while (n == -EIO) {
+		n = io_pread(c->fd, c->block, SCAN_STEP_BYTES, c->at);
+		if (n == -EIO)
+			c->at = (c->at / SCAN_STEP_BYTES + 1) * SCAN_STEP_BYTES;
+	}
+	c->len = n < 0 ? 0 : (size_t)n;
+	if (n >= 0 && n < HEADER_BYTES)
+		return -ENOENT;
+	return n < 0 ? (int)n : 0;
+}
+
+/* The first whole record that begins in this piece, at or behind `from`. -ENOENT: none does. */
+static int scan_find(const struct scan *c, uint64_t from, struct buf *payload, uint64_t *ret_at)
+{
+	const uint8_t *last = c->block + c->len - HEADER_BYTES, *p = c->block;
+	if (from > c->at && from - c->at > c->len - HEADER_BYTES)
+		return -ENOENT;
+	if (from > c->at)
+		p += from - c->at;
+	while (p <= last && (p = memchr(p, 'C', (size_t)(last + 1 - p)))) {
+		struct journal there = { .fd = c->fd, .offset = c->at + (uint64_t)(p - c->block) };
+		int r = -ENOENT;
+		if (get_le32(p) == JOURNAL_MAGIC)
+			r = record_read(&there, get_le64(p + 8), get_le64(p + 16), payload);
+		if (r != -ENOENT && r != -EIO) {
+			*ret_at = there.offset;
+			return r;
+		}
+		p++;
+	}
+	return -ENOENT;
+}
+
+static int scan_piece(const struct scan *c, uint64_t *at, struct buf *payload,
+	journal_scan_fn *each, void *user)
+{
+	uint64_t found = 0;
+	int r;
+	while ((r = scan_find(c, *at, payload, &found)) == 0) {
+		const uint8_t *header = c->block + (found - c->at);
+		r = each(user, get_le64(header + 8), get_le64(header + 16), payload->data, payload->len);
+		if (r < 0)
+			return r;
+		*at = found + HEADER_BYTES + payload->len;
+	}
+	uint64_t end = c->at + c->len - HEADER_BYTES + 1;
+	*at = *at > end ? *at : end;
+	return r == -ENOENT ? 0 : r;
+}
+
+int journal_scan(int fd, uint64_t from, journal_scan_fn *each, void *user)
+{
+	cleanup_free uint8_t *block = malloc(SCAN_BYTES);
+	cleanup_buf struct buf payload = { 0 };
+	struct scan c = { .fd = fd, .block = block };
+	int r = block ? 0 : -ENOMEM;
+	while (r == 0) {
+		r = scan_load(&c, from);
+		if (r == 0)
+			r = scan_piece(&c, &from, &payload, each, user);
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+int journal_front(const struct journal *j, enum journal_front *ret, uint64_t *ret_epoch)
+{
+	struct journal there = *j;
+	cleanup_buf struct buf payload = { 0 };
+	uint8_t header[HEADER_BYTES];
+	ssize_t n = io_pread(j->fd, header, sizeof(header), 0);
+	if (n < 0)
+		return (int)n;
+	*ret = JOURNAL_FRONT_ELSE;
+	*ret_epoch = 0;
+	if (n < HEADER_BYTES)
+		return 0;
+	uint64_t epoch = get_le64(header + 8), number = get_le64(header + 16);
+	there.offset = 0;
+	int r = record_read(&there, epoch, number, &payload);
+	if (r == 0) {
+		*ret = JOURNAL_FRONT_RECORD;
+		*ret_epoch = epoch;
+	} else if (get_le32(header) == VOID_MAGIC ||
+		(get_le32(header) == JOURNAL_MAGIC && epoch == j->epoch && number == j->next_number)) {
+		*ret = JOURNAL_FRONT_CUT;
+	}
+	return r == -ENOENT ? 0 : r;
 }
 
 bool journal_is_used(int dir_fd)

@@ -129,6 +129,7 @@ static void maintain(void *user)
 	while (wait_tick(s, &evict)) {
 		if (evict || writers_wait(s))
 			do_evict(s);
+		witness_tick(s);
 		if (flush_is_due(s))
 			do_flush(s);
 		if (checkpoint_is_due(s))

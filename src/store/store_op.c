@@ -10,9 +10,7 @@
  */
 #include "store_private.h"
 
-enum primitive { PRIMITIVE_PUT = 1, PRIMITIVE_DEL = 2, PRIMITIVE_COUNT = 3 };
-
-#define JOURNAL_HEADER_ROOM 32
+#define JOURNAL_HEADER_ROOM JOURNAL_HEADER_BYTES
 #define COUNT_BYTES 25
 #define DEPTH_MAX 4096
 
@@ -24,29 +22,58 @@ void op_begin(struct store *s)
 	lock_assert_held(&s->lock);
 	buf_clear(&s->op.list);
 	buf_add(&s->op.list, room, sizeof(room));
+	buf_clear(&s->op.witness);
 }
 
-static void add_primitive(struct store *s, enum primitive kind, enum table t, size_t key_len,
-	size_t value_len)
+static void list_add(struct buf *list, enum primitive_kind kind, enum table t, struct bytes key,
+	struct bytes value)
 {
 	uint8_t head[8] = { (uint8_t)kind, (uint8_t)t };
-	head[2] = key_len & 0xff;
-	head[3] = (key_len >> 8) & 0xff;
-	put_le32(head + 4, (uint32_t)value_len);
-	buf_add(&s->op.list, head, sizeof(head));
+	head[2] = key.len & 0xff;
+	head[3] = (key.len >> 8) & 0xff;
+	put_le32(head + 4, (uint32_t)value.len);
+	buf_add(list, head, sizeof(head));
+	buf_add(list, key.data, key.len);
+	buf_add(list, value.data, value.len);
+}
+
+void op_list_put(struct buf *list, enum table t, struct bytes key, struct bytes value)
+{
+	list_add(list, PRIMITIVE_PUT, t, key, value);
+}
+
+/* What is always noted in the witness too; inodes and chunks are where it matters. */
+bool op_is_witnessed(enum table t)
+{
+	return t == TABLE_XATTR || t == TABLE_SETTING || t == TABLE_JOB;
+}
+
+void op_witness_put(struct store *s, enum table t, const struct ikey *k, const void *value, size_t len)
+{
+	list_add(&s->op.witness, PRIMITIVE_PUT, t, (struct bytes){ k->data, k->len },
+		(struct bytes){ value, len });
+}
+
+void op_witness_del(struct store *s, enum table t, const struct ikey *k)
+{
+	list_add(&s->op.witness, PRIMITIVE_DEL, t, (struct bytes){ k->data, k->len },
+		(struct bytes){ 0 });
 }
 
 void op_put(struct store *s, enum table t, const struct ikey *k, const void *value, size_t len)
 {
-	add_primitive(s, PRIMITIVE_PUT, t, k->len, len);
-	buf_add(&s->op.list, k->data, k->len);
-	buf_add(&s->op.list, value, len);
+	list_add(&s->op.list, PRIMITIVE_PUT, t, (struct bytes){ k->data, k->len },
+		(struct bytes){ value, len });
+	if (op_is_witnessed(t))
+		op_witness_put(s, t, k, value, len);
 }
 
 void op_del(struct store *s, enum table t, const struct ikey *k)
 {
-	add_primitive(s, PRIMITIVE_DEL, t, k->len, 0);
-	buf_add(&s->op.list, k->data, k->len);
+	list_add(&s->op.list, PRIMITIVE_DEL, t, (struct bytes){ k->data, k->len },
+		(struct bytes){ 0 });
+	if (op_is_witnessed(t))
+		op_witness_del(s, t, k);
 }
 
 void op_count(struct store *s, uint64_t dir_ino, unsigned slot, int64_t files, int64_t bytes)
@@ -58,8 +85,8 @@ void op_count(struct store *s, uint64_t dir_ino, unsigned slot, int64_t files, i
 	value[8] = (uint8_t)slot;
 	put_le64(value + 9, (uint64_t)files);
 	put_le64(value + 17, (uint64_t)bytes);
-	add_primitive(s, PRIMITIVE_COUNT, 0, 0, sizeof(value));
-	buf_add(&s->op.list, value, sizeof(value));
+	list_add(&s->op.list, PRIMITIVE_COUNT, 0, (struct bytes){ 0 },
+		(struct bytes){ value, sizeof(value) });
 }
 
 void op_tell(struct store *s, const struct store_change *change)
@@ -157,22 +184,34 @@ static int apply_count(struct index *x, const uint8_t *value)
 	return -EUCLEAN;
 }
 
-static int apply_one(struct index *x, const uint8_t *at, size_t left, size_t *ret_used)
+int op_list_next(const uint8_t **at, size_t *left, struct primitive *ret)
 {
-	if (left < 8)
+	const uint8_t *p = *at;
+	if (*left < 8)
 		return -EUCLEAN;
-	size_t key_len = at[2] | (size_t)at[3] << 8, value_len = get_le32(at + 4);
-	if (left - 8 < key_len || left - 8 - key_len < value_len || at[1] >= TABLE_COUNT_OF)
+	size_t key_len = p[2] | (size_t)p[3] << 8, value_len = get_le32(p + 4);
+	if (*left - 8 < key_len || *left - 8 - key_len < value_len || p[1] >= TABLE_COUNT_OF)
 		return -EUCLEAN;
-	struct bytes key = { at + 8, key_len }, value = { at + 8 + key_len, value_len };
-	*ret_used = 8 + key_len + value_len;
-	switch ((enum primitive)at[0]) {
+	if (p[0] < PRIMITIVE_PUT || p[0] > PRIMITIVE_COUNT || (key_len == 0) != (p[0] == PRIMITIVE_COUNT))
+		return -EUCLEAN;
+	*ret = (struct primitive){ .kind = (enum primitive_kind)p[0],
+		.table = (enum table)p[1],
+		.key = { p + 8, key_len },
+		.value = { p + 8 + key_len, value_len } };
+	*at += 8 + key_len + value_len;
+	*left -= 8 + key_len + value_len;
+	return 0;
+}
+
+static int apply_one(struct index *x, const struct primitive *p)
+{
+	switch (p->kind) {
 	case PRIMITIVE_PUT:
-		return key_len ? index_put(x, (enum table)at[1], key, value) : -EUCLEAN;
+		return index_put(x, p->table, p->key, p->value);
 	case PRIMITIVE_DEL:
-		return key_len ? index_del(x, (enum table)at[1], key) : -EUCLEAN;
+		return index_del(x, p->table, p->key);
 	case PRIMITIVE_COUNT:
-		return value_len == COUNT_BYTES ? apply_count(x, value.data) : -EUCLEAN;
+		return p->value.len == COUNT_BYTES ? apply_count(x, p->value.data) : -EUCLEAN;
 	}
 	return -EUCLEAN;
 }
@@ -181,12 +220,12 @@ int op_apply(struct index *x, const void *list, size_t len)
 {
 	const uint8_t *at = list;
 	while (len) {
-		size_t used = 0;
-		int r = apply_one(x, at, len, &used);
+		struct primitive p;
+		int r = op_list_next(&at, &len, &p);
+		if (r == 0)
+			r = apply_one(x, &p);
 		if (r < 0)
 			return r;
-		at += used;
-		len -= used;
 	}
 	return 0;
 }
@@ -261,6 +300,8 @@ int op_commit(struct store *s)
 	r = op_apply(&s->index, s->op.list.data + JOURNAL_HEADER_ROOM, len);
 	if (r < 0)
 		r = repair_apply(s, r);
+	if (r == 0)
+		witness_note(s, s->journal.next_number - 1, s->op.witness.data, s->op.witness.len);
 	s->ops_since_commit++;
 	s->last_change_ms = clock_mono_ms();
 	return r;

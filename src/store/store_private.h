@@ -86,6 +86,21 @@ must_check int journal_replay(struct journal *j, uint64_t epoch, uint64_t first_
 	journal_each_fn *each, void *user, uint64_t *ret_count);
 /* Does a whole record of this epoch stand behind the end of the run? Then one before it is damaged. */
 must_check int journal_has_later(struct journal *j, bool *ret);
+/* What stands at the very front? After journal_replay. */
+enum journal_front {
+	JOURNAL_FRONT_ELSE,   /* nothing that was ever written there */
+	JOURNAL_FRONT_CUT,    /* the next record, cut off; or an append that was undone */
+	JOURNAL_FRONT_RECORD, /* a whole record, of *ret_epoch */
+};
+must_check int journal_front(const struct journal *j, enum journal_front *ret, uint64_t *ret_epoch);
+/* Every whole record from an offset on, wherever it stands and of whatever epoch, in file order. */
+typedef int journal_scan_fn(
+	void *user, uint64_t epoch, uint64_t number, const void *payload, size_t len);
+must_check int journal_scan(int fd, uint64_t from, journal_scan_fn *each, void *user);
+/* The header of a record, for files of the same form. */
+#define JOURNAL_HEADER_BYTES 32
+void journal_frame(uint8_t header[JOURNAL_HEADER_BYTES], uint64_t epoch, uint64_t number,
+	const void *payload, size_t len);
 /* Was anything ever written to the journal of this directory? */
 bool journal_is_used(int dir_fd);
 
@@ -126,8 +141,16 @@ void cleanup_cursor_fn(struct index_cursor *c);
 
 #define OP_CHANGES_MAX 8
 
+enum primitive_kind { PRIMITIVE_PUT = 1, PRIMITIVE_DEL = 2, PRIMITIVE_COUNT = 3 };
+struct primitive {
+	enum primitive_kind kind;
+	enum table table;
+	struct bytes key, value;
+};
+
 struct op {
-	struct buf list; /* primitive changes, encoded */
+	struct buf list;    /* primitive changes, encoded */
+	struct buf witness; /* of these: what the witness notes too */
 	struct store_change told[OP_CHANGES_MAX];
 	size_t told_count;
 };
@@ -213,6 +236,17 @@ struct space {
 	int64_t turn_until_ms;
 };
 
+/* The second record of names and checksums (store_witness.c). */
+struct witness {
+	int fd;             /* -1: it cannot be written */
+	uint64_t offset;    /* index lock: where the next goes */
+	struct buf pending; /* index lock */
+	uint64_t last_number; /* while opening: of what it holds */
+	_Atomic bool stale; /* it lacks something: to be written anew */
+	int64_t retry_ms;   /* maintenance thread */
+};
+#define WITNESS_EPOCH UINT64_MAX
+
 struct sync_state {
 	struct lock lock; /* RANK_STORE_SYNC */
 	struct cond done;
@@ -244,6 +278,7 @@ struct store {
 	struct store_file *files[FILE_BUCKETS];
 	uint64_t job_count;
 
+	struct witness witness;
 	struct space space;
 	struct sync_state sync;
 
@@ -270,6 +305,13 @@ void op_tell(struct store *s, const struct store_change *change);
 must_check int op_commit(struct store *s);
 /* One record to the transaction: live and replay. */
 must_check int op_apply(struct index *x, const void *list, size_t len);
+/* The next primitive of a list; at and left move on. -EUCLEAN. */
+must_check int op_list_next(const uint8_t **at, size_t *left, struct primitive *ret);
+void op_list_put(struct buf *list, enum table t, struct bytes key, struct bytes value);
+/* What this operation leaves in the witness. */
+bool op_is_witnessed(enum table t);
+void op_witness_put(struct store *s, enum table t, const struct ikey *k, const void *value, size_t len);
+void op_witness_del(struct store *s, enum table t, const struct ikey *k);
 must_check int meta_get_u64(struct index *x, const char *name, uint64_t *ret);
 must_check int meta_get_text(struct index *x, const char *name, char *out, size_t size);
 void op_meta_u64(struct store *s, const char *name, uint64_t value);
@@ -309,6 +351,36 @@ must_check int unlink_record(struct store *s, struct record *r, int64_t delete_d
 	bool *ret_purge);
 void op_purge(struct store *s, const struct record *r);
 void purge_data(struct store *s, uint64_t ino);
+
+/* ---- the witness -------------------------------------------------------------------------------------- */
+
+/* Before the journal is replayed: open or make it. -EXDEV: it tells of another cache than the index. */
+must_check int witness_open(struct store *s, char theirs[], size_t size);
+/* A record that is replayed: noted, unless it is there. */
+must_check int witness_replay(struct store *s, uint64_t number, const void *list, size_t len);
+/* Whose names stand in a witness. -ENOENT: it does not say. */
+must_check int witness_identity(int fd, char theirs[], size_t size);
+/* After the replay. -EUCLEAN: it knows of more than index and journal do. */
+must_check int witness_opened(struct store *s, bool power_cut);
+void witness_close(struct store *s);
+void witness_note(struct store *s, uint64_t number, const void *list, size_t len);
+void witness_flush(struct store *s);        /* maintenance thread, or the only one */
+void witness_flush_locked(struct store *s); /* index lock held; at a checkpoint */
+void witness_tick(struct store *s);         /* maintenance thread: flush; write it anew if it must be */
+#define WITNESS_BYTES_META "witness-bytes"
+
+/* ---- reading what is damaged ------------------------------------------------------------------------- */
+
+struct salvage_report {
+	uint64_t entries;   /* read, in all tables */
+	uint64_t bad_pages; /* left out, or entries that make no sense */
+	bool is_short;      /* the file ends before its last page */
+};
+typedef int salvage_each_fn(void *user, const char *table, struct bytes key, struct bytes value);
+/* All entries of an LMDB file that can be reached (of one table, or NULL: all, and the structure of
+ * the rest too). -EUCLEAN: there is nothing to begin with. */
+must_check int salvage_index(int fd, const char *only, salvage_each_fn *each, void *user,
+	struct salvage_report *ret);
 
 /* ---- open files (store_files.c) ---------------------------------------------------------------------- */
 

@@ -317,6 +317,8 @@ static int replay_count(void *user, uint64_t number, const void *payload, size_t
 {
 	struct store *s = user;
 	int r = op_apply(&s->index, payload, len);
+	if (r == 0)
+		r = witness_replay(s, number, payload, len);
 	s->recovery.replayed_records += r == 0;
 	return r;
 }
@@ -343,11 +345,21 @@ static int replay(struct store *s)
 	return -ENOSPC;
 }
 
-/* Without a power cut nothing of the journal is lost: its run must go to its end. */
+/* Without a power cut nothing of the journal is lost: its run must go to its end, and its front hold
+ * something. The journal of a later index is another's, and never this one's. */
 static int check_run(struct store *s)
 {
+	enum journal_front front;
+	uint64_t epoch;
 	bool later;
-	int r = journal_has_later(&s->journal, &later);
+	int r = journal_front(&s->journal, &front, &epoch);
+	if (r == 0 && front == JOURNAL_FRONT_RECORD && epoch > s->journal.epoch)
+		return -EUCLEAN;
+	if (r < 0 || s->recovery.power_cut)
+		return r;
+	if (front == JOURNAL_FRONT_ELSE && s->journal.next_number > 1)
+		return -EUCLEAN;
+	r = journal_has_later(&s->journal, &later);
 	return r == 0 && later ? -EUCLEAN : r;
 }
 
@@ -363,8 +375,10 @@ int recover(struct store *s, char **ret_message)
 		r = meta_get_text(&s->index, "boot-id", boot, sizeof(boot));
 	s->recovery.was_unclean = !clean;
 	s->recovery.power_cut = !clean && strcmp(boot, s->boot_id) != 0;
-	if (r == 0 && !s->recovery.power_cut)
+	if (r == 0)
 		r = check_run(s);
+	if (r == 0)
+		r = witness_opened(s, s->recovery.power_cut);
 	if (r == 0)
 		r = checkpoint_locked(s);
 	lock_drop(&s->lock);

@@ -57,6 +57,8 @@ static int commit_once(struct store *s, uint64_t last)
 	int r = put_meta(s, "epoch", s->journal.epoch + 1);
 	if (r == 0)
 		r = put_meta(s, "number", last);
+	if (r == 0)
+		r = put_meta(s, WITNESS_BYTES_META, s->witness.offset);
 	return r == 0 ? index_commit(&s->index) : r;
 }
 
@@ -82,6 +84,7 @@ int checkpoint_locked(struct store *s)
 	if (s->failed)
 		return s->failed;
 	uint64_t last = s->journal.next_number - 1;
+	witness_flush_locked(s);
 	int r = commit_with_room(s, last);
 	if (r < 0) {
 		int again = reopen(s);

@@ -97,6 +97,8 @@ static void restore(struct rig *r, const uint8_t *journal)
 	put(path, journal, FRONT_BYTES, false);
 	place(r, "index/data.mdb", path);
 	put(path, saved.index, saved.index_bytes, true);
+	place(r, "witness", path);
+	must_eq(unlink(path), 0); /* it knows of what came since */
 }
 
 /* ---- the child's work: one folder per record -------------------------------------------------------------------- */
