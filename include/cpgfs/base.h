@@ -321,5 +321,5 @@ void text_escape(struct buf *out, const char *text);
 typedef int ini_fn(void *user, const char *section, const char *name, const char *value);
 /* Reads as Python's configparser does (what the AWS tools use): src/base/base_ini.c. text is changed
  * in place (len bytes and a NUL). 0; what visit returned; -EBADMSG: neither a section, a setting, a
- * comment nor a continuation. *ret_line (unless 0): the line that ended it. */
+ * comment nor a continuation. *ret_line is the line being read, during visit and at the end. */
 must_check int ini_parse(char *text, size_t len, ini_fn *visit, void *user, unsigned *ret_line);

@@ -25,7 +25,10 @@ enum cli_exit { EXIT_VERIFIED = 0, EXIT_USAGE = 1, EXIT_PENDING = 2, EXIT_NEEDS_
  * "not given" and means what include/cpgfs/<room>.h says for it. */
 struct cli_mount {
 	char *bucket, *prefix, *mountpoint; /* prefix "" or "p/q"; mountpoint absolute */
-	char *endpoint, *region, *profile, *ca_bundle;
+	char *gallery;            /* --gallery: what it presets is in the other fields */
+	enum gallery_credentials credentials_way; /* as the gallery says */
+	char *prefix_option;      /* --prefix as it was given */
+	char *endpoint, *region, *profile, *ca_bundle, *account_id;
 	char *acl;                /* NULL: none */
 	char *cache_dir;
 	char *identity;           /* endpoint, bucket and prefix in one line: what a cache belongs to */
@@ -33,7 +36,7 @@ struct cli_mount {
 	int64_t settle_ms, delete_delay_ms, full_timeout_ms, list_ttl_ms;
 	unsigned max_transfers;
 	bool view_uploaded, df_unlimited, allow_overwrite, allow_delete, allow_other, read_only;
-	bool sign_payload_always, no_sign_request, durability_close, start_paused;
+	bool sign_payload_always, no_sign_request, access_grant, durability_close, start_paused;
 	bool foreground, drain;
 	struct naming_policy naming;
 	enum log_level log_level;

@@ -258,3 +258,37 @@ must_check int plate_each_missing(const struct plate *p, const struct plate_pin 
 	bool (*each)(void *user, unsigned row, unsigned col, unsigned site, unsigned channel,
 		unsigned plane, unsigned time),
 	void *user);
+
+/*
+ * ---- presets: a gallery by its name ----------------------------------------------------------------
+ *
+ * contrib/galleries/NAME.ini: section [gallery] says what it is, [mount] gives options of
+ * `cpgfs mount`. Who reads the files: src/cli/cli_gallery.c.
+ */
+enum gallery_credentials {
+	GALLERY_CHAIN,        /* keys as any AWS tool finds them */
+	GALLERY_ACCESS_GRANT, /* keys that are exchanged for those of a prefix */
+	GALLERY_ROLE,         /* a profile that assumes a role */
+};
+const char *gallery_credentials_text(enum gallery_credentials c); /* "access-grant" */
+
+struct gallery_option {
+	unsigned line; /* where in the file */
+	char *name, *value;
+};
+
+struct gallery_preset {
+	char *description, *bucket; /* never NULL */
+	char *url, *layout;         /* NULL: none */
+	enum gallery_credentials credentials;
+	struct gallery_option *options; /* names are not looked at here; each stands once */
+	size_t option_count;
+};
+
+/* May a gallery be called so? Letters, digits, '_', '-' and inner dots, at most 64. */
+bool gallery_name_is_valid(const char *name);
+/* text: a whole file of len bytes; changed. -EINVAL: *ret_message (malloc'ed) says "line N: what, and
+ * what exists"; -ENOMEM. */
+must_check int gallery_preset_parse(
+	struct gallery_preset *ret, char *text, size_t len, char **ret_message);
+void gallery_preset_release(struct gallery_preset *p);

@@ -81,15 +81,13 @@ int ini_parse(char *text, size_t len, ini_fn *visit, void *user, unsigned *ret_l
 		char *line = text;
 		char *newline = memchr(line, '\n', (size_t)(end - line));
 		char *line_end = newline ? newline : end;
-		number++;
+		*ret_line = ++number;
 		text = line_end + 1;
 		*line_end = '\0';
 		int err = strlen(line) == (size_t)(line_end - line) ? take_line(&ini, line)
 								   : -EBADMSG;
-		if (err) {
-			*ret_line = number;
+		if (err)
 			return err;
-		}
 	}
 	return 0;
 }

@@ -1,6 +1,7 @@
 /*
  * cli_mount - the command line of `cpgfs mount` (and of mount(8)) to one checked struct.
  */
+#include "cli_gallery.h"
 #include "cli_options.h"
 #include "cli_private.h"
 
@@ -15,7 +16,8 @@ bool cli_is_mount(int argc, char **argv)
 static void mount_usage(FILE *out)
 {
 	fprintf(out,
-		"Usage: cpgfs mount [OPTION…] s3://BUCKET[/PREFIX] MOUNTPOINT\n"
+		"Usage: cpgfs mount --gallery NAME --prefix PREFIX [OPTION…] MOUNTPOINT\n"
+		"       cpgfs mount [OPTION…] s3://BUCKET[/PREFIX] MOUNTPOINT\n"
 		"\n"
 		"Mount the prefix of a bucket. What is copied in is safe on this machine when cp\n"
 		"returns, and goes to the bucket in the background; a path in the mount is the\n"
@@ -32,10 +34,10 @@ static void mount_usage(FILE *out)
 /* Options of mount(8) and fstab that are not ours, or are ours by another name. */
 static int set_generic(struct cli_mount *m, const char *name)
 {
-	static const char *const ignored[] = { "rw", "defaults", "auto", "noauto", "user", "nouser",
-		"users", "owner", "group", "_netdev", "nofail", "dev", "nodev", "suid", "nosuid", "exec",
-		"noexec", "atime", "noatime", "relatime", "nodiratime", "async", "default_permissions",
-		"big_writes" };
+	static const char *const ignored[] = {"rw", "defaults", "auto", "noauto", "user", "nouser",
+		"users", "owner", "group", "_netdev", "nofail", "dev", "nodev", "suid", "nosuid",
+		"exec", "noexec", "atime", "noatime", "relatime", "nodiratime", "async",
+		"default_permissions", "big_writes"};
 	if (strcmp(name, "ro") == 0) {
 		m->read_only = true;
 		return 0;
@@ -55,8 +57,8 @@ static int complain_option(const char *dashes, const char *name, const char *val
 	else if (error == -EINVAL && !value)
 		cli_error("option %s%s needs a value", dashes, name);
 	else if (error == -EINVAL)
-		cli_error("option %s%s: \"%s\" does not fit; see `cpgfs mount --help`", dashes, name,
-			value);
+		cli_error("option %s%s: \"%s\" does not fit; see `cpgfs mount --help`", dashes,
+			name, value);
 	else
 		cli_error("option %s%s: %s", dashes, name, strerror(-error));
 	return -EINVAL;
@@ -101,17 +103,19 @@ static int set_long(struct cli_mount *m, int argc, char **argv, int *at)
 }
 
 struct words {
-	const char *source, *target;
+	const char *first,
+		*second; /* address, mount point; with --gallery the first may be missing */
 };
 
 static int take_word(struct words *w, const char *word)
 {
-	if (!w->source)
-		w->source = word;
-	else if (!w->target)
-		w->target = word;
+	if (!w->first)
+		w->first = word;
+	else if (!w->second)
+		w->second = word;
 	else {
-		cli_error("one s3:// address and one mount point, please; \"%s\" is too much", word);
+		cli_error(
+			"one s3:// address and one mount point, please; \"%s\" is too much", word);
 		return -EINVAL;
 	}
 	return 0;
@@ -120,6 +124,7 @@ static int take_word(struct words *w, const char *word)
 static int parse_words(int argc, char **argv, struct cli_mount *m, struct words *w)
 {
 	bool only_words = false;
+	*w = (struct words){0};
 	for (int i = 1 + (strcmp(argv[1], "mount") == 0); i < argc; i++) {
 		const char *arg = argv[i];
 		int r = 0;
@@ -136,7 +141,8 @@ static int parse_words(int argc, char **argv, struct cli_mount *m, struct words 
 			r = set_list(m, argv[++i]);
 		} else if (text_starts(arg, "-o") && arg[2]) {
 			r = set_list(m, arg + 2);
-		} else if (strcmp(arg, "-d") == 0 || strcmp(arg, "-n") == 0 || strcmp(arg, "-s") == 0) {
+		} else if (strcmp(arg, "-d") == 0 || strcmp(arg, "-n") == 0 ||
+			   strcmp(arg, "-s") == 0) {
 			m->foreground |= arg[1] == 'd'; /* mount(8) may pass these */
 		} else if (text_starts(arg, "--")) {
 			r = set_long(m, argc, argv, &i);
@@ -147,47 +153,49 @@ static int parse_words(int argc, char **argv, struct cli_mount *m, struct words 
 		if (r < 0)
 			return r;
 	}
-	if (!w->source || !w->target) {
-		cli_error("usage: cpgfs mount [OPTION…] s3://BUCKET[/PREFIX] MOUNTPOINT "
-			  "(`cpgfs mount --help` tells more)");
-		return -EINVAL;
-	}
 	return 0;
 }
 
-/* Bucket naming rules of S3, as far as they keep an address unambiguous. */
-static bool bucket_is_valid(const char *bucket)
+/* Options as they stand; then, if they name a gallery, again on top of what that presets. */
+static int parse_all(int argc, char **argv, struct cli_mount *m, struct words *w)
 {
-	size_t len = strlen(bucket);
-	if (len < 3 || len > 63)
-		return false;
-	return strspn(bucket, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") ==
-		len;
+	int r = options_preset(m);
+	if (r == 0)
+		r = parse_words(argc, argv, m, w);
+	if (r < 0 || !m->gallery)
+		return r;
+	cleanup_free char *gallery = steal_ptr(m->gallery);
+	cli_mount_release(m);
+	*m = (struct cli_mount){0};
+	r = options_preset(m);
+	if (r == 0)
+		r = cli_gallery_apply(m, gallery);
+	return r < 0 ? r : parse_words(argc, argv, m, w);
 }
 
-static int split_address(struct cli_mount *m, const char *address)
+static int usage_error(const struct cli_mount *m)
 {
-	if (!text_starts(address, "s3://")) {
-		cli_error("\"%s\" is not an address like s3://BUCKET/PREFIX", address);
-		return -EINVAL;
-	}
-	const char *bucket = address + 5;
-	size_t len = strcspn(bucket, "/");
-	m->bucket = strndup(bucket, len);
-	if (!m->bucket)
-		return -ENOMEM;
-	if (!bucket_is_valid(m->bucket)) {
-		cli_error("\"%s\" in %s is not a bucket name", m->bucket, address);
-		return -EINVAL;
-	}
-	char prefix[KEY_MAX_BYTES + 1];
-	if (prefix_normalise(bucket[len] ? bucket + len + 1 : "", prefix) < 0) {
-		cli_error("the prefix of %s has an empty, \".\" or \"..\" component, or is too long",
-			address);
-		return -EINVAL;
-	}
-	m->prefix = text_dup(prefix);
-	return m->prefix ? 0 : -ENOMEM;
+	if (m->gallery)
+		cli_error("usage: cpgfs mount --gallery %s --prefix PREFIX [OPTION…] MOUNTPOINT "
+			  "(`cpgfs mount --help` tells more)",
+			m->gallery);
+	else
+		cli_error("usage: cpgfs mount [OPTION…] s3://BUCKET[/PREFIX] MOUNTPOINT, or cpgfs "
+			  "mount "
+			  "--gallery NAME --prefix PREFIX MOUNTPOINT (`cpgfs mount --help` tells "
+			  "more)");
+	return -EINVAL;
+}
+
+/* A single word is the mount point: the gallery knows the bucket. */
+static int split_words(struct cli_mount *m, const struct words *w, const char **ret_target)
+{
+	bool is_target_only =
+		m->gallery && w->first && !w->second && !text_starts(w->first, "s3://");
+	*ret_target = is_target_only ? w->first : w->second;
+	if (!*ret_target)
+		return usage_error(m);
+	return cli_address_fill(m, is_target_only ? NULL : w->first);
 }
 
 static int absolute_path(const char *path, char **ret)
@@ -221,8 +229,8 @@ static int fill_endpoint(struct cli_mount *m)
 /* What a cache directory belongs to, and the default directory made from it. */
 static int fill_cache(struct cli_mount *m)
 {
-	int r = text_printf(&m->identity, "%s %s %s", m->endpoint ? m->endpoint : "aws", m->bucket,
-		m->prefix);
+	int r = text_printf(
+		&m->identity, "%s %s %s", m->endpoint ? m->endpoint : "aws", m->bucket, m->prefix);
 	if (r < 0)
 		return r;
 	if (m->cache_dir) {
@@ -262,6 +270,29 @@ static int fill_log_file(struct cli_mount *m)
 	return r;
 }
 
+static int check_grant(const struct cli_mount *m)
+{
+	const char *id = m->account_id;
+	if (id && (strlen(id) != 12 || strspn(id, "0123456789") != 12)) {
+		cli_error("--account-id %s: an account has 12 digits, such as 309624411020", id);
+		return -EINVAL;
+	}
+	if (!m->access_grant || m->no_sign_request)
+		return 0;
+	if (!id) {
+		cli_error("--access-grant: say whose grant it is with --account-id (--gallery "
+			  "knows that of "
+			  "its gallery)");
+		return -EINVAL;
+	}
+	if (!m->prefix[0]) {
+		cli_error("a grant is for a prefix: name the one you were given, as --prefix "
+			  "cpg0123-example/broad");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int check_values(struct cli_mount *m)
 {
 	if (m->acl && strcmp(m->acl, "none") == 0) {
@@ -281,25 +312,34 @@ static int check_values(struct cli_mount *m)
 	return 0;
 }
 
+/* Values that a gallery may have preset as well as the command line. */
+static int fill_and_check(struct cli_mount *m)
+{
+	int (*const steps[])(struct cli_mount *) = {
+		fill_endpoint, fill_cache, fill_log_file, check_values};
+	int r = 0;
+	for (size_t i = 0; i < array_len(steps) && r == 0; i++)
+		r = steps[i](m);
+	if (r == -EINVAL && m->gallery)
+		fprintf(stderr, "cpgfs: (`cpgfs galleries %s` shows what the gallery presets)\n",
+			m->gallery);
+	return r;
+}
+
 int cli_mount_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit)
 {
-	struct cli_mount m = { 0 };
-	struct words words = { 0 };
-	int r = options_preset(&m);
+	struct cli_mount m = {0};
+	struct words words = {0};
+	const char *target = NULL;
+	int r = parse_all(argc, argv, &m, &words);
 	if (r == 0)
-		r = parse_words(argc, argv, &m, &words);
+		r = split_words(&m, &words, &target);
 	if (r == 0)
-		r = split_address(&m, words.source);
+		r = absolute_path(target, &m.mountpoint);
 	if (r == 0)
-		r = absolute_path(words.target, &m.mountpoint);
+		r = check_grant(&m);
 	if (r == 0)
-		r = fill_endpoint(&m);
-	if (r == 0)
-		r = fill_cache(&m);
-	if (r == 0)
-		r = fill_log_file(&m);
-	if (r == 0)
-		r = check_values(&m);
+		r = fill_and_check(&m);
 	if (r == 0)
 		r = options_describe(&m, &m.options);
 	if (r < 0) {
@@ -315,8 +355,9 @@ int cli_mount_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit)
 
 void cli_mount_release(struct cli_mount *m)
 {
-	char **texts[] = { &m->bucket, &m->prefix, &m->mountpoint, &m->endpoint, &m->region,
-		&m->profile, &m->ca_bundle, &m->acl, &m->cache_dir, &m->identity, &m->log_file };
+	char **texts[] = {&m->gallery, &m->bucket, &m->prefix, &m->prefix_option, &m->mountpoint,
+		&m->endpoint, &m->region, &m->profile, &m->ca_bundle, &m->account_id, &m->acl,
+		&m->cache_dir, &m->identity, &m->log_file};
 	for (size_t i = 0; i < array_len(texts); i++) {
 		free(*texts[i]);
 		*texts[i] = NULL;

@@ -51,6 +51,12 @@ static int parse_log_level(struct cli_mount *m, const char *value)
 #define FIELD(f) offsetof(struct cli_mount, f)
 
 const struct option_row option_rows[] = {
+	{ "gallery", OPTION_TEXT, FIELD(gallery), "NAME", NULL,
+		"a gallery's bucket, region, way to get credentials, rules (cpgfs galleries lists them); "
+		"other options given go before its own", NULL },
+	{ "prefix", OPTION_TEXT, FIELD(prefix_option), "PREFIX", NULL,
+		"what to mount of the bucket, if the address does not say: the prefix you were given, "
+		"as cpg0123-example/broad", NULL },
 	{ "endpoint", OPTION_TEXT, FIELD(endpoint), "URL", NULL,
 		"S3 server, addressed path-style (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL); "
 		"without it AWS, virtual-hosted over https", NULL },
@@ -58,6 +64,11 @@ const struct option_row option_rows[] = {
 		"region to sign for (also AWS_REGION, the profile; else us-east-1)", NULL },
 	{ "profile", OPTION_TEXT, FIELD(profile), "NAME", NULL,
 		"profile in ~/.aws/credentials and ~/.aws/config; before keys in the environment", NULL },
+	{ "access-grant", OPTION_FLAG, FIELD(access_grant), NULL, NULL,
+		"exchange the keys for temporary ones of the prefix (S3 Access Grants), again before they "
+		"expire", NULL },
+	{ "account-id", OPTION_TEXT, FIELD(account_id), "NUMBER", NULL,
+		"with access-grant: the account that grants, 12 digits", NULL },
 	{ "no-sign-request", OPTION_FLAG, FIELD(no_sign_request), NULL, NULL,
 		"no credentials: read a public bucket", NULL },
 	{ "ca-bundle", OPTION_TEXT, FIELD(ca_bundle), "FILE", NULL,
@@ -119,7 +130,7 @@ const struct option_row option_rows[] = {
 };
 const size_t option_row_count = array_len(option_rows);
 
-static const struct option_row *row_find(const char *name)
+const struct option_row *option_find(const char *name)
 {
 	char plain[64];
 	if (!text_copy(plain, name, sizeof(plain)))
@@ -162,7 +173,7 @@ static int set_number(unsigned *field, const char *value)
 
 int option_set(struct cli_mount *m, const char *name, const char *value)
 {
-	const struct option_row *row = row_find(name);
+	const struct option_row *row = option_find(name);
 	if (!row)
 		return -ENOENT;
 	if (!value && row->kind != OPTION_FLAG)

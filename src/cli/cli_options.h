@@ -26,6 +26,8 @@ struct option_row {
 extern const struct option_row option_rows[];
 extern const size_t option_row_count;
 
+/* The row of an option ('_' for '-' is fine); NULL: there is none. */
+const struct option_row *option_find(const char *name);
 /* Set one option by its name. -ENOENT: no such option; -EINVAL: the value does not fit. */
 must_check int option_set(struct cli_mount *m, const char *name, const char *value);
 /* All presets. */

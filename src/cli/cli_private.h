@@ -8,6 +8,16 @@
 /* "cpgfs: …\n" on standard error. */
 void cli_error(const char *fmt, ...) printf_like(1, 2);
 
+/* ---- addresses (cli_address.c) ------------------------------------------------------------------- */
+
+/* Bucket naming rules of S3, as far as they keep an address unambiguous. */
+bool cli_bucket_is_valid(const char *bucket);
+/* Fills bucket and prefix of m: from "s3://BUCKET/PREFIX" (NULL: the gallery's bucket, which is in m
+ * already) and m->prefix_option. Prints what is wrong and the likely fix: -EINVAL. */
+must_check int cli_address_fill(struct cli_mount *m, const char *address);
+/* What is wrong with a prefix as people type it, and the fix; false: nothing. */
+bool cli_prefix_mistake(const char *prefix, char *out, size_t size);
+
 /* ---- a mount, seen from outside (cli_talk.c) ------------------------------------------------------ */
 
 struct cli_target {
@@ -31,6 +41,7 @@ must_check int cli_ask(
 
 /* ---- commands: argv[0] is the command's own name ------------------------------------------------ */
 
+int cmd_galleries(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_wait(int argc, char **argv);

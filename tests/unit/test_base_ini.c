@@ -95,6 +95,8 @@ static void malformed_lines_are_named(void **state)
 /* What the reader of a setting says ends it, at that line. */
 static int refuse_y(void *user, const char *section, const char *name, const char *value)
 {
+	const unsigned *line = user;
+	assert_int_equal(*line, *name == 'x' ? 2 : 3);
 	return strcmp(name, "y") == 0 ? -ERANGE : 0;
 }
 
@@ -102,7 +104,7 @@ static void a_reader_can_end_it(void **state)
 {
 	char text[] = "[a]\nx = 1\ny = 2\nnonsense\n";
 	unsigned line = 0;
-	assert_int_equal(ini_parse(text, sizeof(text) - 1, refuse_y, NULL, &line), -ERANGE);
+	assert_int_equal(ini_parse(text, sizeof(text) - 1, refuse_y, &line, &line), -ERANGE);
 	assert_int_equal(line, 3);
 }
 
