@@ -10,6 +10,8 @@
  */
 #pragma once
 
+#include <limits.h>
+
 #include "cli_walk.h"
 
 enum plan_kind { /* in the order in which they are shown */
@@ -61,8 +63,8 @@ struct plan {
 	size_t source_count, source_at;
 
 	/* of the source at hand */
-	const char *prefix, *shown; /* shown: as lines have it */
-	size_t shown_len;
+	const char *prefix;
+	char top[PATH_MAX], cwd[PATH_MAX]; /* absolute: the source, where we are */
 
 	/* what was found */
 	struct plan_problems *problems;

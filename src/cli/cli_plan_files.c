@@ -16,9 +16,43 @@ static void path_of(const struct plan *p, const char *rel, struct buf *out)
 	buf_printf(out, "%s%s%s", p->prefix, p->prefix[0] && rel[0] ? "/" : "", rel);
 }
 
+/* Bytes of the folders that two absolute paths share ("/a/b" and "/a/c": "/a"). */
+static size_t common_folders(const char *a, const char *b)
+{
+	size_t same = 0;
+
+	for (size_t i = 0;; i++) {
+		bool a_ends = a[i] == '\0' || a[i] == '/', b_ends = b[i] == '\0' || b[i] == '/';
+
+		if (a_ends && b_ends)
+			same = i;
+		if (a[i] != b[i] || a[i] == '\0')
+			return same;
+	}
+}
+
+/* As `aws s3` shows a local file: its folder relative to the working directory, then its name. */
 static void shown_of(const struct plan *p, const char *rel, struct buf *out)
 {
-	buf_printf(out, "%s%s%s", p->shown, rel[0] && p->shown_len ? "/" : "", rel);
+	cleanup_buf struct buf path = {0};
+	size_t common, start = out->len;
+	char *slash;
+
+	buf_printf(&path, "%s%s%s", p->top, rel[0] ? "/" : "", rel);
+	slash = path.len ? strrchr(path.data, '/') : NULL;
+	if (!slash)
+		return; /* out of memory, which out will meet, too */
+	*slash = '\0';
+	common = common_folders(path.data, p->cwd);
+	for (const char *c = p->cwd + common; *c; c++) {
+		if (*c == '/' && c[1])
+			buf_add_text(out, out->len > start ? "/.." : "..");
+	}
+	if (path.data[common])
+		buf_printf(out, "%s%s", out->len > start ? "/" : "", path.data + common + 1);
+	if (out->len == start)
+		buf_add_char(out, '.');
+	buf_printf(out, "/%s", slash + 1);
 }
 
 void plan_progress(struct plan *p, bool force)
@@ -305,43 +339,6 @@ static int on_unreadable(void *user, const char *rel, int error)
 /* ---- a source
  * ------------------------------------------------------------------------------------ */
 
-/* Bytes of the folders that two absolute paths share ("/a/b" and "/a/c": "/a"). */
-static size_t common_folders(const char *a, const char *b)
-{
-	size_t same = 0, i = 0;
-
-	for (;; i++) {
-		bool a_ends = a[i] == '\0' || a[i] == '/', b_ends = b[i] == '\0' || b[i] == '/';
-
-		if (a_ends && b_ends)
-			same = i;
-		if (a[i] != b[i] || a[i] == '\0')
-			return same;
-	}
-}
-
-/* As `aws s3` shows local paths: relative to the working directory. */
-static int shown_source(const char *source, char **ret)
-{
-	char real[PATH_MAX], cwd[PATH_MAX];
-	cleanup_buf struct buf out = {0};
-	size_t common;
-
-	if (!realpath(source, real) || !getcwd(cwd, sizeof(cwd)))
-		return -errno;
-	common = common_folders(real, cwd);
-	for (const char *c = cwd + common; *c; c++) {
-		if (*c == '/' && c[1])
-			buf_add_text(&out, out.len ? "/.." : "..");
-	}
-	if (real[common] == '/' && real[common + 1])
-		buf_printf(&out, "%s%s", out.len ? "/" : "", real + common + 1);
-	if (out.len == 0)
-		buf_add_char(&out, '.');
-	*ret = buf_steal(&out);
-	return *ret ? 0 : -ENOMEM;
-}
-
 /* A single file goes to the destination under its own name. */
 static int plan_single(
 	struct plan *p, const char *folder, const char *source, const struct stat *st)
@@ -372,16 +369,13 @@ static int source_folder(const char *path, struct stat *st, char **ret)
 int plan_source(struct plan *p, struct plan_source *source)
 {
 	static const struct walk_hooks hooks = {on_folder, on_file, on_folder_end, on_unreadable};
-	cleanup_free char *shown = NULL;
 	struct stat st;
 	int status = source_folder(source->path, &st, &source->folder);
 
-	if (status == 0)
-		status = shown_source(source->folder, &shown);
+	if (status == 0 && (!realpath(source->folder, p->top) || !getcwd(p->cwd, sizeof(p->cwd))))
+		status = -errno;
 	if (status == 0) {
 		p->prefix = source->prefix;
-		p->shown = shown;
-		p->shown_len = strlen(shown);
 		status = S_ISDIR(st.st_mode) ? cli_walk(source->path, "", &hooks, p)
 					     : plan_single(p, source->folder, source->path, &st);
 	}

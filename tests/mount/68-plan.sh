@@ -1,0 +1,233 @@
+#!/usr/bin/env bash
+# cpgfs plan: the dry run, against what `aws s3 sync --dryrun` says and what people got wrong.
+. "$(dirname "$0")/lib.sh"
+
+PROJECT=cpg0123-example DEST=s3://$BUCKET/$PREFIX
+
+# Two plates with all folders of the layout, below $T/src/$PREFIX.
+make_project() {
+	local plate
+	for plate in BR00117035 BR00117036; do
+		"$TOOLS/make-plate" "$T/src" --plate $plate --format 384 --wells 24 --sites 2 --channels 2 \
+			--bytes 2K "$@"
+	done
+}
+
+plan() { # STATUS [OPTION…]: of the project, without lines
+	local status=$1
+	shift
+	exits "$status" "$CPGFS" plan --summary --problems "$T/problems" "$@" "$T/src/$PREFIX" "$DEST"
+}
+
+found() { # KIND PATH-END [WHAT]: the problem stands in the TSV
+	awk -F '\t' -v kind="$1" -v end="$2" -v what="${3:-}" '
+		$1 == kind && substr($2, length($2) - length(end) + 1) == end && index($3, what) { n++ }
+		END { exit !n }' "$T/problems" || fail "no $1 for …$2 ($3) in:
+$(cat "$T/problems")"
+}
+
+kinds() { # which kinds of problem there are
+	sed 1d "$T/problems" | cut -f1 | sort -u | tr '\n' ' '
+}
+
+a_tiff() { # FILE [BYTES]: like those of the project
+	"$PYTHON" - "$1" "${2:-2048}" <<-'PY'
+	import struct, sys
+	head = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 256, 4, 1, 64, 0)
+	open(sys.argv[1], "wb").write(head + b"p" * (int(sys.argv[2]) - len(head)))
+	PY
+}
+
+test_a_complete_project_is_clean() {
+	make_project
+	plan 0
+	same kinds "$(kinds)" ""
+	says "Total: $(find "$T/src" -type f | wc -l) files"
+	says "2 plates"
+	says "24 wells × 2 sites × 2 channels: complete"
+}
+
+test_lines_as_aws_prints_them() {
+	need "$AWS"
+	make_project
+	mkdir "$T/src/$PREFIX/images.d" "$T/src/$PREFIX/images0"
+	echo x >"$T/src/$PREFIX/images.d/1"
+	echo x >"$T/src/$PREFIX/images0/1"
+	s3d_start
+	cd "$T/src"
+	same_lines "$PREFIX" "$DEST"
+	same_lines "$T/src/$PREFIX/images/" "$DEST/images"
+	cd "$T/src/$PREFIX"
+	same_lines . "$DEST/"
+	cd images/*/images
+	same_lines .. "$DEST/images"
+	cd "$T/home"
+	same_lines ../src "s3://$BUCKET"
+}
+
+same_lines() { # SRC DEST
+	aws_cli s3 sync --dryrun "$1" "$2" >"$T/aws" 2>/dev/null
+	[ -s "$T/aws" ] || fail "aws printed nothing"
+	"$CPGFS" plan "$1" "$2" >"$T/ours" || true
+	sed -n '/^(dryrun)/p' "$T/ours" | cmp - "$T/aws" || fail "$(diff "$T/ours" "$T/aws" | head)"
+}
+
+test_names_are_judged() {
+	local images=$T/src/$PREFIX/images/2021_04_26_Batch1/images
+	local plate=$images/BR00117035__2021-05-02T16_02_51-Measurement1/Images
+	make_project
+	mv "$images/BR00117036"* "$images/BR00117036__2021-05-02T16_02_51-Measurement 1"
+	touch "$plate"/{Thumbs.db,.r01c01.tiff.Xy12z3}
+	echo x >"$plate/""notes of (me).txt"
+	echo x >"$plate/"Plate.xml
+	echo x >"$plate/"plate.XML
+	echo x >"$T/src/$PREFIX/workspace/"$'pipelines-u\xcc\x88.txt'
+	echo x >"$T/src/$PREFIX/workspace/"$'pipelines-\xc3\xbc.txt'
+	plan 3
+	found name Images/r01c01f01p01-ch1sk1fk1fl1.tiff 'makes it "BR00117036__2021-05-02T16_02_51-Measurement1"'
+	found junk Thumbs.db
+	found temporary .r01c01.tiff.Xy12z3
+	found file-name "notes of (me).txt"
+	found twin Measurement1/Images '"Plate.xml" and "plate.XML"'
+	found twin /workspace
+	says "Not uploaded for their names"
+	# judged under the name it will get
+	says "BR00117036__2021-05-02T16_02_51-Measurement1  "
+	plan 3 --naming=clean
+	same "names" "$(grep -c '^name' "$T/problems" || true)" 0
+	mkdir "$images/BR00117036__2021-05-02T16_02_51-Measurement1"
+	plan 3 --naming=clean
+	found duplicate images 'both become BR00117036__2021-05-02T16_02_51-Measurement1'
+}
+
+test_damaged_images_are_named() {
+	local images
+	make_project
+	images=$(echo "$T/src/$PREFIX"/images/*/images/BR00117035*/Images)
+	truncate -s 0 "$images/r01c01f01p01-ch1sk1fk1fl1.tiff"
+	head -c 2048 /dev/zero >"$images/r01c02f01p01-ch1sk1fk1fl1.tiff"
+	head -c 2048 /dev/urandom | tr II xx >"$images/r01c03f01p01-ch1sk1fk1fl1.tiff"
+	a_tiff "$images/r01c04f01p01-ch1sk1fk1fl1.tiff" 1000
+	head -c 7 "$images/r01c05f01p01-ch1sk1fk1fl1.tiff" >"$T/cut"
+	cat "$T/cut" >"$images/r01c05f01p01-ch1sk1fk1fl1.tiff"
+	: >"$T/src/$PREFIX/workspace/load_data_csv/2021_04_26_Batch1/BR00117035/load_data.csv"
+	plan 3
+	found empty r01c01f01p01-ch1sk1fk1fl1.tiff
+	found empty load_data.csv
+	found zeros r01c02f01p01-ch1sk1fk1fl1.tiff
+	found no-tiff r01c03f01p01-ch1sk1fk1fl1.tiff
+	found size r01c04f01p01-ch1sk1fk1fl1.tiff '1000 bytes'
+	found no-tiff r01c05f01p01-ch1sk1fk1fl1.tiff
+	same problems "$(sed 1d "$T/problems" | wc -l)" 6
+}
+
+test_what_cannot_be_read() {
+	make_project
+	ln -s README "$T/src/$PREFIX/images/link"
+	mkfifo "$T/src/$PREFIX/images/pipe"
+	mkdir "$T/src/$PREFIX/images/closed"
+	if [ "$(id -u)" != 0 ]; then
+		chmod 0 "$T/src/$PREFIX/images/closed" "$T/src/$PREFIX"/workspace/metadata/platemaps/*/*.csv
+	fi
+	plan 3
+	found special images/link "symbolic link"
+	found special images/pipe pipe
+	if [ "$(id -u)" != 0 ]; then
+		found unreadable images/closed "Permission denied"
+		found unreadable barcode_platemap.csv "Permission denied"
+		chmod 700 "$T/src/$PREFIX/images/closed"
+	fi
+}
+
+test_places_are_judged() {
+	local at=$T/src/$PREFIX
+	make_project
+	mkdir -p "$at/images/Batch9/EC1__x/Images" "$at/workspace/scratch" "$at/2022_Batch2/images/P1"
+	a_tiff "$at/images/Batch9/EC1__x/Images/r01c01f01p01-ch1sk1fk1fl1.tiff"
+	a_tiff "$at/2022_Batch2/images/P1/x.tif"
+	echo x >"$at/workspace/scratch/x"
+	echo x >"$at/workspace/profiles/README.md"
+	cp "$at"/images/*/illum/BR00117035/BR00117035_IllumDNA.npy "$at"/images/2021_04_26_Batch1/illum/BR00117036/
+	plan 3
+	found layout r01c01f01p01-ch1sk1fk1fl1.tiff "the inner images/ is missing: images/Batch9/images/EC1__x/"
+	found layout P1/x.tif "images/2022_Batch2/images/PLATE/"
+	found layout BR00117036/BR00117035_IllumDNA.npy "\"BR00117035\" is another plate's name"
+	found layout profiles/README.md
+	found layout-note scratch/x '"scratch"'
+	plan 0 --layout off
+	fails_with "line 1: \"nonsense\" is none of" "$CPGFS" plan --layout <(echo nonsense) "$T/src" "$DEST"
+	# the plate's folder lost on the way: `sync PLATE/` instead of `sync .`
+	exits 3 "$CPGFS" plan --summary --problems "$T/problems" "$at"/images/*/images/BR00117035*/ \
+		"$DEST/images/2021_04_26_Batch1/images"
+	found layout r01c01f01p01-ch1sk1fk1fl1.tiff "the plate's folder is missing"
+	# no cpgNNNN, as in the oldest instructions: taken
+	exits 0 "$CPGFS" plan --summary --problems "$T/problems" "$at/images/2021_04_26_Batch1/images" \
+		"s3://$BUCKET/jump/source_4/images/2021_04_26_Batch1/images"
+	found layout-note r01c01f01p01-ch1sk1fk1fl1.tiff "projects of the gallery are called cpgNNNN"
+}
+
+test_plates_are_complete_or_named() {
+	local images
+	make_project
+	images=$(echo "$T/src/$PREFIX"/images/*/images/BR00117036*/Images)
+	rm "$images/r01c07f02p01-ch2sk1fk1fl1.tiff" "$T/src/$PREFIX"/workspace/metadata/platemaps/*/barcode_platemap.csv
+	rm -r "$T/src/$PREFIX"/workspace/*/*/BR00117035
+	plan 0
+	found missing 2021_04_26_Batch1/BR00117036__2021-05-02T16_02_51-Measurement1 "95 of 96 images (24 wells × 2 sites × 2 channels); missing: A07 site 2 channel 2"
+	found counterpart BR00117035 "nothing in workspace/"
+	found required BR00117035 "no workspace.load_data"
+	found required 2021_04_26_Batch1 "no metadata.barcodes"
+	plan 3 --expect ,2,2
+	found expected Measurement1 "missing: A07 site 2 channel 2"
+	plan 3 --expect 384,2,2
+	found expected Measurement1 "96 of 1536 images"
+	rm -r "$T/src/$PREFIX"/images/*/images/BR00117036*
+	plan 0
+	found counterpart BR00117036 "no images"
+}
+
+test_a_mount_as_destination() {
+	make_project
+	s3d_start
+	mount_start --naming=clean
+	mkdir -p "$M/$PREFIX/images/2021_04_26_Batch1/images/BR00117035__2021-05-02T16_02_51-Measurement1"
+	exits 3 "$CPGFS" plan --problems "$T/problems" "$T/src/$PREFIX/images" "$M/$PREFIX"
+	found exists Measurement1
+	same plates "$(grep -c '^exists' "$T/problems")" 1
+	says "to s3://$BUCKET/$PREFIX/images/2021_04_26_Batch1/illum/BR00117035/BR00117035_IllumDNA.npy"
+	# what the mount does with the same command is what was said
+	sed -n 's/^(dryrun) upload: .* to s3:\/\/[^/]*\///p' "$T/last" | sort >"$T/planned"
+	cp -r "$T/src/$PREFIX/images" "$M/$PREFIX"
+	exits 0 all_verified
+	"$CPGFS" ls -R "$M" | awk '{ print $4 }' | sort | cmp - "$T/planned"
+}
+
+test_usage() {
+	make_file "$T/src/a" 10
+	exits 1 "$CPGFS" plan
+	exits 1 "$CPGFS" plan "$T/src"
+	exits 0 "$CPGFS" plan --help
+	says "Usage: cpgfs plan"
+	exits 1 "$CPGFS" plan --expect x "$T/src" "$DEST"
+	says "--expect=x does not fit"
+	exits 1 "$CPGFS" plan "$T/nothing" "$DEST"
+	says "$T/nothing: No such file or directory"
+	exits 1 "$CPGFS" plan "$T/src" "$T"
+	says "neither s3://BUCKET/PREFIX nor in a mount"
+	exits 1 "$CPGFS" plan "$T/src" s3:///x
+	mkdir "$T/empty"
+	exits 1 "$CPGFS" plan "$T/empty" "$DEST"
+	says "nothing to upload"
+	exits 1 "$CPGFS" plan --problems "$T/no/such" "$T/src" "$DEST"
+	says "$T/no/such: No such file"
+	exits 1 "$CPGFS" plan --problems /dev/full "$T/src" "$DEST"
+	# one file, and the same key twice
+	mkdir "$T/other"
+	make_file "$T/other/a" 10
+	exits 0 "$CPGFS" plan --layout off "$T/src/a" "$DEST"
+	says "a to s3://$BUCKET/$PREFIX/a"
+	exits 3 "$CPGFS" plan --layout off --problems "$T/problems" "$T/src/a" "$T/other" "$DEST"
+	found duplicate other/a "also in $T/src"
+}
+
+run_tests "$@"
