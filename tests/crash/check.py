@@ -1,0 +1,145 @@
+"""What a mount shows and what a bucket holds, held against the ledger."""
+import hashlib
+import os
+import urllib.parse
+
+import ledger as ledgers
+from rig import BUCKET, PREFIX, Failure
+from workload import TOP
+def state_of(path):
+    """"" for what is only in the bucket."""
+    try:
+        return os.getxattr(path, "user.cpgfs.state").decode()
+    except OSError:
+        return ""
+
+
+def read_tree(mount):
+    """({path: (bytes, state)}, {folders}) below the workload's folder."""
+    top = os.path.join(mount, TOP)
+    found, folders = {}, set()
+
+    def refuse(error):
+        raise Failure("listing %s: %s" % (error.filename, error.strerror))
+    if not os.path.isdir(top):
+        return found, folders
+    for folder, _, names in os.walk(top, onerror=refuse):
+        inside = os.path.relpath(folder, top)
+        folders.add("" if inside == "." else inside)
+        for name in names:
+            path = os.path.join(folder, name)
+            found[os.path.relpath(path, top)] = read_file(path)
+    return found, folders
+
+
+def read_file(path):
+    state = state_of(path)
+    try:
+        with open(path, "rb") as file:
+            return file.read(), state
+    except OSError as error:
+        raise Failure("reading %s (state %s): %s" % (path, state, error.strerror)) from None
+
+
+def judge_tree(ledger, mount, power_cut=False):
+    """Is what the mount shows a moment that it may show? Goes on from that one."""
+    found, folders = read_tree(mount)
+    chain = ledger.chain()
+    first = len(chain) - 1
+    while first > 0 and not (power_cut and chain[first].synced and chain[first] is not ledger.pending):
+        first -= 1
+    if not power_cut:
+        first = len(ledger.moments) - 1
+    best = None
+    for number in range(len(chain) - 1, first - 1, -1):
+        following = chain[number + 1] if number + 1 < len(chain) else None
+        moment = chain[number]
+        shown = without_foreign(ledger, moment, found) if power_cut else found
+        wrong = ledgers.differences(
+            moment, following, shown, folders,
+            lambda path: power_cut and not moment.files[path].durable)
+        if not wrong:
+            ledger.settle_on(moment, found)
+            return
+        if best is None or len(wrong) < len(best[1]):
+            best = (moment.name, wrong)
+    raise Failure("the tree is at no moment of the ledger; compared with that after \"%s\":\n  %s"
+                  % (best[0], "\n  ".join(best[1][:8])))
+
+
+def without_foreign(ledger, moment, found):
+    """Objects whose record a power cut took: shown as what they are in the bucket."""
+    return {path: (data, state) for path, (data, state) in found.items()
+            if state or path in moment.files
+            or ledgers.digest(data) not in ledger.versions.get(path, ())}
+
+
+# ---- the bucket: s3d's plain files, no client in between ----
+
+def bucket_files(server):
+    top = os.path.join(server.root, BUCKET, TOP)
+    files = {}
+    for folder, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(folder, name)
+            with open(path, "rb") as file:
+                files[os.path.relpath(path, top)] = file.read()
+    return files
+
+
+def check_versions(ledger, server):
+    """I3 and I4: every object that ever stood under any key was a whole version of that file."""
+    kept = os.path.join(server.root, ".s3d", BUCKET, "versions")
+    if not os.path.isdir(kept):
+        return
+    with open(os.path.join(kept, "versions.tsv")) as rows:
+        for row in rows:
+            name, key = row.rstrip("\n").split("\t")
+            key = urllib.parse.unquote(key)
+            if not key.startswith(TOP + "/"):
+                raise Failure("an object outside of what was written: %s" % key)
+            with open(os.path.join(kept, name), "rb") as file:
+                sha = hashlib.sha256(file.read()).hexdigest()
+            if sha not in ledger.versions.get(key[len(TOP) + 1:], ()):
+                raise Failure("%s held an object (%s…) that was never a whole version" % (key, sha[:8]))
+
+
+def check_requests(server):
+    """I4: no request names a key or a prefix elsewhere."""
+    for row in server.log():
+        asked = [row[4]] if row[4] != "-" else urllib.parse.parse_qs(row[5]).get("prefix", [""])
+        if not urllib.parse.unquote(asked[0]).startswith(PREFIX):
+            raise Failure("a request outside of the mount: %s %s %s" % (row[2], row[4], row[5]))
+
+
+def open_uploads(server):
+    """(those that got a part, those that got none)"""
+    folder = os.path.join(server.root, ".s3d", BUCKET, "uploads")
+    left = os.listdir(folder) if os.path.isdir(folder) else []
+    used = {urllib.parse.parse_qs(row[5]).get("uploadId", [""])[0]
+            for row in server.log() if row[2] == "UploadPart"}
+    return [u for u in left if u in used], [u for u in left if u not in used]
+
+
+def judge_bucket(ledger, server, mount):
+    """When nothing is on its way: I2, I3, and that every whole file has arrived. Returns how many
+    multipart uploads were left that nobody can know of (begun, but their id never got here)."""
+    check_versions(ledger, server)
+    check_requests(server)
+    objects = bucket_files(server)
+    for path, version in ledger.files.items():
+        state = state_of(os.path.join(mount, TOP, path))
+        have = objects.get(path)
+        if version.whole and state != "verified":
+            raise Failure("%s is %s, should be verified" % (path, state or "only in the bucket"))
+        if version.whole and (have is None or have != version.data):
+            raise Failure("%s: the bucket holds %s, should hold %r"
+                          % (path, "nothing" if have is None else repr(ledgers.Version(have)), version))
+        if not version.whole and state == "verified":
+            raise Failure("%s is said to be verified, but was never whole" % path)
+    for path in sorted(set(objects) - set(ledger.files)):
+        raise Failure("an object is left of %s, which is gone" % path)
+    known, unknown = open_uploads(server)
+    if known:
+        raise Failure("a multipart upload with parts was left open: %s" % known[0])
+    return len(unknown)
