@@ -75,7 +75,7 @@ void name_reason(const struct naming_policy *p, enum name_verdict verdict, const
 
 /* The component as the naming rule would have it: refused characters removed or replaced (one for
  * one character), dots at its ends too. Writes at most size bytes with the NUL; -EINVAL when
- * nothing is left, -ENAMETOOLONG. */
+ * nothing is left or a held name ("a .tmp"), -ENAMETOOLONG. */
 must_check int name_clean(const struct naming_policy *p, const char *name, char *out, size_t size);
 
 /* The same text for names that a person takes for one: without case and with letters in one Unicode

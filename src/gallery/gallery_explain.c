@@ -24,7 +24,7 @@ static void add_capture(
 static void fill_text(const struct layout *l, const struct rule *r, const char *text,
 	const char *key, struct buf *out)
 {
-	cleanup_with(data_free) pcre2_match_data *data = pcre2_match_data_create(64, NULL);
+	cleanup_with(data_free) pcre2_match_data *data = pcre2_match_data_create(RULE_GROUPS_MAX, NULL);
 	bool matched =
 		data && pcre2_match(r->code, (PCRE2_SPTR)key, strlen(key), 0, 0, data, NULL) >= 0;
 

@@ -55,7 +55,7 @@ static int take(const struct layout *l, int at, const char *key, pcre2_match_dat
 
 int layout_match(const struct layout *l, const char *key, struct layout_match *ret)
 {
-	cleanup_with(data_free) pcre2_match_data *data = pcre2_match_data_create(64, NULL);
+	cleanup_with(data_free) pcre2_match_data *data = pcre2_match_data_create(RULE_GROUPS_MAX, NULL);
 	size_t len = strlen(key);
 
 	if (!data)

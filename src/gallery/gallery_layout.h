@@ -8,7 +8,7 @@
 
 #include "cpgfs/gallery.h"
 
-enum { LEVELS_MAX = 48, RULE_COMPONENTS_MAX = 24 };
+enum { LEVELS_MAX = 48, RULE_COMPONENTS_MAX = 24, RULE_GROUPS_MAX = 64 };
 
 struct level {
 	char *name;

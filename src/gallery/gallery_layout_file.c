@@ -146,14 +146,23 @@ static int read_per(const struct line *line, struct rule *r, int *ret_at, struct
 	return -EINVAL;
 }
 
-static void find_groups(const struct layout *l, struct rule *r)
+static int find_groups(const struct layout *l, struct rule *r, struct buf *message)
 {
+	uint32_t count = 0;
+
+	if (pcre2_pattern_info(r->code, PCRE2_INFO_CAPTURECOUNT, &count) != 0 ||
+		count >= RULE_GROUPS_MAX) {
+		buf_printf(message, "the patterns of its levels have %u groups, more than %d: write (?:…)",
+			(unsigned)count, RULE_GROUPS_MAX - 1);
+		return -EINVAL;
+	}
 	for (int i = 0; i < l->level_count; i++) {
 		int group =
 			pcre2_substring_number_from_name(r->code, (PCRE2_SPTR)l->levels[i].name);
 
 		r->group[i] = group > 0 ? group : 0;
 	}
+	return 0;
 }
 
 static int compile_rule(struct layout *l, struct rule *r, struct buf *message)
@@ -164,7 +173,7 @@ static int compile_rule(struct layout *l, struct rule *r, struct buf *message)
 	if (status == 0)
 		status = compile(buf_text(&pattern), &r->code, message);
 	if (status == 0)
-		find_groups(l, r);
+		status = find_groups(l, r, message);
 	if (status == 0 && r->per != LAYOUT_LEVELS &&
 		(l->known[r->per] < 0 || !r->group[l->known[r->per]])) {
 		buf_printf(message, "per %s, but there is no <%s> in the template",

@@ -144,8 +144,10 @@ int name_clean(const struct naming_policy *p, const char *name, char *out, size_
 		return -EINVAL;
 	if (len >= size)
 		return -ENAMETOOLONG;
-	memcpy(out, clean, len);
-	out[len] = '\0';
+	clean[len] = '\0';
+	if (held_judge(p, clean) != NAME_OK)
+		return -EINVAL;
+	memcpy(out, clean, len + 1);
 	return 0;
 }
 

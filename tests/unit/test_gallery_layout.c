@@ -251,6 +251,8 @@ static void folders_are_taken_or_not(void **state)
 	}
 }
 
+#define EIGHT "(x)(x)(x)(x)(x)(x)(x)(x)"
+
 static void bad_files_are_refused_with_the_line(void **state)
 {
 	static const struct {
@@ -275,6 +277,8 @@ static void bad_files_are_refused_with_the_line(void **state)
 		{"level plate b : c\nrequired per plate r a\n",
 			"line 2: per plate, but there is no"},
 		{"required per plate r a\n", "line 1: per plate, but there is no"},
+		{"level a " EIGHT EIGHT EIGHT EIGHT EIGHT EIGHT EIGHT EIGHT " : b\nwarn r <a> : <a>\n",
+			"line 2: the patterns of its levels have 65 groups"},
 	};
 
 	for (size_t i = 0; i < array_len(bad); i++) {

@@ -167,6 +167,9 @@ static void cleaning(void **state)
 	assert_clean(&clean_underscore, "   ", "___");
 	assert_clean(&clean, "...", NULL);
 	assert_clean(&clean, "", NULL);
+	assert_clean(&clean, "a .tmp", NULL); /* would be held in its turn */
+	assert_clean(&clean, "Thumbs .db", NULL);
+	assert_int_equal(name_judge(&clean, "Thumbs .db", true, 1), NAME_REFUSED);
 	assert_int_equal(name_clean(&clean, "abc", small, sizeof(small)), 0);
 	assert_int_equal(name_clean(&clean, "abcd", small, sizeof(small)), -ENAMETOOLONG);
 }
