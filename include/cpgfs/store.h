@@ -128,6 +128,8 @@ struct store_events {
 	void (*changed)(void *user, const struct store_change *change);
 	/* Room was freed: waiting writers may try again. */
 	void (*room_freed)(void *user);
+	/* A file being written became larger than stream_bytes: store_growing() has it now. */
+	void (*growing)(void *user);
 };
 
 struct store_config {
@@ -136,6 +138,7 @@ struct store_config {
 	uint64_t cache_size_bytes;  /* 0: no limit but min_free */
 	uint64_t min_free_bytes;    /* keep so much free on that disk */
 	uint64_t part_size_bytes;   /* P of new files; 0: 8 MiB */
+	uint64_t stream_bytes;      /* files being written that are larger may be sent meanwhile; 0: none */
 	int64_t settle_ms;          /* 0 allowed */
 	int64_t flush_ms;           /* dirty data is synced this long after close; 0: 30,000 */
 	bool durability_close;      /* every close is an fsync */
@@ -312,6 +315,31 @@ must_check int store_chunk_fill_write(
 	struct store_file *f, uint64_t n, uint64_t off_in_chunk, const void *data, size_t len);
 must_check int store_chunk_fill_end(struct store_file *f, uint64_t n, bool ok);
 
+/* ---- a file that is sent while it is written ------------------------------------------------------- */
+
+/* Files being written that are larger than stream_bytes, by number above after_ino; from memory.
+ * Returns how many. */
+size_t store_growing(struct store *s, uint64_t after_ino, uint64_t *out, size_t max);
+
+/* Of one chunk that lies wholly below the present end: */
+#define STORE_CHUNK_RECORDED 1u /* a CRC of its bytes stands, and is void before they change */
+#define STORE_CHUNK_QUIET 2u    /* nothing was written to it for quiet_ms, nothing is being written */
+/* How they stand, by number; returns how many lie wholly below the end, at most max. *ret_due_ms: the
+ * monotonic time when the next one becomes quiet (INT64_MAX: none). All 0 for a file that is not
+ * watched (not larger than stream_bytes since it is open). */
+size_t store_stream_look(
+	struct store_file *f, int64_t quiet_ms, uint8_t *out, size_t max, int64_t *ret_due_ms);
+/* Before the chunk is read for its CRC: it is whole, quiet and has no hole (which would be filled
+ * later); *ret_mark changes with every change of it. -EAGAIN: not now. */
+must_check int store_stream_begin(
+	struct store_file *f, uint64_t n, int64_t quiet_ms, uint32_t *ret_mark);
+/* After it was read: its CRC is recorded if nothing was written to it since. -ESTALE: something was;
+ * -EIO: a record of it stood, and the bytes are others: the disk's or a stranger's doing. */
+must_check int store_stream_digested(
+	struct store_file *f, uint64_t n, uint32_t mark, uint64_t crc64nvme);
+/* An own read-only descriptor, whatever the file's state. */
+must_check int store_stream_open(struct store_file *f, int *ret_fd);
+
 /* ---- a version on its way --------------------------------------------------------------------------- */
 
 /* An own read-only descriptor of a version's bytes, for hashing and sending. -ESTALE; -EREMOTE if
@@ -375,6 +403,8 @@ enum attempt_phase {
 	ATTEMPT_COMPLETING, /* multipart: Complete recorded; perhaps sent */
 	ATTEMPT_DOUBTFUL,   /* sent, no answer: the bucket must be asked */
 	ATTEMPT_ABORTING,   /* multipart: to be aborted */
+	ATTEMPT_STREAMING,  /* multipart: takes parts while the file is written; no version's yet */
+	ATTEMPT_KEPT,       /* the same, of a file whose writer was cut off; since begun_at_ns */
 };
 struct store_attempt {
 	uint64_t id;          /* given by store_attempt_begin */
@@ -396,6 +426,10 @@ struct store_attempt {
 /* Record it; the file goes from `from` to SENDING (PUT, MULTIPART), or keeps its state (from =
  * FILE_NONE). -ESTALE. */
 must_check int store_attempt_begin(struct store *s, struct store_attempt *a, enum file_state from);
+/* A multipart attempt that took parts while the file was written (STREAMING, KEPT) is now that of a
+ * version: it becomes *a, and the file goes from `from` to SENDING, in one record. -ESTALE. */
+must_check int store_attempt_take(
+	struct store *s, const struct store_attempt *a, enum file_state from);
 /* Change phase, upload_id, md5 or crc of a recorded attempt. */
 must_check int store_attempt_update(struct store *s, const struct store_attempt *a);
 /* A part of a multipart attempt arrived (voided by any change of that chunk). */

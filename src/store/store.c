@@ -437,6 +437,7 @@ int store_open(struct store **ret, const struct store_config *config, int64_t lo
 	s->cache_size_bytes = config->cache_size_bytes;
 	s->min_free_bytes = config->min_free_bytes;
 	s->part_size_bytes = config->part_size_bytes ? config->part_size_bytes : 8 * MIB;
+	s->stream_bytes = config->stream_bytes;
 	s->settle_ms = config->settle_ms;
 	s->flush_ms = config->flush_ms ? config->flush_ms : 30000;
 	s->durability_close = config->durability_close;

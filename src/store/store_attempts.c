@@ -72,6 +72,38 @@ int store_attempt_update(struct store *s, const struct store_attempt *a)
 	return op_commit(s);
 }
 
+static int take_locked(struct store *s, const struct store_attempt *a, enum file_state from)
+{
+	struct store_attempt now;
+	struct record old;
+	int r = attempt_get(s, a->id, &now);
+	if (r == 0)
+		r = record_get(s, a->ino, &old);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	if (now.ino != a->ino || strcmp(now.key, a->key) != 0 ||
+		(now.phase != ATTEMPT_STREAMING && now.phase != ATTEMPT_KEPT) ||
+		old.i.attr.generation != a->generation || old.i.attr.state != from)
+		return -ESTALE;
+	struct record new = old;
+	record_enter(&new, FILE_SENDING);
+	op_begin(s);
+	op_attempt(s, a);
+	op_inode(s, &old, &new);
+	return op_commit(s);
+}
+
+int store_attempt_take(struct store *s, const struct store_attempt *a, enum file_state from)
+{
+	struct news news = { 0 };
+	check(file_state_may_follow(from, FILE_SENDING));
+	store_enter(s);
+	int r = take_locked(s, a, from);
+	store_leave(s, &news);
+	news_fire(s, &news);
+	return r;
+}
+
 int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t chunk, uint64_t crc64nvme,
 	const char *etag)
 {

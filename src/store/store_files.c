@@ -45,6 +45,7 @@ static void file_free(struct store_file *f)
 {
 	if (f->fd >= 0)
 		close(f->fd);
+	heat_free(f);
 	free(f->recorded);
 	free(f->absent);
 	cond_release(&f->idle);
@@ -167,6 +168,7 @@ void file_put(struct store_file *f)
 	if (last) {
 		file_last_put(s, f, &purge);
 		file_unhook(s, f);
+		heat_unlist(s, f);
 		growth = f->growth_bytes;
 	}
 	store_leave(s, &news);

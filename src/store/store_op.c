@@ -331,5 +331,7 @@ void news_fire(struct store *s, const struct news *news)
 			e->changed(e->user, &news->told[i]);
 		if (e->room_freed && news->room_freed)
 			e->room_freed(e->user);
+		if (e->growing && news->growing)
+			e->growing(e->user);
 	}
 }

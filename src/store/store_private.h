@@ -159,7 +159,7 @@ struct op {
 struct news {
 	struct store_change told[OP_CHANGES_MAX];
 	size_t count;
-	bool room_freed;
+	bool room_freed, growing;
 };
 
 /* ---- inodes as stored ------------------------------------------------------------------------------ */
@@ -188,12 +188,33 @@ must_check int attempt_decode(struct bytes in, uint64_t id, struct store_attempt
 
 /* ---- open files ------------------------------------------------------------------------------------ */
 
+/* When the chunks of a large file being written were changed last (store_stream.c). */
+struct chunk_heat {
+	int64_t at_ms;      /* 0: not since heat.began_ms */
+	uint32_t changes;   /* counts begin and end of each change */
+	uint32_t under_way; /* changes between begin and end */
+};
+struct heat {
+	int64_t began_ms;
+	size_t cap;
+	struct chunk_heat *chunks;
+	unsigned unwatched; /* writes under way that began before */
+	bool broken;        /* out of memory: nothing is known to be quiet */
+};
+/* The chunks of one change. */
+struct span {
+	uint64_t first, last;
+	bool watched;
+};
+
 struct store_file {
 	struct store *store;
 	uint64_t ino;
 	struct store_file *next; /* index lock: bucket chain */
 	unsigned refs;           /* index lock */
 	unsigned handles;        /* index lock: store_file_open minus store_file_close */
+	struct store_file *growing_next; /* index lock */
+	bool is_growing;         /* index lock: in the list of those with heat */
 
 	struct lock lock;        /* guards what follows; data is written without it */
 	struct cond idle;
@@ -210,6 +231,7 @@ struct store_file {
 	uint8_t *absent;         /* bit per chunk */
 	uint64_t absent_count;
 	uint64_t generation;
+	struct heat *heat;       /* NULL: not larger than stream_bytes so far */
 
 	uint64_t growth_bytes;   /* counted in space.growth_bytes */
 
@@ -258,7 +280,7 @@ struct store {
 	/* const after open */
 	char *dir;
 	int dir_fd, lock_fd;
-	uint64_t cache_size_bytes, min_free_bytes, part_size_bytes;
+	uint64_t cache_size_bytes, min_free_bytes, part_size_bytes, stream_bytes;
 	int64_t settle_ms, flush_ms;
 	bool durability_close;
 	char boot_id[64];
@@ -276,6 +298,7 @@ struct store {
 	int64_t last_change_ms;
 	int64_t flush_due_ms; /* 0: nothing unsynced */
 	struct store_file *files[FILE_BUCKETS];
+	struct store_file *growing;
 	uint64_t job_count;
 
 	struct witness witness;
@@ -411,6 +434,15 @@ static inline void cleanup_file_put_fn(struct store_file **f)
 		file_put(*f);
 }
 #define cleanup_store_file cleanup_with(cleanup_file_put_fn)
+
+/* ---- sending while writing (store_stream.c) ------------------------------------------------------------ */
+
+/* Around every change of bytes in [off, end), under f->lock both, after the records that speak of them
+ * are void. */
+struct span heat_begin(struct store_file *f, uint64_t off, uint64_t end, struct news *news);
+void heat_end(struct store_file *f, struct span span);
+void heat_unlist(struct store *s, struct store_file *f); /* index lock */
+void heat_free(struct store_file *f);
 
 /* ---- space, sync, eviction --------------------------------------------------------------------------- */
 

@@ -193,6 +193,9 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 		size_at_least(f, end); /* the next appender goes behind */
 	if (r == -ENOSPC)
 		f->write_error = f->dirty;
+	struct span span = { 0 };
+	if (r == 0 && len)
+		span = heat_begin(f, off, end, &news);
 	int fd = f->fd;
 	f->in_flight += r == 0 && len;
 	lock_drop(&f->lock);
@@ -203,6 +206,7 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 	r = io_pwrite(fd, data, len, off);
 
 	lock_take(&f->lock);
+	heat_end(f, span);
 	write_ended(f, end, r);
 	cond_broadcast(&f->idle);
 	lock_drop(&f->lock);
@@ -264,9 +268,11 @@ static int truncate_locked(
 			to > size ? to - size : 0, ret_chunk, news);
 	if (r < 0)
 		return r;
+	struct span span = heat_begin(f, to < size ? to : size, to < size ? size : to, news);
 	r = file_fd(f, true);
 	if (r == 0)
 		r = io_truncate(f->fd, to);
+	heat_end(f, span);
 	if (r < 0) {
 		f->write_error = true;
 		return r;
@@ -313,8 +319,11 @@ static int fallocate_locked(struct store_file *f, int mode, uint64_t off, uint64
 		return 0; /* clean and complete in the bucket: nothing to reserve */
 	if (r == 0)
 		r = file_fd(f, true);
-	if (r == 0)
-		r = io_fallocate(f->fd, mode, off, len);
+	if (r < 0)
+		return r;
+	struct span span = heat_begin(f, off, changes ? end : off, news);
+	r = io_fallocate(f->fd, mode, off, len);
+	heat_end(f, span);
 	if (r < 0)
 		return r;
 	if (!(mode & FALLOC_FL_KEEP_SIZE))
