@@ -6,17 +6,9 @@ import urllib.parse
 import ledger as ledgers
 from rig import BUCKET, PREFIX, Failure
 from workload import TOP
-def state_of(path):
-    """"" for what is only in the bucket."""
-    try:
-        return os.getxattr(path, "user.cpgfs.state").decode()
-    except OSError:
-        return ""
-
-
-def read_tree(mount):
+def read_tree(daemon):
     """({path: (bytes, state)}, {folders}) below the workload's folder."""
-    top = os.path.join(mount, TOP)
+    top = os.path.join(daemon.mount, TOP)
     found, folders = {}, set()
 
     def refuse(error):
@@ -27,13 +19,13 @@ def read_tree(mount):
         inside = os.path.relpath(folder, top)
         folders.add("" if inside == "." else inside)
         for name in names:
-            path = os.path.join(folder, name)
-            found[os.path.relpath(path, top)] = read_file(path)
+            path = os.path.relpath(os.path.join(folder, name), top)
+            found[path] = read_file(daemon, os.path.join(top, path))
     return found, folders
 
 
-def read_file(path):
-    state = state_of(path)
+def read_file(daemon, path):
+    state = daemon.state_of(path)
     try:
         with open(path, "rb") as file:
             return file.read(), state
@@ -41,9 +33,9 @@ def read_file(path):
         raise Failure("reading %s (state %s): %s" % (path, state, error.strerror)) from None
 
 
-def judge_tree(ledger, mount, power_cut=False):
+def judge_tree(ledger, daemon, power_cut=False):
     """Is what the mount shows a moment that it may show? Goes on from that one."""
-    found, folders = read_tree(mount)
+    found, folders = read_tree(daemon)
     chain = ledger.chain()
     first = len(chain) - 1
     while first > 0 and not (power_cut and chain[first].synced and chain[first] is not ledger.pending):
@@ -121,24 +113,34 @@ def open_uploads(server):
     return [u for u in left if u in used], [u for u in left if u not in used]
 
 
-def judge_bucket(ledger, server, mount):
+def is_held(path):
+    """The name of a file that is still being copied, as rsync makes them."""
+    return os.path.basename(path).startswith(".")
+
+
+def judge_bucket(ledger, server, daemon):
     """When nothing is on its way: I2, I3, and that every whole file has arrived. Returns how many
     multipart uploads were left that nobody can know of (begun, but their id never got here)."""
     check_versions(ledger, server)
     check_requests(server)
     objects = bucket_files(server)
     for path, version in ledger.files.items():
-        state = state_of(os.path.join(mount, TOP, path))
+        state = daemon.state_of(os.path.join(TOP, path))
+        want = "held" if is_held(path) else "verified"
         have = objects.get(path)
-        if version.whole and state != "verified":
-            raise Failure("%s is %s, should be verified" % (path, state or "only in the bucket"))
-        if version.whole and (have is None or have != version.data):
-            raise Failure("%s: the bucket holds %s, should hold %r"
-                          % (path, "nothing" if have is None else repr(ledgers.Version(have)), version))
-        if not version.whole and state == "verified":
-            raise Failure("%s is said to be verified, but was never whole" % path)
+        if version.whole and state != want:
+            raise Failure("%s is %s, should be %s" % (path, state or "only in the bucket", want))
+        if state == "verified" and (not version.whole or have != version.data):
+            raise Failure("%s is verified, should be %r, but the bucket holds %s"
+                          % (path, version, "nothing" if have is None else repr(ledgers.Version(have))))
+        if state == "held" and have is not None:
+            raise Failure("%s is held, but in the bucket" % path)
+    # a file in doubt keeps its last good version in the bucket, also under the name it had
+    kept = {daemon.xattr(os.path.join(TOP, path), "key") for path, version in ledger.files.items()
+            if not version.whole}
     for path in sorted(set(objects) - set(ledger.files)):
-        raise Failure("an object is left of %s, which is gone" % path)
+        if TOP + "/" + path not in kept:
+            raise Failure("an object is left of %s, which is gone" % path)
     known, unknown = open_uploads(server)
     if known:
         raise Failure("a multipart upload with parts was left open: %s" % known[0])

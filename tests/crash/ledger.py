@@ -6,8 +6,7 @@ renames or truncates) may be in between, if they are shown as such and never rea
 """
 import hashlib
 
-# States that say: this is not a whole version, and it goes nowhere by itself.
-IN_DOUBT = ("open", "incomplete", "torn")
+from rig import IN_DOUBT
 
 
 def digest(data):

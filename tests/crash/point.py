@@ -86,13 +86,13 @@ class Run:
         self.start()
         if self.daemon.died():
             raise Failure("the daemon does not start any more: %s" % self.daemon.log()[-600:])
-        check.judge_tree(self.ledger, self.daemon.mount)
+        check.judge_tree(self.ledger, self.daemon)
         if not self.daemon.wait_idle():
             raise Failure("the daemon ended: %s" % self.daemon.log()[-600:])
-        lost = check.judge_bucket(self.ledger, self.server, self.daemon.mount)
+        lost = check.judge_bucket(self.ledger, self.server, self.daemon)
         if lost:
             self.notes.append("%d upload begun, its id not known here" % lost)
-        check.judge_tree(self.ledger, self.daemon.mount)
+        check.judge_tree(self.ledger, self.daemon)
         if self.daemon.stop() != 0:
             raise Failure("the daemon did not end well: %s" % self.daemon.log()[-600:])
 

@@ -1,4 +1,5 @@
 """What a crash test works with: the shim's control, the server, the daemon, their deadlines."""
+import errno
 import json
 import mmap
 import os
@@ -15,6 +16,8 @@ SLOW = float(os.environ.get("CPGFS_TEST_SLOW", "1"))
 CLASSES = ["store", "journal", "commit", "sync", "rename", "request", "reply", "open", "read"]
 DISK = ["store", "journal", "commit", "sync", "rename"]
 ACTIONS = {"nothing": 0, "before": 1, "half": 2, "after": 3, "fail": 4, "short": 5}
+# States that say: this is not a whole version, and it goes nowhere by itself.
+IN_DOUBT = ("open", "incomplete", "torn")
 FOR_EVER = 2 ** 64 - 1
 
 
@@ -207,8 +210,32 @@ class Daemon:
     def on_their_way(self, uploaded_is_enough):
         """How many files."""
         files = self.status()["files"]
-        return sum(files[s] for s in ("open", "closed", "settled", "queued", "sending", "unknown",
-                                      "moving", "deleting")) + (not uploaded_is_enough) * files["uploaded"]
+        going = sum(files[s] for s in ("open", "closed", "settled", "queued", "sending", "unknown", "moving"))
+        if not uploaded_is_enough:
+            going += files["uploaded"]
+        return going + (files["deleting"] and self.deletes_on_their_way())
+
+    def deletes_on_their_way(self):
+        """An object is left alone while a file in doubt stands for its key: it may be its last good
+        version."""
+        rows = [row.split("\t") for row in self.queue()]
+        return sum(row[1] == "deleting" and self.state_of(row[0]) not in IN_DOUBT for row in rows)
+
+    def queue(self):
+        with open(os.path.join(self.mount, ".cpgfs/queue.tsv"), errors="surrogateescape") as queue:
+            return queue.read().splitlines()[1:]
+
+    def state_of(self, path):
+        """"" for what is only in the bucket, or not at all."""
+        return self.xattr(path, "state")
+
+    def xattr(self, path, name):
+        try:
+            return os.getxattr(os.path.join(self.mount, path), "user.cpgfs." + name).decode()
+        except OSError as error:
+            if error.errno in (errno.ENODATA, errno.ENOENT):
+                return ""
+            raise
 
     def wait_idle(self, uploaded_is_enough=False, seconds=20):
         """Until nothing is on its way, or the daemon died. Whether it lives."""
@@ -227,5 +254,4 @@ class Daemon:
 
     def in_short(self):
         files = {s: n for s, n in self.status()["files"].items() if n}
-        with open(os.path.join(self.mount, ".cpgfs/queue.tsv")) as queue:
-            return "%s; %s" % (files, queue.read().splitlines()[1:6])
+        return "%s; %s" % (files, self.queue()[:5])
