@@ -32,7 +32,7 @@ uint64_t chunk_of(uint64_t part_size_bytes, uint64_t off)
 	check(part_size_bytes > 0);
 	for (uint64_t first = 0;; first += CHUNKS_PER_STEP) {
 		uint64_t size = chunk_size(part_size_bytes, first);
-		if (off < size * CHUNKS_PER_STEP)
+		if (off < size * CHUNKS_PER_STEP || size == CHUNK_MAX_BYTES) /* none is larger */
 			return first + off / size;
 		off -= size * CHUNKS_PER_STEP;
 	}
