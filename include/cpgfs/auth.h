@@ -45,6 +45,10 @@ struct auth_config {
 	const char *bucket, *prefix; /* what is asked for: s3://bucket/prefix + "/" + "*" */
 	enum auth_permission permission; /* READWRITE: READ is asked for when that is refused */
 	unsigned grant_duration_s;  /* 900..43,200; 0: 43,200 */
+	/* Told after every try and hand-over: auth_status() may say something else now. The auth
+	 * thread or the caller's, no lock held; NULL: nobody. */
+	void (*news)(void *user);
+	void *news_user;
 };
 
 /*

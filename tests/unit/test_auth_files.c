@@ -1,110 +1,7 @@
 /*
  * Credentials from the environment and the shared files: the chain, reading again.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include "cpgfs/auth.h"
-
-#include <fcntl.h>
-#include <sys/stat.h>
-
-/* ---- a home of our own ------------------------------------------------------------------------------- */
-
-struct home {
-	char path[64];
-};
-
-static void write_file(const struct home *h, const char *name, const char *text)
-{
-	char path[128];
-	snprintf(path, sizeof(path), "%s/.aws/%s", h->path, name);
-	FILE *f = fopen(path, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	assert_int_equal(fclose(f), 0);
-}
-
-static int home_begin(void **state)
-{
-	static const char *const names[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
-		"AWS_SESSION_TOKEN", "AWS_CREDENTIAL_EXPIRATION", "AWS_PROFILE",
-		"AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONFIG_FILE",
-		"AWS_SHARED_CREDENTIALS_FILE"};
-	struct home *h = calloc(1, sizeof(*h));
-	char aws[80];
-	for (size_t i = 0; i < array_len(names); i++)
-		unsetenv(names[i]);
-	text_copy(h->path, "/tmp/test_auth.XXXXXX", sizeof(h->path));
-	if (!mkdtemp(h->path))
-		return -1;
-	snprintf(aws, sizeof(aws), "%s/.aws", h->path);
-	setenv("HOME", h->path, 1);
-	*state = h;
-	clock_fake_begin(INT64_C(1772366400) * NS_PER_S); /* 2026-03-01T12:00:00Z */
-	return mkdir(aws, 0700);
-}
-
-static int home_end(void **state)
-{
-	struct home *h = *state;
-	const char *const names[] = {".aws/credentials", ".aws/config", ".aws", "other", ""};
-	clock_fake_end();
-	for (size_t i = 0; i < array_len(names); i++) {
-		char path[128];
-		snprintf(path, sizeof(path), "%s/%s", h->path, names[i]);
-		remove(path);
-	}
-	free(h);
-	return 0;
-}
-
-static struct auth *auth_of(const char *profile)
-{
-	struct auth *a;
-	cleanup_free char *message = NULL;
-	struct auth_config config = {.profile = profile};
-	int err = auth_create(&a, &config, &message);
-	if (err)
-		print_error("%s\n", message ? message : "no message");
-	assert_int_equal(err, 0);
-	return a;
-}
-
-static void assert_keys(struct auth *a, const char *access, const char *secret, const char *token)
-{
-	struct s3_credentials keys;
-	assert_int_equal(auth_get(a, &keys), 0);
-	assert_string_equal(keys.access_key, access);
-	assert_string_equal(keys.secret_key, secret);
-	assert_string_equal(keys.session_token, token);
-	assert_false(keys.anonymous);
-}
-
-static void assert_describes(struct auth *a, const char *text)
-{
-	char out[256];
-	auth_describe(a, out);
-	assert_non_null(strstr(out, text));
-}
-
-static void assert_refused(const char *profile, const char *mention)
-{
-	struct auth *a;
-	cleanup_free char *message = NULL;
-	struct auth_config config = {.profile = profile};
-	assert_int_equal(auth_create(&a, &config, &message), -EINVAL);
-	assert_non_null(message);
-	if (!strstr(message, mention))
-		print_error("%s\n", message);
-	assert_non_null(strstr(message, mention));
-	assert_null(strstr(message, "SECRET"));
-}
-
-/* ---- the chain ---------------------------------------------------------------------------------------- */
+#include "auth_rig.h"
 
 #define DEFAULT_PROFILE "[default]\naws_access_key_id = D\naws_secret_access_key = SECRETd\n"
 #define LAB_PROFILE "[lab]\naws_access_key_id = L\naws_secret_access_key = SECRETl\n"
@@ -215,6 +112,7 @@ static void other_places(void **state)
 	a = auth_of("lab");
 	assert_int_equal(chdir("/"), 0); /* as a daemon does */
 	clock_fake_advance_ms(2000);
+	auth_tick(a);
 	assert_keys(a, "L", "SECRETl", "");
 	(void)auth_rejected(a, &(struct s3_credentials){.access_key = "L", .secret_key = "SECRETl"}, "x");
 	assert_keys(a, "L", "SECRETl", "");
@@ -268,19 +166,14 @@ static void broken_files_do_not_matter_to_environment_keys(void **state)
 	auth_destroy(a);
 }
 
-static void unsupported_ways_are_named(void **state)
+static void profiles_without_keys_are_named(void **state)
 {
 	struct s3_credentials keys;
 
-	write_file(*state, "config",
-		"[profile jump-cp-role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = d\n");
+	write_file(*state, "config", "[profile jump-cp-role]\nregion = us-east-1\n");
 	struct auth *a = auth_of("jump-cp-role");
 	assert_int_equal(auth_get(a, &keys), -ENOKEY);
-	assert_describes(a, "role_arn");
-	auth_destroy(a);
-	write_file(*state, "config", "[profile jump-cp-role]\nregion = us-east-1\n");
-	a = auth_of("jump-cp-role");
-	assert_describes(a, "holds no keys");
+	assert_describes(a, "profile jump-cp-role holds no keys");
 	auth_destroy(a);
 }
 
@@ -338,16 +231,20 @@ static void changed_files_are_read_again(void **state)
 	write_file(*state, "credentials",
 		"[lab]\naws_access_key_id = NEW\naws_secret_access_key = SECRETn\n");
 	clock_fake_advance_ms(999); /* looked at most once a second */
+	auth_tick(a);
 	assert_keys(a, "L", "SECRETl", "");
 	clock_fake_advance_ms(1);
+	auth_tick(a);
 	assert_keys(a, "NEW", "SECRETn", "");
 	/* half a file: the old keys stay */
 	write_file(*state, "credentials", "[lab]\naws_access_key_id = HALF\naws_sec");
 	clock_fake_advance_ms(1000);
+	auth_tick(a);
 	assert_keys(a, "NEW", "SECRETn", "");
 	write_file(*state, "credentials",
 		"[lab]\naws_access_key_id = WHOLE\naws_secret_access_key = SECRETw\n");
 	clock_fake_advance_ms(1000);
+	auth_tick(a);
 	assert_keys(a, "WHOLE", "SECRETw", "");
 	auth_destroy(a);
 }
@@ -360,13 +257,14 @@ static void keys_may_come_later(void **state)
 	assert_int_equal(auth_get(a, &keys), -ENOKEY);
 	write_file(*state, "credentials", DEFAULT_PROFILE);
 	clock_fake_advance_ms(1000);
+	auth_tick(a);
 	assert_keys(a, "D", "SECRETd", "");
 	auth_destroy(a);
 }
 
 static void rejected_keys_are_looked_up_at_once(void **state)
 {
-	struct s3_credentials old;
+	struct s3_credentials old, now;
 
 	write_file(*state, "credentials", LAB_PROFILE);
 	struct auth *a = auth_of("lab");
@@ -374,16 +272,54 @@ static void rejected_keys_are_looked_up_at_once(void **state)
 	assert_int_equal(source.get(source.user, &old), 0);
 	write_file(*state, "credentials",
 		"[lab]\naws_access_key_id = NEW\naws_secret_access_key = SECRETn\n");
-	source.rejected(source.user, &old, "ExpiredToken");
+	/* a request that is wrong says nothing about the keys */
+	assert_false(source.rejected(source.user, &old, "SignatureDoesNotMatch"));
+	assert_keys(a, "L", "SECRETl", "");
+	(void)source.rejected(source.user, &old, "ExpiredToken");
+	assert_int_equal(source.get(source.user, &now), -EAGAIN);
+	auth_tick(a);
 	assert_keys(a, "NEW", "SECRETn", "");
-	/* a late word on the old keys is no reason to look again */
+	/* a late word on the old keys is no reason to look again, only to send again */
 	write_file(*state, "credentials", LAB_PROFILE);
-	source.rejected(source.user, &old, "ExpiredToken");
+	assert_true(source.rejected(source.user, &old, "ExpiredToken"));
+	auth_tick(a);
 	assert_keys(a, "NEW", "SECRETn", "");
 	auth_destroy(a);
 }
 
-#define HOME_TEST(f) cmocka_unit_test_setup_teardown(f, home_begin, home_end)
+/* Keys that nothing can replace: said once, tried again in a minute. */
+static void rejected_keys_that_stay(void **state)
+{
+	struct s3_credentials keys, now;
+
+	write_file(*state, "credentials", LAB_PROFILE);
+	struct auth *a = auth_of("lab");
+	uint64_t stamp = auth_stamp(a);
+	assert_int_equal(auth_get(a, &keys), 0);
+	assert_false(auth_rejected(a, &keys, "InvalidAccessKeyId"));
+	auth_tick(a);
+	assert_int_equal(auth_get(a, &now), -EKEYEXPIRED);
+	assert_explains(a, "profile lab in ~/.aws/credentials: the server refuses them "
+			   "(InvalidAccessKeyId); put new ones into that file");
+	clock_fake_advance_ms(59000);
+	auth_tick(a);
+	assert_int_equal(auth_get(a, &now), -EKEYEXPIRED);
+	clock_fake_advance_ms(1000);
+	assert_int_equal(auth_get(a, &now), 0);
+	assert_int_equal(auth_stamp(a), stamp);
+	/* the server says so again */
+	assert_false(auth_rejected(a, &keys, "InvalidAccessKeyId"));
+	auth_tick(a);
+	assert_int_equal(auth_get(a, &now), -EKEYEXPIRED);
+	/* a file brings others within a second */
+	write_file(*state, "credentials",
+		"[lab]\naws_access_key_id = NEW\naws_secret_access_key = SECRETn\n");
+	clock_fake_advance_ms(1000);
+	auth_tick(a);
+	assert_keys(a, "NEW", "SECRETn", "");
+	assert_true(auth_stamp(a) != stamp);
+	auth_destroy(a);
+}
 
 int main(void)
 {
@@ -397,12 +333,13 @@ int main(void)
 		HOME_TEST(long_tokens),
 		HOME_TEST(refusals_say_what_to_do),
 		HOME_TEST(broken_files_do_not_matter_to_environment_keys),
-		HOME_TEST(unsupported_ways_are_named),
+		HOME_TEST(profiles_without_keys_are_named),
 		HOME_TEST(anonymous),
 		HOME_TEST(expiry),
 		HOME_TEST(changed_files_are_read_again),
 		HOME_TEST(keys_may_come_later),
 		HOME_TEST(rejected_keys_are_looked_up_at_once),
+		HOME_TEST(rejected_keys_that_stay),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
