@@ -9,7 +9,8 @@
  * Tests:    tests/unit/test_control_*.c, tests/mount/
  *
  * Files: status, status.json, metrics, queue.tsv, failed.tsv, rejected.tsv, uploaded.tsv, remote/…,
- * control (0600, write-only: one command a line, see src/control/control_commands.c),
+ * control (0600, write-only: one command a line, see src/control/control_commands.c), credentials
+ * (0600, write-only: see src/control/control_credentials.c),
  * reply/<token> (0600: what the command with that token answered).
  */
 #pragma once

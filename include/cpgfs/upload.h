@@ -38,7 +38,7 @@ struct upload_config {
 	int64_t settle_ms;            /* as the store was given it */
 	unsigned hash_threads;        /* 0: 2 */
 	/* A number that changes with the credentials (no secret in it). While these are refused it
-	 * is asked for every two seconds, so that uploading goes on as soon as others are there.
+	 * is asked for twice a second, so that uploading goes on as soon as others are there.
 	 * NULL: a request a minute finds out. Scheduler thread. */
 	uint64_t (*credentials_stamp)(void *user);
 	void *credentials_user;

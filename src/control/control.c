@@ -199,11 +199,9 @@ static int tree_write_all(void *user, uint64_t id, uid_t uid, const void *data, 
 {
 	struct control *c = user;
 
-	if (!control_file_is_commands(id))
-		return -EPERM;
 	if (!is_owner(c, uid))
 		return -EACCES;
-	return control_command_write(c, data, len);
+	return control_file_take(c, id, data, len);
 }
 
 static void tree_forget(void *user, uint64_t id)

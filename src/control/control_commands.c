@@ -324,26 +324,6 @@ static const char *error_text(const struct command *cmd, int error)
 	}
 }
 
-/* A reply that can't be made for lack of memory is missing; the write's own result still tells. */
-static void answer_keep(
-	struct control *c, const struct command *cmd, const char *token, int64_t result, json_t *answer)
-{
-	char *text;
-	int r;
-
-	if (result < 0) {
-		(void)json_object_clear(answer);
-		r = json_object_set_new(
-			answer, "error", control_json_text(error_text(cmd, (int)result)));
-	} else {
-		r = json_object_set_new(answer, "ok", json_true()) |
-		    json_object_set_new(answer, "count", json_integer(result));
-	}
-	text = r == 0 ? json_dumps(answer, JSON_COMPACT) : NULL;
-	if (text)
-		control_reply_keep(c, token, text, strlen(text));
-}
-
 static int line_run(struct control *c, const char *text)
 {
 	struct line line = {0};
@@ -359,7 +339,8 @@ static int line_run(struct control *c, const char *text)
 		log_info("%s \"%s\": %s", line.verb, line.path ? line.path : "",
 			result < 0 ? error_text(cmd, (int)result) : "done");
 	if (line.token[0] && answer)
-		answer_keep(c, cmd, line.token, result, answer);
+		control_answer_keep(c, line.token, result,
+			result < 0 ? error_text(cmd, (int)result) : NULL, answer);
 	json_decref(answer);
 	free(line.path);
 	return result < 0 ? (int)result : 0;

@@ -9,9 +9,11 @@
 static const struct file {
 	const char *name;
 	uint32_t mode;
-	int (*write)(struct control *c, struct buf *out); /* NULL: commands */
+	int (*write)(struct control *c, struct buf *out); /* its content; NULL: write-only */
+	int (*take)(struct control *c, const char *data, size_t len); /* what is written to it */
 } files[] = {
-	{"control", 0600, NULL},
+	{"control", 0600, .take = control_command_write},
+	{"credentials", 0600, .take = control_credentials_write},
 	{"failed.tsv", 0444, control_write_failed},
 	{"metrics", 0444, control_write_metrics},
 	{"queue.tsv", 0444, control_write_queue},
@@ -78,9 +80,9 @@ int control_file_read(struct control *c, uint64_t id, struct buf *out)
 	return r < 0 ? r : buf_error(out);
 }
 
-bool control_file_is_commands(uint64_t id)
+int control_file_take(struct control *c, uint64_t id, const char *data, size_t len)
 {
 	const struct file *f = by_id(id);
 
-	return f && !f->write;
+	return f && f->take ? f->take(c, data, len) : -EPERM;
 }

@@ -59,7 +59,8 @@ must_check int control_file_find(const char *name, struct fs_virtual_attr *ret, 
 must_check int control_file_attr(uint64_t id, struct fs_virtual_attr *ret, struct control *c);
 int control_files_list(struct control *c, control_add_fn *add, void *arg);
 must_check int control_file_read(struct control *c, uint64_t id, struct buf *out);
-bool control_file_is_commands(uint64_t id);
+/* -EPERM: nothing can be written to this. */
+must_check int control_file_take(struct control *c, uint64_t id, const char *data, size_t len);
 
 /* ---- their contents ------------------------------------------------------------------------------ */
 must_check int control_write_status(struct control *c, struct buf *out);
@@ -94,8 +95,14 @@ json_t *control_json_text(const char *text);
 /* ---- control_commands.c ------------------------------------------------------------------------------ */
 must_check int control_command_write(struct control *c, const char *data, size_t len);
 
+/* ---- control_credentials.c ------------------------------------------------------------------------- */
+must_check int control_credentials_write(struct control *c, const char *data, size_t len);
+
 /* ---- control_reply.c ---------------------------------------------------------------------------------- */
 bool control_token_is_valid(const char *token);
+/* {"ok": true, "count": result} or {"error": error_text} with what answer has already; takes nothing. */
+void control_answer_keep(struct control *c, const char *token, int64_t result,
+	const char *error_text, json_t *answer);
 void control_reply_keep(struct control *c, const char *token, char *text, size_t len); /* takes text */
 must_check int control_reply_find(
 	struct control *c, const char *token, struct fs_virtual_attr *ret);

@@ -57,6 +57,25 @@ void control_reply_keep(struct control *c, const char *token, char *text, size_t
 	p->len = len;
 }
 
+/* A reply that can't be made for lack of memory is missing; the write's own result still tells. */
+void control_answer_keep(struct control *c, const char *token, int64_t result,
+	const char *error_text, json_t *answer)
+{
+	char *text;
+	int r;
+
+	if (result < 0) {
+		(void)json_object_clear(answer);
+		r = json_object_set_new(answer, "error", control_json_text(error_text));
+	} else {
+		r = json_object_set_new(answer, "ok", json_true()) |
+		    json_object_set_new(answer, "count", json_integer(result));
+	}
+	text = r == 0 ? json_dumps(answer, JSON_COMPACT) : NULL;
+	if (text)
+		control_reply_keep(c, token, text, strlen(text));
+}
+
 static struct fs_virtual_attr attr_of(const struct control_reply *p)
 {
 	return (struct fs_virtual_attr){

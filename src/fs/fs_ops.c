@@ -229,12 +229,15 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 	struct fuse_file_info *fi)
 {
 	struct fs_call c = call_of(req, fs_do_write, ino);
+	bool is_virtual = !((struct fs_file *)(uintptr_t)fi->fh)->store;
 
 	c.data = data;
 	c.size = size;
 	c.off = off;
 	set_fi(&c, fi);
 	fs_call_serve(&c);
+	if (is_virtual) /* its own thread has a copy, or the call has failed */
+		fs_virtual_wipe(data, size);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -370,6 +370,7 @@ int fs_virtual_setattr(struct fs_call *c, struct fs_place *p);
 int fs_virtual_open(struct fs_call *c, struct fs_place *p);
 int fs_virtual_read(struct fs_call *c, struct fs_file *f);
 int fs_virtual_write(struct fs_call *c, struct fs_file *f);
+void fs_virtual_wipe(const void *data, size_t len);
 
 /* ---- the rest
  * --------------------------------------------------------------------------------------------- */

@@ -146,6 +146,12 @@ int fs_virtual_read(struct fs_call *c, struct fs_file *f)
 	return FS_DONE;
 }
 
+/* What is written may be keys. The bytes are in a buffer of ours or of libfuse. */
+void fs_virtual_wipe(const void *data, size_t len)
+{
+	explicit_bzero((void *)(uintptr_t)data, len);
+}
+
 int fs_virtual_write(struct fs_call *c, struct fs_file *f)
 {
 	const struct fs_virtual *v = &c->fs->config.virtual;
@@ -154,6 +160,7 @@ int fs_virtual_write(struct fs_call *c, struct fs_file *f)
 	if (!c->on_slow)
 		return FS_SLOW; /* a command that was given is not taken back */
 	r = v->write_all(v->user, f->virtual_id, fuse_req_ctx(c->req)->uid, c->data, c->size);
+	fs_virtual_wipe(c->data, c->size); /* the kept call's own copy */
 	if (r < 0)
 		return r;
 	(void)fuse_reply_write(c->req, c->size);

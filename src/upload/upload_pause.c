@@ -16,7 +16,7 @@
 #define PROBE_SLOW_MS (60 * MS_PER_S)
 #define PROBE_FIRST_MS 500
 #define PROBE_NETWORK_MAX_MS (5 * MS_PER_S)
-#define STAMP_LOOK_MS (2 * MS_PER_S)
+#define STAMP_LOOK_MS 500
 #define SPACE_AGAIN_MS (5 * MS_PER_S)
 
 static unsigned pause_index(enum upload_pause which)

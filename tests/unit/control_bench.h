@@ -24,6 +24,7 @@ static struct control *control;
 static struct fs_virtual tree;
 static char dir[64];
 static unsigned stops;
+static bool bench_has_chain; /* credentials are looked for, and can be handed over */
 
 static void on_stop(void *user)
 {
@@ -43,7 +44,7 @@ static inline void bench_rooms(const char *prefix)
 	struct upload_config upload_config = {
 		.prefix = prefix, .start_paused = true, .settle_ms = store_config.settle_ms};
 	struct verify_config verify_config = {0};
-	struct auth_config auth_config = {.anonymous = true};
+	struct auth_config auth_config = {.anonymous = !bench_has_chain};
 	char *message = NULL;
 
 	assert_int_equal(store_open(&store, &store_config, 0, &message), 0);
@@ -54,6 +55,7 @@ static inline void bench_rooms(const char *prefix)
 	assert_int_equal(upload_create(&upload, &upload_config), 0);
 	assert_int_equal(verify_create(&verify, &verify_config), 0);
 	assert_int_equal(auth_create(&auth, &auth_config, &message), 0);
+	assert_int_equal(auth_start(auth), 0);
 }
 
 static inline int bench_setup(const char *prefix)
@@ -88,7 +90,7 @@ static inline int bench_setup(const char *prefix)
 	return 0;
 }
 
-static int setup(void **state)
+static inline int setup(void **state)
 {
 	return bench_setup("");
 }
