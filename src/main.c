@@ -34,6 +34,7 @@
 
 struct stack {
 	struct cli_mount options;
+	struct layout *layout; /* NULL: not looked at */
 	struct auth *auth;
 	struct s3 *s3;
 	struct store *store;
@@ -277,6 +278,15 @@ static int build_verify(struct stack *s)
 	return r < 0 ? fail(s, r, "verify") : 0;
 }
 
+static int build_layout(struct stack *s)
+{
+	cleanup_free char *message = NULL;
+	int r = s->options.layout == LAYOUT_MODE_OFF
+			? 0
+			: layout_create(&s->layout, layout_builtin("cellpainting"), &message);
+	return r < 0 ? fail(s, r, message ? message : "layout") : 0;
+}
+
 static int build_control(struct stack *s)
 {
 	const struct cli_mount *o = &s->options;
@@ -295,6 +305,7 @@ static int build_control(struct stack *s)
 		.mountpoint = o->mountpoint,
 		.cache_dir = o->cache_dir,
 		.naming = o->naming,
+		.layout = s->layout,
 		.options = (const char *const *)o->options,
 		.request_stop = on_stop_asked,
 		.stop_user = s,
@@ -316,6 +327,7 @@ static int build_fs(struct stack *s)
 		.upload = s->upload,
 		.verify = s->verify,
 		.naming = o->naming,
+		.layout = o->layout == LAYOUT_MODE_ENFORCE ? s->layout : NULL,
 		.prefix = o->prefix,
 		.mountpoint = o->mountpoint,
 		.fsname = name,
@@ -357,7 +369,7 @@ static int start_rooms(struct stack *s)
 static int stack_build(struct stack *s)
 {
 	int (*const steps[])(struct stack *) = { build_log, check_cache_place, build_s3, build_probe,
-		build_store, build_remote, build_upload, build_verify, build_control, build_fs,
+		build_store, build_remote, build_upload, build_verify, build_layout, build_control, build_fs,
 		start_rooms };
 	for (size_t i = 0; i < array_len(steps); i++) {
 		int r = steps[i](s);
@@ -418,6 +430,7 @@ static void stack_take_down(struct stack *s)
 		fs_destroy(s->fs);
 	if (s->control)
 		control_destroy(s->control);
+	layout_destroy(s->layout);
 	if (s->verify)
 		verify_destroy(s->verify);
 	if (s->upload)

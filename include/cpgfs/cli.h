@@ -39,6 +39,7 @@ struct cli_mount {
 	bool sign_payload_always, no_sign_request, access_grant, durability_close, start_paused;
 	bool foreground, drain;
 	struct naming_policy naming;
+	enum layout_mode layout;
 	enum log_level log_level;
 	char *log_file;
 	char **options;           /* in force, "name=value", NULL-ended: for status */

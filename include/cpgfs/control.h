@@ -8,7 +8,8 @@
  * Errors:   0 or -errno.
  * Tests:    tests/unit/test_control_*.c, tests/mount/
  *
- * Files: status, status.json, metrics, queue.tsv, failed.tsv, rejected.tsv, uploaded.tsv, remote/…,
+ * Files: status, status.json, metrics, queue.tsv, failed.tsv, rejected.tsv, layout.tsv, plates.tsv, uploaded.tsv, remote/…,
+ * plates/<project>/<source>/<batch>/<plate>.svg and .txt,
  * control (0600, write-only: one command a line, see src/control/control_commands.c), credentials
  * (0600, write-only: see src/control/control_credentials.c),
  * reply/<token> (0600: what the command with that token answered).
@@ -35,6 +36,7 @@ struct control_config {
 	uid_t owner;               /* only this user (and root) may give commands */
 	const char *bucket, *prefix, *endpoint, *mountpoint, *cache_dir;
 	struct naming_policy naming;
+	const struct layout *layout; /* where plates are; NULL: .cpgfs/plates is empty */
 	/* Options in force, for status: NULL-ended "name=value" list. */
 	const char *const *options;
 	void (*request_stop)(void *user); /* `umount` command */

@@ -57,6 +57,7 @@ struct fs_config {
 	struct upload *upload;
 	struct verify *verify;
 	struct naming_policy naming;
+	const struct layout *layout; /* enforced: what it calls wrong is EPERM; NULL: none */
 	const char *prefix;         /* mounted prefix */
 	const char *mountpoint;
 	const char *fsname;         /* shown by mount: "s3://bucket/prefix" */
@@ -97,7 +98,8 @@ struct fs_status {
 };
 void fs_status(struct fs *fs, struct fs_status *ret);
 
-/* Paths of folders that --naming=refuse turned away since the mount, the last 256 different ones,
+/* Paths that --naming=refuse or --layout=enforce turned away since the mount, the last 256
+ * different ones,
  * oldest first. each runs under a lock: it may only note what it is given. */
 typedef void fs_refusal_fn(void *user, const char *path, const char *reason);
 void fs_refusals(struct fs *fs, fs_refusal_fn *each, void *user);

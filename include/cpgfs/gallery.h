@@ -129,6 +129,14 @@ bool tiff_looks_cut_off(
  */
 struct layout;
 
+enum layout_mode {
+	LAYOUT_MODE_WARN, /* default: what is wrong is listed */
+	LAYOUT_MODE_ENFORCE, /* EPERM when it is made */
+	LAYOUT_MODE_OFF,
+};
+must_check int layout_mode_parse(const char *text, enum layout_mode *ret);
+const char *layout_mode_text(enum layout_mode mode);
+
 enum layout_class {
 	LAYOUT_REQUIRED, /* a rule takes it, and a contribution needs such a file */
 	LAYOUT_OPTIONAL,
@@ -176,6 +184,17 @@ const char *layout_rule_name(const struct layout *l, int rule); /* "images.raw";
 enum layout_level layout_rule_per(const struct layout *l, int rule);
 int layout_rules(const struct layout *l); /* rules are 0 … n-1, in the file's order */
 const char *layout_level_name(enum layout_level level);
+
+/*
+ * Where plates are: the folder (a path from the bucket's root) whose folders are the next level
+ * below `count` given ones. In the Cell Painting Gallery {} is "", {project} "project", {project,
+ * source} "project/source/images", {project, source, batch} "project/source/images/batch/images",
+ * and LAYOUT_PLATE_DEPTH values give the plate's own folder. -ENOENT: the layout has no plates, or
+ * not so many levels.
+ */
+#define LAYOUT_PLATE_DEPTH 4
+must_check int layout_plate_folder(
+	const struct layout *l, const char *const *values, unsigned count, struct buf *out);
 
 /* For WARN and WRONG: what is wrong and the likely fix, without the key itself. */
 void layout_explain(

@@ -19,6 +19,11 @@ static int parse_clean_with(struct cli_mount *m, const char *value)
 	return 0;
 }
 
+static int parse_layout(struct cli_mount *m, const char *value)
+{
+	return layout_mode_parse(value, &m->layout);
+}
+
 static int parse_view(struct cli_mount *m, const char *value)
 {
 	m->view_uploaded = strcmp(value, "uploaded") == 0;
@@ -98,6 +103,9 @@ const struct option_row option_rows[] = {
 	{ "clean-with", OPTION_WORD, 0, "CHAR", "",
 		"with naming=clean: put _ or - in place of refused characters, else drop them",
 		parse_clean_with },
+	{ "layout", OPTION_WORD, 0, "warn|enforce|off", "warn",
+		"what lies where the gallery's layout has no place for it: list it in .cpgfs/layout.tsv, "
+		"refuse it, or do not look", parse_layout },
 	{ "allow-overwrite", OPTION_FLAG, FIELD(allow_overwrite), NULL, NULL,
 		"objects from elsewhere may be replaced and changed", NULL },
 	{ "allow-delete", OPTION_FLAG, FIELD(allow_delete), NULL, NULL,
@@ -271,6 +279,8 @@ static int describe_row(const struct cli_mount *m, const struct option_row *row,
 	if (row->parse == parse_clean_with)
 		return text_printf(
 			ret, "clean-with=%.*s", m->naming.clean_with ? 1 : 0, &m->naming.clean_with);
+	if (row->parse == parse_layout)
+		return text_printf(ret, "layout=%s", layout_mode_text(m->layout));
 	if (row->parse == parse_view)
 		return text_printf(ret, "view=%s", m->view_uploaded ? "uploaded" : "merged");
 	if (row->parse == parse_df)

@@ -2,24 +2,34 @@
  * cli_status - `cpgfs status`: what the mount says of itself.
  */
 #include "cli_private.h"
+#include "cli_watch.h"
 
 #include <getopt.h>
 #include <jansson.h>
 
 static void status_usage(FILE *out)
 {
-	fprintf(out, "Usage: cpgfs status [--json] MOUNTPOINT\n\n"
+	fprintf(out, "Usage: cpgfs status [--json|--watch|--plates] MOUNTPOINT\n\n"
+		     "  --json    for programs\n"
+		     "  --watch   a live screen; q quits\n"
+		     "  --plates  each plate as its grid of wells\n\n"
 		     "Exit code: 0 all verified, 1 error, 2 still pending, 3 something needs a person.\n");
 }
 
 int cmd_status(int argc, char **argv)
 {
 	static const struct option longs[] = { { "json", no_argument, NULL, 'j' },
+		{ "watch", no_argument, NULL, 'w' }, { "plates", no_argument, NULL, 'p' },
 		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	bool as_json = false;
+	int (*show)(const char *root) = NULL;
 	for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
 		if (c == 'j') {
 			as_json = true;
+			continue;
+		}
+		if (c == 'w' || c == 'p') {
+			show = c == 'w' ? cli_watch : cli_plates;
 			continue;
 		}
 		status_usage(c == 'h' ? stdout : stderr);
@@ -32,6 +42,8 @@ int cmd_status(int argc, char **argv)
 	}
 	if (cli_target_find(argv[optind], &target) < 0)
 		return EXIT_USAGE;
+	if (show)
+		return show(target.root);
 	cleanup_buf struct buf json, text;
 	buf_init(&json, 0);
 	buf_init(&text, 0);

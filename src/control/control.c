@@ -115,9 +115,19 @@ static bool is_owner(const struct control *c, uid_t uid)
 	return uid == c->config.owner || uid == 0;
 }
 
+static bool is_remote(uint64_t id)
+{
+	return id == ID_REMOTE || id & ID_REMOTE_BIT;
+}
+
+static bool is_plates(uint64_t id)
+{
+	return id == ID_PLATES || (!(id & ID_REMOTE_BIT) && id & ID_PLATES_BIT);
+}
+
 static bool is_reply(uint64_t id)
 {
-	return !(id & ID_REMOTE_BIT) && id & ID_REPLY_BIT;
+	return !(id & (ID_REMOTE_BIT | ID_PLATES_BIT)) && id & ID_REPLY_BIT;
 }
 
 static int root_lookup(struct control *c, const char *name, struct fs_virtual_attr *ret)
@@ -126,6 +136,8 @@ static int root_lookup(struct control *c, const char *name, struct fs_virtual_at
 		*ret = folder_attr(c, ID_REMOTE);
 	else if (strcmp(name, "reply") == 0)
 		*ret = folder_attr(c, ID_REPLY);
+	else if (strcmp(name, "plates") == 0)
+		*ret = folder_attr(c, ID_PLATES);
 	else
 		return control_file_find(name, ret, c);
 	return 0;
@@ -140,8 +152,10 @@ static int tree_lookup(
 		return root_lookup(c, name, ret);
 	if (dir_id == ID_REPLY)
 		return control_reply_find(c, name, ret);
-	if (dir_id == ID_REMOTE || dir_id & ID_REMOTE_BIT)
+	if (is_remote(dir_id))
 		return control_remote_lookup(c, dir_id, name, ret);
+	if (is_plates(dir_id))
+		return control_plates_lookup(c, dir_id, name, ret);
 	return -ENOTDIR;
 }
 
@@ -153,6 +167,8 @@ static int tree_attr(void *user, uint64_t id, struct fs_virtual_attr *ret)
 		return control_remote_attr(c, id, ret);
 	if (is_reply(id))
 		return control_reply_attr(c, id, ret);
+	if (is_plates(id) && id != ID_PLATES)
+		return control_plates_attr(c, id, ret);
 	if (id >= ID_FILES)
 		return control_file_attr(id, ret, c);
 	*ret = folder_attr(c, id);
@@ -162,8 +178,11 @@ static int tree_attr(void *user, uint64_t id, struct fs_virtual_attr *ret)
 static int root_list(struct control *c, control_add_fn *add, void *arg)
 {
 	struct fs_virtual_attr remote = folder_attr(c, ID_REMOTE), reply = folder_attr(c, ID_REPLY);
+	struct fs_virtual_attr plates = folder_attr(c, ID_PLATES);
 	int r = control_files_list(c, add, arg);
 
+	if (r == 0)
+		r = add(arg, "plates", &plates);
 	if (r == 0)
 		r = add(arg, "remote", &remote);
 	return r == 0 ? add(arg, "reply", &reply) : r;
@@ -177,8 +196,10 @@ static int tree_list(void *user, uint64_t dir_id, control_add_fn *add, void *arg
 		return root_list(c, add, arg);
 	if (dir_id == ID_REPLY)
 		return control_replies_list(c, add, arg);
-	if (dir_id == ID_REMOTE || dir_id & ID_REMOTE_BIT)
+	if (is_remote(dir_id))
 		return control_remote_list(c, dir_id, add, arg);
+	if (is_plates(dir_id))
+		return control_plates_list(c, dir_id, add, arg);
 	return -ENOTDIR;
 }
 
@@ -190,6 +211,8 @@ static int tree_read_all(void *user, uint64_t id, uid_t uid, struct buf *ret_con
 		return -EPERM; /* see control_remote.c */
 	if (id < ID_FILES)
 		return -EISDIR;
+	if (is_plates(id))
+		return control_plates_read(c, id, ret_content);
 	if (!is_reply(id))
 		return control_file_read(c, id, ret_content);
 	return is_owner(c, uid) ? control_reply_read(c, id, ret_content) : -EACCES;
@@ -208,7 +231,7 @@ static void tree_forget(void *user, uint64_t id)
 {
 	struct control *c = user;
 
-	if (!(id & ID_REMOTE_BIT))
+	if (!(id & (ID_REMOTE_BIT | ID_PLATES_BIT)))
 		return;
 	with_lock(&c->lock);
 	control_nodes_forget_locked(c, id);

@@ -14,10 +14,12 @@ enum control_id {
 	ID_ROOT = 1,
 	ID_REMOTE,
 	ID_REPLY,
+	ID_PLATES,
 	ID_FILES, /* the first of control_files.c */
 };
 #define ID_REMOTE_BIT (UINT64_C(1) << 63) /* store_ino_of_key sets it */
 #define ID_REPLY_BIT (UINT64_C(1) << 40)
+#define ID_PLATES_BIT (UINT64_C(1) << 61) /* with ID_REMOTE_BIT clear */
 
 typedef int control_add_fn(void *arg, const char *name, const struct fs_virtual_attr *attr);
 
@@ -69,6 +71,8 @@ must_check int control_write_metrics(struct control *c, struct buf *out);
 must_check int control_write_queue(struct control *c, struct buf *out);
 must_check int control_write_failed(struct control *c, struct buf *out);
 must_check int control_write_rejected(struct control *c, struct buf *out);
+must_check int control_write_plates(struct control *c, struct buf *out);
+must_check int control_write_layout(struct control *c, struct buf *out);
 must_check int control_write_uploaded(struct control *c, struct buf *out);
 
 /* ---- control_facts.c: what status, JSON and metrics say, asked once ---------------------------- */
@@ -116,6 +120,13 @@ must_check int control_remote_lookup(
 	struct control *c, uint64_t dir_id, const char *name, struct fs_virtual_attr *ret);
 must_check int control_remote_attr(struct control *c, uint64_t id, struct fs_virtual_attr *ret);
 int control_remote_list(struct control *c, uint64_t dir_id, control_add_fn *add, void *arg);
+
+/* ---- control_plates.c: each plate as a picture ---------------------------------------------------- */
+must_check int control_plates_lookup(
+	struct control *c, uint64_t dir_id, const char *name, struct fs_virtual_attr *ret);
+must_check int control_plates_attr(struct control *c, uint64_t id, struct fs_virtual_attr *ret);
+int control_plates_list(struct control *c, uint64_t dir_id, control_add_fn *add, void *arg);
+must_check int control_plates_read(struct control *c, uint64_t id, struct buf *out);
 
 /* ---- control_snapshot.c: one folder as ListObjectsV2 showed it just now ------------------------ */
 struct control_shown {

@@ -145,6 +145,8 @@ int fs_make(struct fs *fs, struct fs_place *dir, const struct fs_make *what, str
 	int r = check_place(fs, dir, what->name, &path);
 
 	if (r == 0)
+		r = fs_layout_check(fs, buf_text(&path), what->type == STORE_DIR);
+	if (r == 0)
 		r = fs_materialise(fs, dir);
 	if (r < 0)
 		return r;
@@ -479,6 +481,8 @@ static int check_rename(struct fs_call *c, struct fs_place *from, struct fs_plac
 		r = find_source(c, from, source);
 	if (r == 0 && source->attr.type == STORE_DIR)
 		r = check_folder_name(c->fs, buf_text(new_path));
+	if (r == 0)
+		r = fs_layout_check(c->fs, buf_text(new_path), source->attr.type == STORE_DIR);
 	if (r == 0)
 		r = check_target(c, to, source->attr.type == STORE_DIR);
 	if (r == 0)

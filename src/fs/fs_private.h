@@ -167,6 +167,8 @@ struct fs {
 
 /* fs_refusals.c */
 void fs_refusal_note(struct fs *fs, const char *path, const char *reason);
+/* -EPERM, noted: the layout that is enforced calls this path wrong. */
+must_check int fs_layout_check(struct fs *fs, const char *path, bool is_folder);
 void fs_refusals_release(struct fs *fs);
 
 /* What fi->fh points to begins with this, so that the end of the mount finds all of them. */

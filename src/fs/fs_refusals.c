@@ -1,5 +1,5 @@
 /*
- * fs_refusals - the names that --naming=refuse turned away, for `.cpgfs/rejected.tsv`. An export
+ * fs_refusals - the names that --naming=refuse and --layout=enforce turned away, for `.cpgfs/rejected.tsv`. An export
  * that runs overnight tries the same folder again and again: each path stands here once, the oldest
  * of too many goes.
  */

@@ -3,6 +3,28 @@
  */
 #include "gallery_layout.h"
 
+static const char *const mode_texts[] = {
+	[LAYOUT_MODE_WARN] = "warn",
+	[LAYOUT_MODE_ENFORCE] = "enforce",
+	[LAYOUT_MODE_OFF] = "off",
+};
+
+int layout_mode_parse(const char *text, enum layout_mode *ret)
+{
+	for (size_t i = 0; i < array_len(mode_texts); i++) {
+		if (strcmp(text, mode_texts[i]) == 0) {
+			*ret = (enum layout_mode)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+const char *layout_mode_text(enum layout_mode mode)
+{
+	return mode_texts[mode];
+}
+
 static void data_free(pcre2_match_data **data)
 {
 	pcre2_match_data_free(*data);
@@ -55,7 +77,8 @@ static int take(const struct layout *l, int at, const char *key, pcre2_match_dat
 
 int layout_match(const struct layout *l, const char *key, struct layout_match *ret)
 {
-	cleanup_with(data_free) pcre2_match_data *data = pcre2_match_data_create(RULE_GROUPS_MAX, NULL);
+	cleanup_with(data_free) pcre2_match_data *data =
+		pcre2_match_data_create(RULE_GROUPS_MAX, NULL);
 	size_t len = strlen(key);
 
 	if (!data)
@@ -122,4 +145,35 @@ enum layout_level layout_rule_per(const struct layout *l, int rule)
 int layout_rules(const struct layout *l)
 {
 	return l->rule_count;
+}
+
+/* The template of what microscopes write: the first rule that is required per plate folder. */
+static const char *plate_template(const struct layout *l)
+{
+	for (int i = 0; i < l->rule_count; i++) {
+		if (l->rules[i].per == LAYOUT_FULLPLATE)
+			return l->rules[i].template;
+	}
+	return NULL;
+}
+
+int layout_plate_folder(
+	const struct layout *l, const char *const *values, unsigned count, struct buf *out)
+{
+	const char *at = plate_template(l);
+	unsigned used = 0;
+
+	for (; at && *at && strncmp(at, "**", 2) != 0; at += strspn(at, "/")) {
+		size_t len = strcspn(at, "/");
+
+		if (*at == '<' && used == count)
+			break;
+		buf_add_text(out, out->len ? "/" : "");
+		if (*at == '<')
+			buf_add_text(out, values[used++]);
+		else
+			buf_add(out, at, len);
+		at += len;
+	}
+	return at && used == count ? buf_error(out) : -ENOENT;
 }

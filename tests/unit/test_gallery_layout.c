@@ -231,6 +231,22 @@ static void rules_say_what_is_required(void **state)
 	assert_string_equal(layout_level_name(LAYOUT_FULLPLATE), "fullplate");
 }
 
+static void plates_are_found(void **state)
+{
+	static const char *const values[] = {"P", "S", "B", "X"};
+	static const char *const want[] = {
+		"", "P", "P/S/images", "P/S/images/B/images", "P/S/images/B/images/X"};
+
+	for (unsigned n = 0; n <= LAYOUT_PLATE_DEPTH; n++) {
+		cleanup_buf struct buf got = {0};
+
+		assert_int_equal(layout_plate_folder(cpg, values, n, &got), 0);
+		assert_string_equal(buf_text(&got), want[n]);
+	}
+	cleanup_buf struct buf none = {0};
+	assert_int_equal(layout_plate_folder(cpg, values, 5, &none), -ENOENT);
+}
+
 static void folders_are_taken_or_not(void **state)
 {
 	static const char *const good[] = {"", "cpg0016-jump", "cpg0016-jump/broad", JUMP4 "images",
@@ -329,6 +345,7 @@ int main(void)
 		cmocka_unit_test(real_mistakes_are_named),
 		cmocka_unit_test(levels_are_found),
 		cmocka_unit_test(rules_say_what_is_required),
+		cmocka_unit_test(plates_are_found),
 		cmocka_unit_test(folders_are_taken_or_not),
 		cmocka_unit_test(bad_files_are_refused_with_the_line),
 		cmocka_unit_test(templates_mean_what_they_say),
