@@ -280,6 +280,25 @@ static void cond_honours_fake_clock(void **state)
 	meeting_release(&m);
 }
 
+/* A signal may fall between two slices of a wait on the fake clock: nobody would hear it. */
+static void cond_fake_waiter_looks_again(void **state)
+{
+	struct meeting m;
+	struct thread *t;
+
+	clock_fake_begin(0);
+	meeting_init(&m, clock_mono_ms() + 3600 * MS_PER_S);
+	assert_int_equal(thread_start(&t, "wait", meeting_wait, &m), 0);
+	meeting_until_waiting(&m);
+	lock_take(&m.lock);
+	m.done = true;
+	lock_drop(&m.lock);
+	thread_join(t);
+	assert_int_equal(m.result, 0);
+	clock_fake_end();
+	meeting_release(&m);
+}
+
 static void cond_signal_reaches_fake_waiter(void **state)
 {
 	struct meeting m;
@@ -404,6 +423,7 @@ int main(void)
 		cmocka_unit_test(cond_wakes_by_signal),
 		cmocka_unit_test(cond_times_out),
 		cmocka_unit_test(cond_honours_fake_clock),
+		cmocka_unit_test(cond_fake_waiter_looks_again),
 		cmocka_unit_test(cond_signal_reaches_fake_waiter),
 		cmocka_unit_test(pool_runs_all_and_refuses_too_many),
 		cmocka_unit_test(pool_many_jobs),
