@@ -290,7 +290,8 @@ def fault_wrong_length(server, client):
 def fault_bad_xml(server, client):
     client.put("k", b"1")
     server.faults("ListObjectsV2 n=1 garbage-xml", "ListObjectsV2 n=2 huge-xml=5000000",
-                  "ListObjectsV2 n=3 entity-bomb", "PutObject n=1 status=500 garbage-xml")
+                  "ListObjectsV2 n=3 entity-bomb", "PutObject n=1 status=500 garbage-xml",
+                  "ListObjectsV2 n=5 nul-xml")
 
     def listing():
         reply = client.call("GET", None, query={"list-type": "2"})
@@ -310,6 +311,7 @@ def fault_bad_xml(server, client):
     equal(client.list()[1], ["k"])
     reply = client.put("k", b"2")
     check(reply.status == 500 and b"<Code>" not in reply.body, "no garbage in the error")
+    check(bytes(8) in listing().body, "no NUL bytes")
     equal(client.get("k").body, b"1")
 
 
@@ -330,6 +332,25 @@ def fault_tokens(server, client):
     page, keys, _ = client.list()
     equal((page.findtext("IsTruncated"), page.findtext("NextContinuationToken"), len(keys)),
           ("true", None, 6))
+
+
+@one(["--min-part-size", "1"])
+def fault_part_markers(server, client):
+    upload = client.create("k")
+    for number in (1, 2, 3):
+        client.part("k", upload, number, b"x")
+    server.faults("ListParts n=2-3 repeat-token", "ListParts n=4 missing-token")
+
+    def page(marker):
+        reply = client.call("GET", "k", query={"uploadId": upload, "max-parts": "1",
+                                               "part-number-marker": marker}).xml()
+        return [reply.findtext(name) for name in
+                ("Part/PartNumber", "NextPartNumberMarker", "IsTruncated")]
+
+    equal(page("1"), ["2", "2", "true"])
+    equal(page("1"), ["2", "1", "true"])
+    equal(page("2"), ["3", "2", "true"])
+    equal(page("2"), ["3", None, "true"])
 
 
 @one()

@@ -86,6 +86,7 @@ static const struct word {
 	WORD("garbage-xml", WORD_FLAG, garbage_xml),
 	WORD("huge-xml", WORD_NUMBER, huge_xml_bytes),
 	WORD("entity-bomb", WORD_FLAG, entity_bomb),
+	WORD("nul-xml", WORD_FLAG, nul_xml),
 	WORD("repeat-token", WORD_FLAG, repeat_token),
 	WORD("missing-token", WORD_FLAG, missing_token),
 	WORD("redirect", WORD_TEXT, redirect),

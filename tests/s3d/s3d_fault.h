@@ -30,8 +30,10 @@
  *   no-etag no-checksum wrong-etag wrong-checksum     in headers and XML of the reply
  *   wrong-content-length[=DELTA]       announce DELTA (default 7) bytes more, then close
  *   garbage-xml  huge-xml=BYTES  entity-bomb          instead of the reply's XML
+ *   nul-xml                  eight NUL bytes in the middle of the reply's body
  *   repeat-token missing-token         in ListObjectsV2: IsTruncated with the same token as asked
- *                            with (first page: one that leads to it again), or with none
+ *                            with (first page: one that leads to it again), or with none; the
+ *                            marker of ListParts likewise (but its first page leads on)
  *   redirect=URL [status=301|307]      nothing is applied
  *   skew-date=SECONDS        the server's clock for this request (Date and RequestTimeTooSkewed)
  *   expire-token             ExpiredToken
@@ -85,6 +87,7 @@ struct fault {
 	bool garbage_xml;
 	int64_t huge_xml_bytes;
 	bool entity_bomb;
+	bool nul_xml;
 	bool repeat_token;
 	bool missing_token;
 	char redirect[256];

@@ -38,6 +38,21 @@ static void xml_upload_people(struct buf *out, const struct upload *upload)
 	buf_str(out, "</Owner><StorageClass>STANDARD</StorageClass>");
 }
 
+/* With the faults that spoil the marker. */
+static void parts_page_end(struct parts_page *page, uint64_t last, bool truncated)
+{
+	const struct fault *fault = &page->request->fault;
+
+	if (fault->repeat_token && page->marker)
+		last = page->marker;
+	if (!fault->missing_token)
+		xml_number(&page->out, "NextPartNumberMarker", last);
+	if (fault->repeat_token || fault->missing_token)
+		truncated = true;
+	xml_number(&page->out, "MaxParts", page->max);
+	xml_text(&page->out, "IsTruncated", truncated ? "true" : "false");
+}
+
 static void parts_page_fill(void *cls, const struct upload *upload)
 {
 	struct parts_page *page = cls;
@@ -61,9 +76,7 @@ static void parts_page_fill(void *cls, const struct upload *upload)
 		shown++;
 	}
 	xml_number(&page->out, "PartNumberMarker", page->marker);
-	xml_number(&page->out, "NextPartNumberMarker", last);
-	xml_number(&page->out, "MaxParts", page->max);
-	xml_text(&page->out, "IsTruncated", truncated ? "true" : "false");
+	parts_page_end(page, last, truncated);
 }
 
 static uint64_t request_page_max(const struct request *request, const char *name, bool *ret_bad)

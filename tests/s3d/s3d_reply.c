@@ -257,6 +257,18 @@ static void fault_garbage_xml(struct request *request)
 	replace_body(request, &body);
 }
 
+static void fault_nul_xml(struct request *request)
+{
+	const struct buf *old = &request->reply.body;
+	size_t half = old->len / 2;
+	struct buf body = {0};
+
+	buf_add(&body, buf_text(old), half);
+	buf_add(&body, "\0\0\0\0\0\0\0", 8);
+	buf_add(&body, buf_text(old) + half, old->len - half);
+	replace_body(request, &body);
+}
+
 static void fault_tags(struct reply *reply, const struct fault *fault)
 {
 	if (fault->no_etag) {
@@ -288,6 +300,8 @@ static void fault_bodies(struct request *request)
 		fault_huge_xml(request);
 	if (fault->entity_bomb)
 		fault_entity_bomb(request);
+	if (fault->nul_xml)
+		fault_nul_xml(request);
 	if (fault->empty_body) {
 		struct buf none = {0};
 
