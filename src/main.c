@@ -23,6 +23,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -31,9 +32,11 @@
 
 #define LOCK_WAIT_MS 30000      /* for a daemon that is shutting down */
 #define STOP_WAIT_MS 10000      /* for requests under way */
+#define CREDENTIALS_WAIT_MS 20000 /* for the first ones */
 
 struct stack {
 	struct cli_mount options;
+	bool is_daemon;
 	struct layout *layout; /* NULL: not looked at */
 	struct auth *auth;
 	struct s3 *s3;
@@ -48,6 +51,7 @@ struct stack {
 
 static volatile sig_atomic_t stop_signals;
 static struct fs *signalled_fs;
+static struct fs *_Atomic granted_fs; /* told when the grant turns out to be for reading only */
 
 /* ---- news between rooms --------------------------------------------------------------------- */
 
@@ -86,17 +90,29 @@ static struct fs *the_fs(void *user)
 	return s->fs;
 }
 
-/* Changes with the credentials, tells nothing of them. */
 static uint64_t credentials_stamp(void *user)
 {
 	struct stack *s = user;
-	struct s3_credentials now = { 0 };
-	uint8_t digest[32];
-	if (auth_get(s->auth, &now) < 0)
-		return 0;
-	sha256_of(&now, sizeof(now), digest);
-	explicit_bzero(&now, sizeof(now));
-	return get_be64(digest);
+	return auth_stamp(s->auth);
+}
+
+static bool grant_is_for_reading(struct stack *s)
+{
+	struct auth_status status;
+	auth_status(s->auth, &status);
+	return status.by_grant && status.permission == AUTH_READ;
+}
+
+/* The first credentials may come late, when everything is mounted. */
+static void on_credentials(void *user)
+{
+	struct stack *s = user;
+	struct fs *fs = atomic_load(&granted_fs);
+	if (!fs || !grant_is_for_reading(s))
+		return;
+	fs_set_read_only(fs);
+	atomic_store(&granted_fs, NULL);
+	log_warn("the access grant is for reading only: nothing can be changed from now on");
 }
 
 static void on_stop_asked(void *user)
@@ -181,13 +197,33 @@ static int check_cache_place(struct stack *s)
 	return 0;
 }
 
+static int build_auth(struct stack *s)
+{
+	const struct cli_mount *o = &s->options;
+	struct auth_config config = {
+		.profile = o->profile,
+		.anonymous = o->no_sign_request,
+		.region = o->region,
+		.ca_bundle = o->ca_bundle,
+		.access_grant = o->access_grant,
+		.account_id = o->account_id,
+		.bucket = o->bucket,
+		.prefix = o->prefix,
+		.permission = o->read_only ? AUTH_READ : AUTH_READWRITE,
+		.news = on_credentials,
+		.news_user = s,
+	};
+	int r = auth_create(&s->auth, &config, &s->message);
+	if (r < 0)
+		return fail(s, r, "credentials");
+	auth_forget_environment();
+	r = auth_start(s->auth);
+	return r < 0 ? fail(s, r, "credentials") : 0;
+}
+
 static int build_s3(struct stack *s)
 {
 	const struct cli_mount *o = &s->options;
-	struct auth_config auth = { .profile = o->profile, .anonymous = o->no_sign_request };
-	int r = auth_create(&s->auth, &auth, &s->message);
-	if (r < 0)
-		return fail(s, r, "credentials");
 	char region[64] = "";
 	auth_region(s->auth, region);
 	struct s3_config s3 = {
@@ -199,24 +235,73 @@ static int build_s3(struct stack *s)
 		.ca_bundle = o->ca_bundle,
 		.credentials = auth_source(s->auth),
 	};
-	r = s3_client_create(&s->s3, &s3);
+	int r = s3_client_create(&s->s3, &s3);
 	return r < 0 ? fail(s, r, "the endpoint or bucket is not usable") : 0;
+}
+
+/* A relative path of a credential_process or token file counts from where the command was given. */
+static int leave_folder(struct stack *s)
+{
+	if (s->is_daemon && chdir("/") < 0)
+		return fail(s, -errno, "/");
+	return 0;
+}
+
+static void warn(struct stack *s, const char *message)
+{
+	log_warn("%s", message);
+	if (!s->options.foreground) /* there the log is standard error */
+		fprintf(stderr, "cpgfs: warning: %s\n", message);
+}
+
+/* What a person must set right refuses the mount; what comes by itself, or by a sign-in, does not. */
+static int await_credentials(struct stack *s)
+{
+	cleanup_free char *message = NULL;
+	int r = auth_wait(s->auth, clock_mono_ms() + CREDENTIALS_WAIT_MS, &message);
+	if (r == -ENOKEY || r == -EACCES) {
+		if (text_printf(&s->message, "%s", message) < 0)
+			s->message = NULL;
+		return fail(s, r, "credentials");
+	}
+	if (r == -EKEYEXPIRED || r == -EAGAIN || r == -ETIMEDOUT) {
+		cleanup_free char *text = NULL;
+		if (text_printf(&text, "no credentials yet: %s; copying in works, uploads wait for them",
+			    message) == 0)
+			warn(s, text);
+		return 1;
+	}
+	return r < 0 ? fail(s, r, "credentials") : 0;
 }
 
 static int build_probe(struct stack *s)
 {
 	cleanup_free char *message = NULL;
-	int r = cli_probe_bucket(s->s3, s->options.bucket, s->options.prefix, &message);
+	int r = await_credentials(s);
+	if (r)
+		return r > 0 ? 0 : r;
+	r = cli_probe_bucket(s->s3, s->options.bucket, s->options.prefix, &message);
 	if (r < 0) {
 		free(s->message);
 		s->message = steal_ptr(message);
 		return fail(s, r, "the bucket");
 	}
-	if (r > 0) {
-		log_warn("%s", message);
-		if (s->options.foreground)
-			return 0;
-		fprintf(stderr, "cpgfs: warning: %s\n", message);
+	if (r > 0)
+		warn(s, message);
+	return 0;
+}
+
+/* Where nothing can be written, programs hear so at once instead of files waiting for ever. */
+static int check_rights(struct stack *s)
+{
+	struct cli_mount *o = &s->options;
+	if (grant_is_for_reading(s) && !o->read_only) {
+		o->read_only = true;
+		warn(s, "the access grant is for reading only: mounted read-only");
+	}
+	if (o->no_sign_request && !o->read_only) {
+		o->read_only = true;
+		log_info("requests are not signed: mounted read-only");
 	}
 	return 0;
 }
@@ -343,7 +428,12 @@ static int build_fs(struct stack *s)
 		.virtual = control_virtual(s->control),
 	};
 	r = fs_create(&s->fs, &config);
-	return r < 0 ? fail(s, r, "fs") : 0;
+	if (r < 0)
+		return fail(s, r, "fs");
+	if (!o->read_only)
+		atomic_store(&granted_fs, s->fs);
+	on_credentials(s);
+	return 0;
 }
 
 /* Every room knows where its news goes; then the threads start, lowest room first. */
@@ -368,7 +458,8 @@ static int start_rooms(struct stack *s)
 
 static int stack_build(struct stack *s)
 {
-	int (*const steps[])(struct stack *) = { build_log, check_cache_place, build_s3, build_probe,
+	int (*const steps[])(struct stack *) = { build_log, check_cache_place, build_auth, leave_folder,
+		build_s3, build_probe, check_rights,
 		build_store, build_remote, build_upload, build_verify, build_layout, build_control, build_fs,
 		start_rooms };
 	for (size_t i = 0; i < array_len(steps); i++) {
@@ -415,6 +506,9 @@ static void say_what_is_left(struct stack *s)
 static void stack_take_down(struct stack *s)
 {
 	signalled_fs = NULL;
+	if (s->auth)
+		auth_stop(s->auth); /* no more news; what is there can still be used */
+	atomic_store(&granted_fs, NULL);
 	if (s->store)
 		store_mark_stopping(s->store);
 	if (s->remote)
@@ -545,8 +639,7 @@ static int cmd_mount(int argc, char **argv)
 	if (child == 0) {
 		close(ready[0]);
 		(void)setsid(); /* a new child is no group leader: cannot fail */
-		if (chdir("/") < 0)
-			_exit(EXIT_USAGE);
+		s.is_daemon = true;
 		return run_mount(&s, ready[1]);
 	}
 	close(ready[1]);

@@ -62,7 +62,7 @@ struct fs_config {
 	const char *mountpoint;
 	const char *fsname;         /* shown by mount: "s3://bucket/prefix" */
 	enum fs_view view;
-	bool read_only;
+	bool read_only;             /* nothing but `.cpgfs` can be changed: EROFS */
 	bool allow_other;           /* implies default_permissions */
 	bool allow_overwrite, allow_delete;
 	bool df_unlimited;
@@ -79,6 +79,9 @@ must_check int fs_create(struct fs **ret, const struct fs_config *config);
 must_check int fs_mount(struct fs *fs, char **ret_message);
 /* Serve until unmounted or fs_exit(). Runs in the calling thread plus workers. */
 must_check int fs_run(struct fs *fs);
+/* From now on nothing new can be changed (EROFS); handles that are open for writing go on. Any
+ * thread. */
+void fs_set_read_only(struct fs *fs);
 /* Ask fs_run to end: async-signal-safe. */
 void fs_exit(struct fs *fs);
 /* Unmounts if still mounted; answers what is parked with -EINTR/-ESHUTDOWN. */

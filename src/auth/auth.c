@@ -237,8 +237,11 @@ static int explain_failure(struct auth *a, int err, char **ret_message)
 {
 	char text[512];
 	auth_explain(a, text);
-	if (err == -ENOKEY)
-		auth_describe(a, text);
+	if (err == -ENOKEY) {
+		struct auth_status status;
+		auth_status(a, &status);
+		snprintf(text, sizeof(text), "no credentials were found: %s", status.remedy);
+	}
 	*ret_message = text_dup(text);
 	return *ret_message ? err : -ENOMEM;
 }

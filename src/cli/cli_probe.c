@@ -26,7 +26,7 @@ static const char *words(const struct s3_reply *reply)
 static int judge_auth(const struct s3_reply *reply, char **ret_message)
 {
 	static const char *const heals[] = { "ExpiredToken", "TokenRefreshRequired", "RequestExpired",
-		"Expired" };
+		"ExpiredCredentials" };
 	for (size_t i = 0; i < array_len(heals); i++)
 		if (strcmp(reply->code, heals[i]) == 0)
 			return say(ret_message, 1,
@@ -87,7 +87,9 @@ int cli_probe_bucket(struct s3 *s3, const char *bucket, const char *prefix, char
 	r = s3_call(s3, &request, &reply);
 	if (r < 0)
 		return say(ret_message, r, "the bucket cannot be asked: %s", strerror(-r));
-	if (reply.class == S3_CLOCK) { /* the offset is known now */
+	/* the clock's offset is known now, or refused credentials are being renewed */
+	bool renewed = reply.class == S3_RETRY && reply.http_status >= 400 && reply.http_status <= 403;
+	if (reply.class == S3_CLOCK || renewed) {
 		s3_reply_release(&reply);
 		r = s3_call(s3, &request, &reply);
 		if (r < 0)

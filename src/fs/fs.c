@@ -43,6 +43,7 @@ int fs_create(struct fs **ret, const struct fs_config *config)
 	if (!fs)
 		return -ENOMEM;
 	fs->config = *config;
+	atomic_store(&fs->read_only, config->read_only);
 	fs->owner_uid = getuid();
 	fs->owner_gid = getgid();
 	fs->made_at_ns = clock_wall_ns();
@@ -98,8 +99,6 @@ static int mount_options(const struct fs *fs, struct buf *b)
 	add_escaped(b, fs->fsname);
 	if (fs->config.allow_other)
 		buf_add_text(b, ",allow_other");
-	if (fs->config.read_only)
-		buf_add_text(b, ",ro");
 	return buf_error(b);
 }
 
