@@ -86,4 +86,43 @@ test_plates_as_pictures() {
 	fails_with "No such file" ls "$M/.cpgfs/plates/cpg0123-example/no"
 }
 
+test_a_live_screen() {
+	make_plate
+	s3d_start
+	mount_start --paused
+	copy_plate
+	exits 1 "$CPGFS" status --watch "$M"
+	says "--watch needs a terminal"
+	"$PYTHON" - "$CPGFS" "$M" <<-'PY'
+	import fcntl, os, pty, select, signal, struct, subprocess, sys, termios, time
+	cpgfs, mount = sys.argv[1:]
+	pid, terminal = pty.fork()
+	if pid == 0:
+	    os.execv(cpgfs, [cpgfs, "status", "--watch", mount])
+	fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+	seen = b""
+	def until(what):
+	    global seen
+	    end = time.monotonic() + 30
+	    while what not in seen:
+	        assert time.monotonic() < end, (what, seen)
+	        if select.select([terminal], [], [], 0.2)[0]:
+	            try:
+	                seen += os.read(terminal, 65536)
+	            except OSError:
+	                break
+	    assert what in seen, (what, seen)
+	until(b"by hand")
+	until(b"] 0/")
+	subprocess.run([cpgfs, "resume", mount], check=True)
+	subprocess.run([cpgfs, "wait", "--timeout", "30", mount], check=True)
+	seen = b""
+	until(b"100%")
+	os.write(terminal, b"q")
+	until(b"\x1b[?1049l")
+	status = os.waitpid(pid, 0)[1]
+	assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0, status
+	PY
+}
+
 run_tests "$@"
