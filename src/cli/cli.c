@@ -15,6 +15,7 @@ static const struct command commands[] = {
 	{ "wait", cmd_wait, "wait until everything is verified in the bucket" },
 	{ "ls", cmd_ls, "list the bucket now, as `aws s3 ls` does" },
 	{ "plan", cmd_plan, "dry run: what would be uploaded where, and what is wrong with it" },
+	{ "credentials", cmd_credentials, "hand new keys to a running mount" },
 	{ "galleries", cmd_galleries, "the galleries that `cpgfs mount --gallery` knows" },
 	{ "retry", cmd_simple, "queue what failed again" },
 	{ "accept", cmd_simple, "let the local version win" },

@@ -41,6 +41,7 @@ must_check int cli_ask(
 
 /* ---- commands: argv[0] is the command's own name ------------------------------------------------ */
 
+int cmd_credentials(int argc, char **argv);
 int cmd_galleries(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_status(int argc, char **argv);
