@@ -505,3 +505,38 @@ must_check int store_evict(struct store *s, uint64_t bytes);
 /* ---- settings: small values of other rooms, in the index --------------------------------------- */
 must_check int store_setting_set(struct store *s, const char *name, const char *value);
 must_check int store_setting_get(struct store *s, const char *name, char *out, size_t size);
+
+/* ---- repair ------------------------------------------------------------------------------------------ */
+
+struct store_repair_config {
+	const char *dir;
+	const char *identity; /* NULL: what the cache says of itself */
+	bool dry_run;         /* look and say; change nothing in the directory but its lock */
+	const char *boot_id;  /* NULL: this machine's */
+	/* One thing that a person should know of: a file (its path) and what became of it. NULL: none. */
+	void (*note)(void *user, const char *path, const char *what);
+	void *user;
+};
+struct store_repair_report {
+	bool was_damaged;         /* the index was made anew (dry run: would be) */
+	char damage[256];         /* what was found, for people */
+	char identity[KEY_MAX_BYTES + 1024];
+	uint64_t folders, files;  /* in the new index */
+	uint64_t to_check;        /* files that wait to be compared with their checksums, then uploaded */
+	uint64_t in_bucket_only;  /* evicted ones: a listing shows whether the bucket has them */
+	uint64_t as_before;       /* held, failed, in conflict, incomplete, torn as they were */
+	uint64_t incomplete, torn, lost; /* by this repair */
+	uint64_t deletes_dropped; /* objects whose deletion was due: they stay in the bucket */
+	uint64_t orphans, orphan_bytes;
+	char orphans_dir[4096];   /* "" if none */
+	char kept_index[4096];    /* where the damaged one is now; "" if it was sound */
+};
+/*
+ * Make the index of a cache directory anew from what can still be read of it, of its journal, of its
+ * witness, and from the data files. Data files that belong to no file are moved to orphans/DATE, with a
+ * list; nothing is deleted. Waits for the disk. Unless 0, *ret_message is one line with cause and way
+ * out. -EBUSY: a daemon holds it; -ENOENT: no cache is there; -EXDEV: of another bucket; -EPROTO: a
+ * newer format; -EINVAL: nothing says what bucket it belongs to: config->identity must.
+ */
+must_check int store_repair(const struct store_repair_config *config,
+	struct store_repair_report *ret, char **ret_message);

@@ -15,11 +15,9 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#define FORMAT_VERSION 1
 #define LOCK_RETRY_MS 100
 
-static void say(char **ret_message, const char *fmt, ...) printf_like(2, 3);
-static void say(char **ret_message, const char *fmt, ...)
+void store_say(char **ret_message, const char *fmt, ...)
 {
 	char text[1024];
 	va_list args;
@@ -32,7 +30,7 @@ static void say(char **ret_message, const char *fmt, ...)
 }
 
 /* As a shell needs it. */
-static char *quoted(const char *path)
+char *store_quoted(const char *path)
 {
 	cleanup_buf struct buf b = { 0 };
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:@%=";
@@ -50,8 +48,8 @@ static char *quoted(const char *path)
 
 static void say_repair(struct store *s, char **ret_message, const char *what, const char *how)
 {
-	cleanup_free char *dir = quoted(s->dir);
-	say(ret_message,
+	cleanup_free char *dir = store_quoted(s->dir);
+	store_say(ret_message,
 		"the %s %s is %s; nothing was changed, and its data is kept: `cpgfs repair --cache-dir "
 		"%s` rebuilds what can be rebuilt (--dry-run shows what it would do)",
 		what, s->dir, how, dir ? dir : s->dir);
@@ -75,7 +73,7 @@ static int write_holder(int fd, const char *what)
 }
 
 /* Waits only for a holder that says it is stopping, or has not said anything yet. */
-static int take_lock(struct store *s, int64_t wait_ms, char **ret_message)
+int store_take_lock(struct store *s, int64_t wait_ms, char **ret_message)
 {
 	char holder[64];
 	int64_t deadline = clock_mono_ms() + wait_ms;
@@ -89,7 +87,7 @@ static int take_lock(struct store *s, int64_t wait_ms, char **ret_message)
 		read_holder(fd, holder);
 		if (text_starts(holder, "running") || clock_mono_ms() >= deadline) {
 			const char *pid = strchr(holder, ' ');
-			say(ret_message,
+			store_say(ret_message,
 				"the cache directory %s is in use by another cpgfs (pid%s): unmount that, or "
 				"give another --cache-dir",
 				s->dir, pid ? pid : " unknown");
@@ -118,7 +116,7 @@ static int open_dir(struct store *s, char **ret_message)
 	if (r == 0)
 		r = io_open(s->dir, O_RDONLY | O_DIRECTORY, 0, &s->dir_fd);
 	if (r < 0)
-		say(ret_message, "the cache directory %s cannot be used: %s", s->dir, strerror(-r));
+		store_say(ret_message, "the cache directory %s cannot be used: %s", s->dir, strerror(-r));
 	return r;
 }
 
@@ -249,7 +247,7 @@ static int check_identity(struct store *s, const char *identity, char **ret_mess
 	if (r < 0)
 		return r;
 	if (version > FORMAT_VERSION) {
-		say(ret_message,
+		store_say(ret_message,
 			"the cache directory %s was written by a newer cpgfs (format %" PRIu64
 			"): use that version, or give another --cache-dir",
 			s->dir, version);
@@ -259,7 +257,7 @@ static int check_identity(struct store *s, const char *identity, char **ret_mess
 	if (r < 0)
 		return r;
 	if (strcmp(theirs, identity) != 0) {
-		say(ret_message,
+		store_say(ret_message,
 			"the cache directory %s belongs to another bucket, prefix or endpoint (%s): give "
 			"another --cache-dir",
 			s->dir, theirs);
@@ -282,6 +280,14 @@ static int open_or_begin_index(struct store *s, const char *path)
 static int open_index(struct store *s, const char *identity, char **ret_message)
 {
 	cleanup_free char *path = NULL;
+	if (exists(s, "index.ready")) {
+		say_repair(s, ret_message, "index of the cache", "only half repaired");
+		return -EUCLEAN;
+	}
+	if (!exists(s, "index/data.mdb") && (has_data_files(s) || journal_is_used(s->dir_fd))) {
+		say_repair(s, ret_message, "index of the cache", "missing");
+		return -EUCLEAN;
+	}
 	int r = make_dir(s, "index");
 	if (r == 0)
 		r = text_printf(&path, "%s/index", s->dir);
@@ -315,12 +321,11 @@ static int open_witness(struct store *s, char **ret_message)
 	char theirs[KEY_MAX_BYTES + 1024];
 	int r = witness_open(s, theirs, sizeof(theirs));
 	if (r == -EXDEV) {
-		cleanup_free char *dir = quoted(s->dir);
-		say(ret_message,
+		store_say(ret_message,
 			"the index in the cache directory %s is not its own: its other files belong to "
-			"%s; put each index back where it came from, or `cpgfs repair --cache-dir %s` "
-			"makes this cache a new one",
-			s->dir, theirs, dir ? dir : s->dir);
+			"another bucket, prefix or endpoint (%s); nothing was changed: put the index back "
+			"where it came from, or let `cpgfs repair` make one for what is here",
+			s->dir, theirs);
 	}
 	return r;
 }
@@ -358,7 +363,7 @@ static int mark_clean(struct store *s, bool clean)
 	return r < 0 ? r : checkpoint_locked(s);
 }
 
-static int read_boot_id(const char *given, char out[64])
+int store_boot_id(const char *given, char out[64])
 {
 	if (given)
 		return text_copy(out, given, 64) ? 0 : -EINVAL;
@@ -377,9 +382,9 @@ static int open_parts(struct store *s, const struct store_config *config, int64_
 {
 	int r = open_dir(s, ret_message);
 	if (r == 0)
-		r = take_lock(s, lock_wait_ms, ret_message);
+		r = store_take_lock(s, lock_wait_ms, ret_message);
 	if (r == 0)
-		r = read_boot_id(config->boot_id, s->boot_id);
+		r = store_boot_id(config->boot_id, s->boot_id);
 	if (r == 0)
 		r = open_index(s, config->identity, ret_message);
 	if (r == 0)
@@ -397,7 +402,7 @@ static int open_parts(struct store *s, const struct store_config *config, int64_
 	return r;
 }
 
-static void store_free(struct store *s)
+void store_free(struct store *s)
 {
 	index_close(&s->index);
 	free(s->index.path);
@@ -419,13 +424,11 @@ static void store_free(struct store *s)
 	free(s);
 }
 
-int store_open(struct store **ret, const struct store_config *config, int64_t lock_wait_ms,
-	char **ret_message)
+struct store *store_alloc(const struct store_config *config)
 {
 	struct store *s = calloc(1, sizeof(*s));
-	*ret_message = NULL;
 	if (!s)
-		return -ENOMEM;
+		return NULL;
 	lock_init(&s->lock, RANK_STORE_INDEX, "store index");
 	lock_init(&s->space.lock, RANK_STORE_SPACE, "store space");
 	lock_init(&s->wake_lock, RANK_STORE_SPACE, "store wake");
@@ -442,9 +445,24 @@ int store_open(struct store **ret, const struct store_config *config, int64_t lo
 	s->flush_ms = config->flush_ms ? config->flush_ms : 30000;
 	s->durability_close = config->durability_close;
 	s->dir = text_dup(config->dir);
-	int r = s->dir ? open_parts(s, config, lock_wait_ms, ret_message) : -ENOMEM;
+	if (!s->dir) {
+		store_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+int store_open(struct store **ret, const struct store_config *config, int64_t lock_wait_ms,
+	char **ret_message)
+{
+	*ret_message = NULL;
+	struct store *s = store_alloc(config);
+	if (!s)
+		return -ENOMEM;
+	int r = open_parts(s, config, lock_wait_ms, ret_message);
 	if (r < 0) {
-		say(ret_message, "the cache directory %s cannot be used: %s", config->dir, strerror(-r));
+		store_say(ret_message, "the cache directory %s cannot be used: %s", config->dir,
+			strerror(-r));
 		store_free(s);
 		return r;
 	}

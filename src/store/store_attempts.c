@@ -187,6 +187,8 @@ static int end_locked(struct store *s, uint64_t id, const struct store_transitio
 	struct ikey k = ikey_ino(id), by_key = ikey_hash(a.key, id);
 	op_begin(s);
 	op_del(s, TABLE_ATTEMPT, &k);
+	if (a.upload_id[0])
+		op_witness_del(s, TABLE_ATTEMPT, &k);
 	op_del(s, TABLE_ATTEMPT_KEY, &by_key);
 	if (alive) {
 		struct record new = old;

@@ -69,7 +69,8 @@ int index_open(struct index *x, const char *path)
 	if (!e)
 		e = mdb_env_set_mapsize(x->env, x->map_bytes);
 	if (!e)
-		e = mdb_env_open(x->env, path, MDB_NOLOCK | MDB_NORDAHEAD | MDB_NOTLS, 0600);
+		e = mdb_env_open(
+			x->env, path, MDB_NOLOCK | MDB_NORDAHEAD | MDB_NOTLS | x->flags, 0600);
 	int r = index_error(e);
 	if (r == 0) {
 		MDB_envinfo info;

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 
 #define JOURNAL_MAGIC UINT32_C(0x4a475043) /* "CPGJ" */
-#define VOID_MAGIC UINT32_C(0x56475043)    /* "CPGV": an append that failed was undone here */
+#define VOID_MAGIC UINT32_C(0x56475043)    /* "CPGV": nothing stands here, and that is meant */
 #define HEADER_BYTES JOURNAL_HEADER_BYTES
 #define RECORD_MAX_BYTES (16 * MIB)
 #define SCAN_BYTES (1 * MIB)
@@ -65,12 +65,17 @@ void journal_frame(uint8_t header[JOURNAL_HEADER_BYTES], uint64_t epoch, uint64_
 	put_le64(header + 24, record_crc(header, payload, len));
 }
 
-/* A record that was written in part must not be found later: its header is overwritten. */
-static void append_undo(struct journal *j)
+int journal_void(struct journal *j)
 {
 	uint8_t header[HEADER_BYTES] = { 0 };
 	put_le32(header, VOID_MAGIC);
-	if (io_pwrite(j->fd, header, sizeof(header), j->offset) < 0)
+	return io_pwrite(j->fd, header, sizeof(header), j->offset);
+}
+
+/* A record that was written in part must not be found later: its header is overwritten. */
+static void append_undo(struct journal *j)
+{
+	if (journal_void(j) < 0)
 		j->broken = true;
 }
 

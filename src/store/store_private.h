@@ -79,6 +79,8 @@ void journal_close(struct journal *j);
 must_check int journal_append(struct journal *j, const void *payload, size_t len);
 /* The index holds everything up to the last number: start again at the front. */
 void journal_restart(struct journal *j);
+/* Say that nothing stands at the present offset: else an empty front is damage. */
+must_check int journal_void(struct journal *j);
 /* Read the unbroken run of records of this epoch beginning with first_number; each gets the payload.
  * Leaves the journal positioned behind the run. */
 typedef int journal_each_fn(void *user, uint64_t number, const void *payload, size_t len);
@@ -112,6 +114,7 @@ struct index {
 	MDB_dbi dbi[TABLE_COUNT_OF];
 	char *path;
 	size_t map_bytes;
+	unsigned flags; /* beside the usual ones */
 };
 must_check int index_open(struct index *x, const char *path);
 void index_close(struct index *x); /* drops what was not committed */
@@ -264,6 +267,7 @@ struct witness {
 	uint64_t offset;    /* index lock: where the next goes */
 	struct buf pending; /* index lock */
 	uint64_t last_number; /* while opening: of what it holds */
+	uint64_t committed;   /* while opening: its length at the last checkpoint */
 	_Atomic bool stale; /* it lacks something: to be written anew */
 	int64_t retry_ms;   /* maintenance thread */
 };
@@ -310,6 +314,16 @@ struct store {
 	bool stopping, evict_wanted;
 	struct thread *maintenance;
 };
+
+struct store *store_alloc(const struct store_config *config); /* NULL: out of memory */
+void store_free(struct store *s);
+/* Waits only for a holder that says it is stopping, or has not said anything yet. */
+must_check int store_take_lock(struct store *s, int64_t wait_ms, char **ret_message);
+must_check int store_boot_id(const char *given, char out[64]);
+/* One line for a person, unless there is one already. */
+void store_say(char **ret_message, const char *fmt, ...) printf_like(2, 3);
+char *store_quoted(const char *path); /* as a shell needs it */
+#define FORMAT_VERSION 1
 
 /* Index lock with what must happen around it. */
 void store_enter(struct store *s);

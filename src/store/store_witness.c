@@ -180,6 +180,7 @@ static int load(struct store *s, uint64_t size)
 		s->witness.stale = true;
 		return 0;
 	}
+	s->witness.committed = offset;
 	r = journal_scan(s->witness.fd, offset, tail_each, &t);
 	s->witness.last_number = t.last_number;
 	return r;
@@ -245,7 +246,8 @@ int witness_opened(struct store *s, bool power_cut)
 	if (!power_cut)
 		return -EUCLEAN;
 	s->witness.stale = true; /* those numbers come again, for other operations */
-	return 0;
+	s->witness.offset = s->witness.committed;
+	return io_truncate(s->witness.fd, s->witness.committed);
 }
 
 void witness_close(struct store *s)
