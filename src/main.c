@@ -96,6 +96,12 @@ static uint64_t credentials_stamp(void *user)
 	return auth_stamp(s->auth);
 }
 
+static void credentials_explain(void *user, char out[512])
+{
+	struct stack *s = user;
+	auth_explain(s->auth, out);
+}
+
 static bool grant_is_for_reading(struct stack *s)
 {
 	struct auth_status status;
@@ -349,6 +355,7 @@ static int build_upload(struct stack *s)
 		.start_paused = o->start_paused,
 		.settle_ms = o->settle_ms,
 		.credentials_stamp = credentials_stamp,
+		.credentials_explain = credentials_explain,
 		.credentials_user = s,
 	};
 	int r = upload_create(&s->upload, &config);

@@ -31,7 +31,8 @@ enum s3_class {
 	S3_THROTTLED, /* 503 SlowDown, 429, RequestLimitExceeded … */
 	S3_AUTH,      /* the credentials are at fault (expired, unknown, wrong signature) */
 	S3_DENIED,    /* AccessDenied: these credentials may not do this */
-	S3_CLOCK,     /* RequestTimeTooSkewed: the offset was corrected, send again at once */
+	S3_CLOCK,     /* what was refused is put right (RequestTimeTooSkewed: the offset is known now;
+	               * credentials that are being renewed): send again at once */
 	S3_CONFLICT,  /* 412 PreconditionFailed, 409 ConditionalRequestConflict (see code) */
 	S3_FATAL,     /* this request will never succeed as it is */
 	S3_UNKNOWN,   /* sent (perhaps applied), no usable answer */
@@ -263,7 +264,7 @@ struct s3_credentials_source {
 	 * every 100 ms); -EKEYEXPIRED, -ENOKEY: class S3_AUTH, nothing is sent. */
 	int (*get)(void *user, struct s3_credentials *ret);
 	/* The server refused exactly these. True: there are others, or will be: the reply's class is
-	 * S3_RETRY instead of S3_AUTH. */
+	 * S3_CLOCK instead of S3_AUTH. */
 	bool (*rejected)(void *user, const struct s3_credentials *which, const char *code);
 	void *user;
 };

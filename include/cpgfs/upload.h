@@ -39,8 +39,11 @@ struct upload_config {
 	unsigned hash_threads;        /* 0: 2 */
 	/* A number that changes with the credentials (no secret in it). While these are refused it
 	 * is asked for twice a second, so that uploading goes on as soon as others are there.
-	 * NULL: a request a minute finds out. Scheduler thread. */
+	 * NULL: a request a minute finds out. Scheduler thread; cheap. */
 	uint64_t (*credentials_stamp)(void *user);
+	/* Their source, what is wrong and the remedy, for paused_reason; "": nothing is known to be
+	 * wrong. NULL: the server's answer is all there is to say. Scheduler thread. */
+	void (*credentials_explain)(void *user, char out[512]);
 	void *credentials_user;
 };
 

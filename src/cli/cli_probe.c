@@ -87,9 +87,7 @@ int cli_probe_bucket(struct s3 *s3, const char *bucket, const char *prefix, char
 	r = s3_call(s3, &request, &reply);
 	if (r < 0)
 		return say(ret_message, r, "the bucket cannot be asked: %s", strerror(-r));
-	/* the clock's offset is known now, or refused credentials are being renewed */
-	bool renewed = reply.class == S3_RETRY && reply.http_status >= 400 && reply.http_status <= 403;
-	if (reply.class == S3_CLOCK || renewed) {
+	if (reply.class == S3_CLOCK) { /* the offset is known now, or credentials are being renewed */
 		s3_reply_release(&reply);
 		r = s3_call(s3, &request, &reply);
 		if (r < 0)

@@ -37,7 +37,7 @@ const char *s3_class_text(enum s3_class c)
 	case S3_DENIED:
 		return "denied";
 	case S3_CLOCK:
-		return "clock corrected";
+		return "put right";
 	case S3_CONFLICT:
 		return "conflict";
 	case S3_FATAL:

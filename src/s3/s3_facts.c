@@ -108,5 +108,5 @@ void s3_facts_learn(struct s3_client *c, struct s3_transfer *t)
 	}
 	if (r->class == S3_AUTH && t->ring && is_answered(t) && c->credentials.rejected &&
 		c->credentials.rejected(c->credentials.user, &t->ring->credentials, r->code))
-		r->class = S3_RETRY;
+		r->class = S3_CLOCK;
 }

@@ -37,6 +37,7 @@ static void upload_configure(struct upload *u, const struct upload_config *confi
 	u->allow_overwrite = config->allow_overwrite;
 	u->allow_delete = config->allow_delete;
 	u->credentials_stamp = config->credentials_stamp;
+	u->credentials_explain = config->credentials_explain;
 	u->credentials_user = config->credentials_user;
 	u->synced.paused_by_hand = config->start_paused;
 }

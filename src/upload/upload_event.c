@@ -143,6 +143,8 @@ int request_send(struct upload *u, struct task *t, const struct s3_request *req,
 		.chunk = chunk,
 		.body_bytes = req->body.len_bytes,
 		.body_crc64nvme = req->body.crc64nvme};
+	if (u->credentials_stamp)
+		rq->credentials_stamp = u->credentials_stamp(u->credentials_user);
 	atomic_fetch_add(&u->refs, 1);
 	if (body)
 		atomic_fetch_add(&body->refs, 1);

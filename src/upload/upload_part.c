@@ -27,8 +27,10 @@ static void part_again(
 	int64_t ms;
 
 	u->sched.retries++;
-	if (reply->class == S3_AUTH || (reply->http_status == 0 && s3_is_down(u->s3))) {
-		part_back(u, t, chunk, PART_TODO); /* the pause waits */
+	/* the pause waits; or what was refused is put right, and the client waits for it */
+	if (reply->class == S3_AUTH || reply->class == S3_CLOCK ||
+		(reply->http_status == 0 && s3_is_down(u->s3))) {
+		part_back(u, t, chunk, PART_TODO);
 		return;
 	}
 	ms = s3_backoff_ms(++t->parts->errors, reply->class == S3_THROTTLED);

@@ -2,8 +2,8 @@
  * upload_pause - reasons not to send that are not a file's own, how each is noticed, probed and
  * ended. Each is logged once when it begins and once when it ends.
  *
- *   credentials  a reply of class AUTH; a listing of one key a minute probes, at once when the
- *                credentials change
+ *   credentials  a reply of class AUTH; a listing of one key a minute probes, at once when others
+ *                are there than those it was sent with. The reason follows what is tried meanwhile
  *   network      the endpoint is marked down; a listing of one key probes every few seconds
  *   denied       20 refusals on different keys, none accepted between; one PUT a minute probes
  *   space        the store could not record anything; tried again every few seconds
@@ -47,7 +47,7 @@ void pause_begin(struct upload *u, enum upload_pause which, const char *reason)
 
 	if (pause_holds(u, which))
 		return;
-	/* those that were refused; other ones end the pause */
+	/* other ones end the pause */
 	if ((which & PAUSES_OF_CREDENTIALS) && !pause_holds(u, PAUSES_OF_CREDENTIALS) &&
 		u->credentials_stamp)
 		u->sched.credentials_stamp = u->credentials_stamp(u->credentials_user);
@@ -142,11 +142,28 @@ static void probe_tick(struct upload *u, int64_t now_ms)
 	wake_by(u, u->sched.probe_at_ms);
 }
 
+/* What is tried meanwhile, and what a person can do. False: nothing is known. */
+static bool explain_credentials(struct upload *u, char *out, size_t size)
+{
+	char text[512] = "";
+
+	if (u->credentials_explain)
+		u->credentials_explain(u->credentials_user, text);
+	if (text[0])
+		snprintf(out, size, "credentials: %.420s", text);
+	return text[0];
+}
+
 /* Other credentials than those that were refused: worth a request now. */
 static void credentials_tick(struct upload *u, int64_t now_ms)
 {
 	uint64_t stamp;
 
+	if (pause_holds(u, PAUSE_CREDENTIALS)) {
+		char *reason = u->sched.pause_reason[pause_index(PAUSE_CREDENTIALS)];
+
+		(void)explain_credentials(u, reason, sizeof(u->sched.pause_reason[0]));
+	}
 	if (!u->credentials_stamp)
 		return;
 	stamp = u->credentials_stamp(u->credentials_user);
@@ -220,10 +237,23 @@ static void note_bytes(struct upload *u, uint64_t bytes)
 	u->sched.bytes_sent += bytes;
 }
 
+/* Perhaps others came between the request and its reply. */
+static void credentials_refused(struct upload *u, const struct request *rq)
+{
+	char reason[REASON_MAX], text[sizeof(u->sched.pause_reason[0])];
+	bool is_first = !pause_holds(u, PAUSES_OF_CREDENTIALS);
+
+	reason_of_reply(&rq->reply, u->acl, reason);
+	snprintf(text, sizeof(text), "credentials: %s", reason);
+	(void)explain_credentials(u, text, sizeof(text));
+	pause_begin(u, PAUSE_CREDENTIALS, text);
+	if (is_first)
+		u->sched.credentials_stamp = rq->credentials_stamp;
+}
+
 void pause_note_reply(struct upload *u, const struct request *rq)
 {
 	const struct s3_reply *reply = &rq->reply;
-	char reason[REASON_MAX], text[REASON_MAX + 64];
 
 	if (reply->class == S3_THROTTLED)
 		limit_throttled(&u->sched.limit, clock_mono_ms());
@@ -231,11 +261,8 @@ void pause_note_reply(struct upload *u, const struct request *rq)
 		limit_done(&u->sched.limit, clock_mono_ms(), rq->body_bytes);
 		note_bytes(u, rq->body_bytes);
 	}
-	if (reply->class != S3_AUTH)
-		return;
-	reason_of_reply(reply, u->acl, reason);
-	snprintf(text, sizeof(text), "credentials: %s", reason);
-	pause_begin(u, PAUSE_CREDENTIALS, text);
+	if (reply->class == S3_AUTH)
+		credentials_refused(u, rq);
 }
 
 void pause_note_accepted(struct upload *u)

@@ -311,6 +311,7 @@ struct request {
 	uint64_t chunk; /* parts */
 	uint64_t body_bytes;
 	uint64_t body_crc64nvme;
+	uint64_t credentials_stamp; /* when it was sent, or before */
 	uint64_t crc64nvme, received; /* GET: of the body, which is not kept */
 	struct s3_reply reply;
 };
@@ -514,7 +515,7 @@ struct sched {
 	int64_t closed_next_ms, deleting_next_ms;
 	/* pauses */
 	unsigned pauses;
-	char pause_reason[5][160];
+	char pause_reason[5][440];
 	int64_t probe_at_ms, probe_put_at_ms, space_until_ms;
 	int64_t probe_step_ms;
 	bool probe_out;
@@ -551,6 +552,7 @@ struct upload {
 	bool allow_overwrite, allow_delete;
 	int64_t settle_ms;
 	uint64_t (*credentials_stamp)(void *user);
+	void (*credentials_explain)(void *user, char out[512]);
 	void *credentials_user;
 	struct pool *pool;
 	struct thread *thread;

@@ -747,7 +747,7 @@ static void requests_wait_while_credentials_are_renewed(void **state)
 	struct job first, second;
 
 	rig.keys.renews = true;
-	assert_call(&rig, put_of(&rig, 10), S3_RETRY, "ExpiredToken");
+	assert_call(&rig, put_of(&rig, 10), S3_CLOCK, "ExpiredToken");
 	assert_int_equal(rig.keys.rejected_count, 1);
 	__atomic_store_n(&rig.keys.error, -EAGAIN, __ATOMIC_SEQ_CST);
 	job_start(&first, &rig, put_of(&rig, 10));

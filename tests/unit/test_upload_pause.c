@@ -122,6 +122,61 @@ static void test_credentials_expire(void **state)
 	credentials(true);
 }
 
+/* Others came while the refusal was on its way: no minute is lost. */
+static uint64_t stamp_that_moves(void *user)
+{
+	return atomic_fetch_add((_Atomic uint64_t *)user, 1) > 0 ? 2 : 1;
+}
+
+static void test_credentials_changed_before_the_refusal(void **state)
+{
+	struct bench *b = bench_begin(true);
+	int64_t began_ms;
+
+	(void)state;
+	stamp_now = 0;
+	b->config.credentials_stamp = stamp_that_moves;
+	b->config.credentials_user = (void *)&stamp_now;
+	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
+	bench_open_upload(b);
+	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_REFUSE, .times = 1,
+		.class = S3_AUTH, .http_status = 400, .code = "ExpiredToken"});
+	began_ms = clock_mono_ms();
+	write_many(b, 0, 1);
+	wait_advancing(10, files_in(b, FILE_UPLOADED) == 1);
+	assert_in_range(clock_mono_ms() - began_ms, 0, 20000);
+	end_bench(b);
+}
+
+static const char *_Atomic explanation;
+static void explain(void *user, char out[512])
+{
+	(void)text_copy(out, explanation, 512);
+}
+
+/* Source, error and remedy as they are now, not only as the first refusal had them. */
+static void test_the_reason_follows_what_is_tried(void **state)
+{
+	struct bench *b = bench_begin(true);
+
+	(void)state;
+	explanation = "profile lab: refused";
+	b->config.credentials_explain = explain;
+	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
+	bench_open_upload(b);
+	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_REFUSE, .times = 1000,
+		.class = S3_AUTH, .http_status = 400, .code = "ExpiredToken"});
+	fake_fault(b->fake, (struct fake_fault){.op = S3_LIST, .kind = FAULT_REFUSE, .times = 1000,
+		.class = S3_AUTH, .http_status = 400, .code = "ExpiredToken"});
+	write_many(b, 0, 1);
+	wait_advancing(10, status_of(b).pauses == PAUSE_CREDENTIALS);
+	assert_string_equal(status_of(b).paused_reason, "credentials: profile lab: refused");
+	explanation = "profile lab: aws sso login --profile lab";
+	wait_advancing(10, strcmp(status_of(b).paused_reason,
+		"credentials: profile lab: aws sso login --profile lab") == 0);
+	end_bench(b);
+}
+
 /* In the middle of a large file: the same upload goes on. */
 static void test_credentials_expire_between_parts(void **state)
 {
@@ -309,6 +364,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_outage_of_hours),
 		cmocka_unit_test(test_credentials_expire),
+		cmocka_unit_test(test_credentials_changed_before_the_refusal),
+		cmocka_unit_test(test_the_reason_follows_what_is_tried),
 		cmocka_unit_test(test_credentials_expire_between_parts),
 		cmocka_unit_test(test_one_key_denied),
 		cmocka_unit_test(test_all_denied),
