@@ -473,6 +473,7 @@ must_check int store_discard(struct store *s, uint64_t ino);
  * cursor (zero-initialised; plain data). Returns how many. */
 struct store_walk {
 	uint64_t stack[64];
+	uint64_t name_crcs[64]; /* under which name each was entered */
 	char after[STORE_NAME_MAX + 1];
 	unsigned depth;
 	bool started;

@@ -46,13 +46,17 @@ static uint64_t data_size(struct store *s, uint64_t ino)
 	return fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-static int close_open_file(struct store *s, uint64_t ino)
+/* -EUCLEAN: the queue speaks of a file that is not open. */
+static int close_open_file(struct store *s, const struct store_queue_item *item)
 {
+	uint64_t ino = item->ino;
 	struct record old;
 	with_lock(&s->lock);
 	int r = record_get(s, ino, &old);
 	if (r < 0)
-		return r;
+		return r == -ENOENT ? -EUCLEAN : r;
+	if (old.i.attr.state != FILE_OPEN || order_of(&old) != item->order)
+		return -EUCLEAN;
 	struct record new = old;
 	uint64_t size = data_size(s, ino);
 	new.i.attr.size_bytes = size;
@@ -74,7 +78,7 @@ static int close_open_files(struct store *s)
 		if (count <= 0)
 			return count;
 		for (int i = 0; i < count; i++) {
-			int r = close_open_file(s, items[i].ino);
+			int r = close_open_file(s, &items[i]);
 			if (r < 0)
 				return r;
 			s->recovery.incomplete_files++;

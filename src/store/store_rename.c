@@ -283,28 +283,61 @@ int store_job_end(struct store *s, uint64_t id)
 
 /* ---- walking ---------------------------------------------------------------------------------------------------- */
 
+#define WALK_DEPTH_MAX 4096 /* nothing can be counted any deeper (store_op.c) */
+
+static size_t walk_level(const struct store_walk *w)
+{
+	return (w->depth < array_len(w->stack) ? w->depth : array_len(w->stack)) - 1;
+}
+
 /* Where the current folder stands. Deeper than the stack the last place serves for all levels: the
  * way up is in the records. */
 static uint64_t *walk_current(struct store_walk *w)
 {
-	size_t levels = w->depth < array_len(w->stack) ? w->depth : array_len(w->stack);
-	return &w->stack[levels - 1];
+	return &w->stack[walk_level(w)];
 }
 
-/* Go up: behind the name of the folder just finished. -ENOENT: that was the top. */
+static uint64_t name_crc(const char *name)
+{
+	return crc64nvme(0, name, strlen(name));
+}
+
+/* -EUCLEAN: folders that are their own parents. */
+static int walk_down(struct store_walk *w, uint64_t ino)
+{
+	if (w->depth >= WALK_DEPTH_MAX)
+		return -EUCLEAN;
+	w->depth++;
+	if (w->depth <= array_len(w->stack))
+		w->name_crcs[walk_level(w)] = name_crc(w->after);
+	*walk_current(w) = ino;
+	w->after[0] = '\0';
+	return 0;
+}
+
+/* Does the folder just finished still stand where it was entered? */
+static bool walk_is_in_place(const struct store_walk *w, const struct record *r)
+{
+	size_t level = walk_level(w);
+	if (w->depth > array_len(w->stack))
+		return true;
+	return w->name_crcs[level] == name_crc(r->i.name) &&
+		(level == 0 || w->stack[level - 1] == r->i.attr.parent);
+}
+
+/* Go up: behind the name of the folder just finished. If it was renamed or removed meanwhile, the one
+ * above is begun again. -ENOENT: that was the top. */
 static int walk_up(struct store *s, struct store_walk *w)
 {
 	struct record r;
 	int e = record_get(s, *walk_current(w), &r);
+	bool in_place = e == 0 && walk_is_in_place(w, &r);
 	if (e < 0 && w->depth > array_len(w->stack))
 		w->depth = array_len(w->stack);
 	if (--w->depth == 0)
 		return -ENOENT;
-	if (e < 0) /* removed meanwhile: its folder is begun again behind nothing */
-		w->after[0] = '\0';
-	else
-		(void)text_copy(w->after, r.i.name, sizeof(w->after)); /* same size */
-	if (w->depth >= array_len(w->stack))
+	(void)text_copy(w->after, in_place ? r.i.name : "", sizeof(w->after)); /* same size */
+	if (w->depth >= array_len(w->stack) && e == 0)
 		*walk_current(w) = r.i.attr.parent;
 	return 0;
 }
@@ -326,13 +359,9 @@ static int walk_step(struct store *s, struct store_walk *w, uint64_t *ret_file)
 	r = record_get(s, ino, &record);
 	if (r < 0)
 		return r;
-	if (record.i.attr.type == STORE_FILE) {
-		*ret_file = ino;
-	} else {
-		w->depth++;
-		*walk_current(w) = ino;
-		w->after[0] = '\0';
-	}
+	if (record.i.attr.type == STORE_DIR)
+		return walk_down(w, ino);
+	*ret_file = ino;
 	return 0;
 }
 

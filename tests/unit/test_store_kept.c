@@ -236,6 +236,32 @@ static void walk_while_the_tree_changes(void **state)
 	must_eq(store_walk_next(r->s, STORE_ROOT_INO, &cursor, got, 4), 0);
 }
 
+/* The folder that it is in gets a name that sorts behind others, and another place. */
+static void walk_while_folders_are_renamed(void **state)
+{
+	struct rig *r = *state;
+	uint64_t top = rig_dir(r, STORE_ROOT_INO, "top"), a = rig_dir(r, top, "a"), got[8];
+	uint64_t b = rig_put(r, rig_dir(r, top, "b"), "f", 0, 1);
+	struct store_walk cursor = {0};
+
+	for (int i = 0; i < 3; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "f%d", i);
+		(void)rig_put(r, a, name, 0, 1);
+	}
+	must_eq(store_walk_next(r->s, top, &cursor, got, 2), 2);
+	must_eq(store_rename(r->s, top, "a", top, "z", 0, 0), 0);
+	must_eq(store_walk_next(r->s, top, &cursor, got, 2), 2);
+	must_eq(got[1], b);
+	cursor = (struct store_walk){0};
+	must_eq(store_rename(r->s, top, "z", top, "a", 0, 0), 0);
+	must_eq(store_walk_next(r->s, top, &cursor, got, 2), 2);
+	must_eq(store_rename(r->s, top, "a", STORE_ROOT_INO, "c", 0, 0), 0);
+	must_eq(store_walk_next(r->s, top, &cursor, got, 8), 2);
+	must_eq(got[1], b);
+}
+
 /* Deeper than its cursor can remember. */
 static void walk_of_a_deep_tree(void **state)
 {
@@ -280,6 +306,7 @@ int main(void)
 		rig_test(walk_sees_each_file_once),
 		rig_test(walk_below_a_folder_and_of_a_file),
 		rig_test(walk_while_the_tree_changes),
+		rig_test(walk_while_folders_are_renamed),
 		rig_test(walk_of_a_deep_tree),
 		rig_test(jobs_of_nothing),
 	};
