@@ -88,7 +88,9 @@ void rekey_pass(struct upload *u)
 		u->store, u->sched.job.dir_ino, &u->sched.job_walk, inos, array_len(inos));
 	for (int i = 0; i < n; i++)
 		rekey_file(u, inos[i]);
-	if (n <= 0)
+	if (n == 0 || n == -ENOENT) /* done, or its folder is gone */
 		job_done(u);
+	else if (n < 0)
+		pause_note_store(u, n);
 	wake_by(u, clock_mono_ms());
 }
