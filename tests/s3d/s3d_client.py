@@ -205,15 +205,16 @@ def mac(key, text):
 
 
 class Signer:
-    def __init__(self, access=ACCESS, secret=SECRET, token=None, region=REGION):
+    def __init__(self, access=ACCESS, secret=SECRET, token=None, region=REGION, service="s3"):
         self.access, self.secret, self.token, self.region = access, secret, token, region
+        self.service = service
 
     def scope(self, date):
-        return "%s/%s/s3/aws4_request" % (date[:8], self.region)
+        return "%s/%s/%s/aws4_request" % (date[:8], self.region, self.service)
 
     def key(self, date):
         key = mac(("AWS4" + self.secret).encode(), date[:8])
-        for part in (self.region, "s3", "aws4_request"):
+        for part in (self.region, self.service, "aws4_request"):
             key = mac(key, part)
         return key
 

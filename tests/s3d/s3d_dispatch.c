@@ -1,7 +1,7 @@
 /*
  * dispatch - which operation a request is, and whether it may go on.
  */
-#include "s3d_server.h"
+#include "s3d_services.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #define KEY_MAX_BYTES 1024
 #define PUT_MAX_BYTES (5ULL << 30)
 
-/* Further services (STS AssumeRole: POST on the service with a form body) are rows here. */
+/* Further services are rows of s3d_local.c. */
 static const struct operation operations[] = {
 	{"AdminStats", "GET", LEVEL_ADMIN, .query = "stats", .handle = handle_admin_stats},
 	{"AdminRescan", "POST", LEVEL_ADMIN, .query = "rescan", .handle = handle_admin_rescan},
@@ -97,6 +97,10 @@ static bool operation_ignores_subresource(const struct operation *operation,
 
 static enum s3d_error request_find_operation(struct request *request)
 {
+	request->operation = services_operation(request);
+	if (request->operation)
+		return ERROR_NONE;
+	request->operation = &operation_unknown;
 	for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
 		if (!operation_fits(&operations[i], request))
 			continue;
@@ -193,19 +197,28 @@ static void request_header_names(const void *cls, void (*each)(void *arg, const 
 	MHD_get_connection_values(request->connection, MHD_HEADER_KIND, header_name_visit, &search);
 }
 
-static enum s3d_error request_check_signature(struct request *request)
+enum s3d_error request_check_signature(struct request *request, const char *service,
+	const struct buf *body)
 {
+	char sha256[65];
 	const struct sig_request sig_request = {
 		.method = request->method,
 		.raw_path = request->raw_path,
 		.raw_query = request->raw_query,
 		.now_ms = request->now_ms,
 		.expire_token = request->fault.expire_token,
+		.service = service,
+		.payload_sha256 = body ? sha256 : NULL,
 		.header = request_header_joined,
 		.headers = request_header_names,
 		.cls = request,
 	};
 
+	if (body)
+		sha256_hex(buf_text(body), body->len, sha256);
+	if (body && request_header(request, "x-amz-content-sha256") &&
+		strcmp(request_header(request, "x-amz-content-sha256"), sha256))
+		return ERROR_SHA256_MISMATCH;
 	return sig_check(&request->server->keys, &sig_request, &request->sig);
 }
 
@@ -226,6 +239,9 @@ static enum s3d_error request_check_limit(const struct request *request)
 	const char *prefix = request_parameter(request, "prefix");
 	bool allowed = true;
 
+	if (request->sig.key && request->sig.key->read_only && strcmp(request->method, "GET") &&
+		strcmp(request->method, "HEAD"))
+		return ERROR_ACCESS_DENIED;
 	if (operation->flags & OPERATION_CHECKS_KEYS)
 		return ERROR_NONE;
 	if (operation->level == LEVEL_OBJECT)
@@ -318,13 +334,22 @@ static enum s3d_error request_init_body(struct request *request)
 	return body_init(&request->body, &options);
 }
 
+static bool request_is_public(const struct request *request)
+{
+	return request->server->options.public && !request_header(request, "authorization") &&
+		!request_parameter(request, "X-Amz-Signature") &&
+		(!strcmp(request->method, "GET") || !strcmp(request->method, "HEAD"));
+}
+
 static enum s3d_error request_check(struct request *request)
 {
-	enum s3d_error error;
+	enum s3d_error error = ERROR_NONE;
 
-	if (request->operation->level == LEVEL_ADMIN)
+	if (request->operation->level == LEVEL_ADMIN ||
+		(request->operation->flags & OPERATION_CHECKS_SIGNATURE))
 		return ERROR_NONE;
-	error = request_check_signature(request);
+	if (!request_is_public(request))
+		error = request_check_signature(request, NULL, NULL);
 	if (!error)
 		error = request_check_bucket(request);
 	if (!error)

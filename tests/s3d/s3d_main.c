@@ -38,6 +38,9 @@ static const char help[] =
 	"  --region REGION       the region of signatures (us-east-1)\n"
 	"  --fault-script FILE   which requests go wrong, and how; read again when it changes\n"
 	"  --request-log FILE    one line per request, tab-separated\n"
+	"  --services FILE       STS, Access Grants, SSO, container and EC2 credentials, as this file\n"
+	"                        says (s3d_services.h); read again for each request\n"
+	"  --public              anyone may read, without a signature\n"
 	"  --require-acl ACL     refuse new objects without this x-amz-acl\n"
 	"  --crc64nvme on|off    know that checksum (on), or ignore it as older servers do\n"
 	"  --conditions on|put|off\n"
@@ -63,6 +66,8 @@ enum option_id {
 	OPT_FAULT_SCRIPT,
 	OPT_REQUEST_LOG,
 	OPT_REQUIRE_ACL,
+	OPT_SERVICES,
+	OPT_PUBLIC,
 	OPT_CRC64NVME,
 	OPT_CONDITIONS,
 	OPT_DELAY_MS,
@@ -84,6 +89,8 @@ static const struct option long_options[] = {
 	{"fault-script", required_argument, NULL, OPT_FAULT_SCRIPT},
 	{"request-log", required_argument, NULL, OPT_REQUEST_LOG},
 	{"require-acl", required_argument, NULL, OPT_REQUIRE_ACL},
+	{"services", required_argument, NULL, OPT_SERVICES},
+	{"public", no_argument, NULL, OPT_PUBLIC},
 	{"crc64nvme", required_argument, NULL, OPT_CRC64NVME},
 	{"conditions", required_argument, NULL, OPT_CONDITIONS},
 	{"delay-ms", required_argument, NULL, OPT_DELAY_MS},
@@ -180,6 +187,12 @@ static int parse_option(struct command_line *line, int id)
 		return 0;
 	case OPT_REQUIRE_ACL:
 		options->require_acl = optarg;
+		return 0;
+	case OPT_SERVICES:
+		options->services = optarg;
+		return 0;
+	case OPT_PUBLIC:
+		options->public = true;
 		return 0;
 	case OPT_CRC64NVME:
 		return parse_on_off(optarg, &options->crc64nvme);

@@ -39,6 +39,8 @@ struct server_options {
 	const char *fault_script;
 	const char *request_log;
 	const char *require_acl; /* NULL = none */
+	const char *services;    /* s3d_services.h; NULL = none */
+	bool public;             /* reading needs no signature */
 	bool crc64nvme;
 	enum conditions_mode conditions;
 	int64_t delay_ms;
@@ -114,6 +116,7 @@ enum operation_level { LEVEL_ADMIN, LEVEL_SERVICE, LEVEL_BUCKET, LEVEL_OBJECT };
 #define OPERATION_MAKES_BUCKET 2u    /* the bucket need not exist */
 #define OPERATION_LISTS 4u           /* a limited key needs its prefix= */
 #define OPERATION_CHECKS_KEYS 8u     /* the handler checks each key against the limit */
+#define OPERATION_CHECKS_SIGNATURE 16u /* the handler does, if there is to be one */
 
 /* A row of the dispatch table; the first that fits is taken. */
 struct operation {
@@ -130,6 +133,9 @@ struct operation {
 /* s3d_dispatch.c */
 /* Path, query, operation, fault, signature, permissions: fills request->error. */
 void request_prepare(struct request *request);
+/* service NULL: s3; body NULL: its hash is in a header. Fills request->sig. */
+enum s3d_error request_check_signature(struct request *request, const char *service,
+	const struct buf *body);
 /* May the request's credentials touch this key? */
 bool request_may_touch(const struct request *request, const char *bucket, const char *key);
 

@@ -17,15 +17,22 @@ struct sig_key {
 	char *token;  /* NULL = the key has none */
 	char *bucket; /* NULL = all; else only this bucket … */
 	char *prefix; /* … and keys that begin so */
+	int64_t expires_ms; /* 0: never */
+	bool read_only;
 };
 
+struct sig_issued; /* keys made while running */
 struct sig_keys {
 	struct sig_key *keys;
 	size_t len;
 	const char *region;
+	struct sig_issued *issued; /* the last one first; never taken away */
 };
 
 int sig_keys_add(struct sig_keys *keys, const char *spec);
+/* A new key, of the server's life. Any thread. */
+const struct sig_key *sig_keys_issue(struct sig_keys *keys, const char *bucket, const char *prefix,
+	bool read_only, int64_t expires_ms);
 void sig_keys_release(struct sig_keys *keys);
 
 /* What to check, from the wire. */
@@ -35,6 +42,8 @@ struct sig_request {
 	const char *raw_query; /* NULL if there is none */
 	int64_t now_ms;
 	bool expire_token; /* play an expired token */
+	const char *service;        /* NULL: s3 */
+	const char *payload_sha256; /* of the body, for requests without x-amz-content-sha256 */
 	/* Appends a header's value, several of a name joined with commas; false if absent. */
 	bool (*header)(const void *cls, const char *name, struct buf *out);
 	/* Calls `each` for the lower-case name of every header of the request. */

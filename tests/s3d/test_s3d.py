@@ -20,6 +20,7 @@ import cases_listing  # noqa: E402,F401
 import cases_multipart  # noqa: E402,F401
 import cases_objects  # noqa: E402,F401
 import cases_server  # noqa: E402,F401
+import cases_services  # noqa: E402,F401
 import cases_signatures  # noqa: E402,F401
 import cases_store  # noqa: E402,F401
 import cases_tools  # noqa: E402,F401
