@@ -312,6 +312,8 @@ must_check int text_printf(char **ret, const char *fmt, ...) printf_like(2, 3);
 /* TSV/JSON-safe form of odd bytes in names for logs and tables: \t \n \\ and \xNN (other controls,
  * DEL, C1 controls, bytes that are not UTF-8). */
 void text_escape(struct buf *out, const char *text);
+/* What text_escape made, in place. -EINVAL: it did not. */
+must_check int text_unescape(char *text);
 
 /* ---- ini files -------------------------------------------------------------------------------- */
 

@@ -46,3 +46,87 @@ void verify_hurry(struct verify *v, const char *path);
  * to us), -EBADMSG different. Pure.
  */
 must_check int verify_compare(const struct store_object *ours, const struct s3_object *listed);
+
+/*
+ * ---- proving without a mount ------------------------------------------------------------------------
+ *
+ * What should be in a bucket (a manifest, or files of a folder) against what it lists, key by key:
+ * both come in the order of keys, so memory is that of the differences.
+ */
+struct verify_item {
+	char key[KEY_MAX_BYTES + 1];
+	uint64_t size_bytes;
+	char etag[S3_ETAG_MAX]; /* as the server gave it when it was proved; "" not known */
+	bool has_crc64nvme;
+	uint64_t crc64nvme;
+	char path[4096];        /* the file whose bytes it should hold; "" none */
+};
+
+enum verify_kind {
+	VERIFY_MISSING, /* not in the bucket */
+	VERIFY_EXTRA,   /* in the bucket, and nothing says it should be */
+	VERIFY_SIZE,
+	VERIFY_CONTENT, /* other bytes, or the bucket has nothing that would prove them: see what */
+	VERIFY_ACL,     /* the bucket's owner has no full control */
+	VERIFY_KINDS,
+};
+const char *verify_kind_text(enum verify_kind kind); /* "missing" */
+
+struct verify_difference {
+	enum verify_kind kind;
+	char *key;
+	char *what; /* for a person */
+};
+
+/* The bucket's side: S3 itself (verify_bucket_s3), or a mount that asks it for us. Errors come with
+ * *ret_message (malloc'ed). list_next from one thread, the others from several. */
+struct verify_bucket {
+	void *user;
+	/* The next object ascending by key: 1, 0 at the end, -errno. key lives until the next call. */
+	int (*list_next)(void *user, const char **key, size_t *ret_len, struct s3_object *ret,
+		char **ret_message);
+	/* The CRC64NVME the server keeps of the whole object: 1, 0 it keeps none, -errno. */
+	int (*checksum)(void *user, const char *key, uint64_t *ret_crc, char **ret_message);
+	/* The ACL as XML; 0 with an empty buf: it may not be read. NULL: cannot be asked. */
+	int (*acl)(void *user, const char *key, struct buf *ret_xml, char **ret_message);
+	void (*close)(void *user);
+};
+/* prefix: keys below it are looked at, "a/b" or "", from behind after on ("": all). close it. */
+must_check int verify_bucket_s3(
+	struct verify_bucket *ret, struct s3 *s3, const char *prefix, const char *after);
+
+struct verify_tree {
+	const struct verify_bucket *bucket;
+	/* The next item, ascending by key (bytewise): 1, 0 at the end, -errno. */
+	int (*next)(void *user, struct verify_item *ret);
+	void *user;
+	bool deep;          /* ask for every object's stored checksum */
+	bool size_only;     /* do not read files */
+	bool extra;         /* objects that no item stands for are differences */
+	bool acl;           /* look at every object's ACL */
+	const char *owner;  /* canonical id of the bucket's owner; NULL: who controls objects of others */
+	unsigned threads;   /* 0: 16 */
+	void (*progress)(void *user, uint64_t objects, uint64_t bytes); /* now and then; NULL */
+	/* Ask for an early end. NULL: never. */
+	bool (*stop)(void *user);
+};
+
+struct verify_result {
+	uint64_t items, bytes;     /* that should be there */
+	uint64_t equal;            /* proved */
+	uint64_t listed;           /* objects the bucket listed below the prefix */
+	uint64_t count[VERIFY_KINDS];
+	uint64_t by_tag, by_checksum; /* how the equal ones were proved; the rest by size alone */
+	struct verify_difference *differences; /* by key, then kind */
+	size_t difference_count;
+	char *acl_guess; /* the id taken for the bucket's owner where every object is its owner's alone;
+			    NULL: it is known */
+	char reached[KEY_MAX_BYTES + 1]; /* the last item looked at */
+};
+
+/* Blocks. 0 (whatever the differences); -errno when the bucket or the source could not be read to
+ * the end (*ret_message, malloc'ed, says why), -EILSEQ: items came out of order. -ECANCELED: stopped;
+ * the result holds as far as it reached. */
+must_check int verify_tree_run(
+	const struct verify_tree *t, struct verify_result *ret, char **ret_message);
+void verify_result_release(struct verify_result *r);

@@ -308,3 +308,28 @@ void text_escape(struct buf *out, const char *text)
 		p += n ? n : 1;
 	}
 }
+
+/* "\xNN", "\n", "\t", "\\" back to bytes, in place. */
+int text_unescape(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; from++) {
+		uint8_t byte = (uint8_t)*from;
+
+		if (*from == '\\') {
+			from++;
+			if (*from == 'x' && from[1] && from[2] && hex_decode(from + 1, 2, &byte) == 0)
+				from += 2;
+			else if (*from == 'n' || *from == 't' || *from == '\\')
+				byte = *from == 'n' ? '\n' : *from == 't' ? '\t' : '\\';
+			else
+				return -EINVAL;
+		}
+		if (byte == '\0')
+			return -EINVAL;
+		*to++ = (char)byte;
+	}
+	*to = '\0';
+	return 0;
+}

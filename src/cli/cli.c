@@ -14,6 +14,7 @@ static const struct command commands[] = {
 	{ "status", cmd_status, "what is where: counts by state, rate, what needs a person" },
 	{ "wait", cmd_wait, "wait until everything is verified in the bucket" },
 	{ "ls", cmd_ls, "list the bucket now, as `aws s3 ls` does" },
+	{ "verify", cmd_verify, "compare files, a manifest or what was copied in with the bucket" },
 	{ "plan", cmd_plan, "dry run: what would be uploaded where, and what is wrong with it" },
 	{ "credentials", cmd_credentials, "hand new keys to a running mount" },
 	{ "galleries", cmd_galleries, "the galleries that `cpgfs mount --gallery` knows" },

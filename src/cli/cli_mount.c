@@ -83,7 +83,7 @@ static int set_list(struct cli_mount *m, const char *list)
 	return 0;
 }
 
-static int set_long(struct cli_mount *m, int argc, char **argv, int *at)
+int cli_mount_option(struct cli_mount *m, int argc, char **argv, int *at)
 {
 	char name[64];
 	const char *arg = argv[*at] + 2;
@@ -145,7 +145,7 @@ static int parse_words(int argc, char **argv, struct cli_mount *m, struct words 
 			   strcmp(arg, "-s") == 0) {
 			m->foreground |= arg[1] == 'd'; /* mount(8) may pass these */
 		} else if (text_starts(arg, "--")) {
-			r = set_long(m, argc, argv, &i);
+			r = cli_mount_option(m, argc, argv, &i);
 		} else {
 			cli_error("no option %s; `cpgfs mount --help` lists them all", arg);
 			r = -EINVAL;
@@ -208,7 +208,7 @@ static int absolute_path(const char *path, char **ret)
 	return text_printf(ret, "%s/%s", here, path);
 }
 
-static int fill_endpoint(struct cli_mount *m)
+int cli_mount_endpoint(struct cli_mount *m)
 {
 	const char *from_env = getenv("AWS_ENDPOINT_URL_S3");
 	if (!from_env || !from_env[0])
@@ -316,7 +316,7 @@ static int check_values(struct cli_mount *m)
 static int fill_and_check(struct cli_mount *m)
 {
 	int (*const steps[])(struct cli_mount *) = {
-		fill_endpoint, fill_cache, fill_log_file, check_values};
+		cli_mount_endpoint, fill_cache, fill_log_file, check_values};
 	int r = 0;
 	for (size_t i = 0; i < array_len(steps) && r == 0; i++)
 		r = steps[i](m);

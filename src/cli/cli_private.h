@@ -15,6 +15,10 @@ bool cli_bucket_is_valid(const char *bucket);
 /* Fills bucket and prefix of m: from "s3://BUCKET/PREFIX" (NULL: the gallery's bucket, which is in m
  * already) and m->prefix_option. Prints what is wrong and the likely fix: -EINVAL. */
 must_check int cli_address_fill(struct cli_mount *m, const char *address);
+/* argv[*at] is an option of the mount ("--name", "--name=value"); *at moves to its last word. */
+must_check int cli_mount_option(struct cli_mount *m, int argc, char **argv, int *at);
+/* Endpoint and certificates from the environment where no option gave them. */
+must_check int cli_mount_endpoint(struct cli_mount *m);
 /* What is wrong with a prefix as people type it, and the fix; false: nothing. */
 bool cli_prefix_mistake(const char *prefix, char *out, size_t size);
 
@@ -49,6 +53,7 @@ int cmd_wait(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_repair(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 int cmd_simple(int argc, char **argv); /* retry accept discard undelete pause resume … */
 
 /* The exit code that counts (a JSON object with "files" and "held") amount to. */

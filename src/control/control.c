@@ -208,7 +208,7 @@ static int tree_read_all(void *user, uint64_t id, uid_t uid, struct buf *ret_con
 	struct control *c = user;
 
 	if (id & ID_REMOTE_BIT)
-		return -EPERM; /* see control_remote.c */
+		return control_remote_read(c, id, ret_content);
 	if (id < ID_FILES)
 		return -EISDIR;
 	if (is_plates(id))

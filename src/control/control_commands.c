@@ -193,9 +193,27 @@ static int64_t run_counts(struct control *c, const char *path, json_t *answer)
 	return 0;
 }
 
+/* The checksum the server keeps of an object; PATH is its key. */
+static int64_t run_checksum(struct control *c, const char *key, json_t *answer)
+{
+	struct s3_reply reply = {0};
+	char text[16] = "";
+	int r = remote_head_fresh(c->config.remote, key, clock_mono_ms() + ASK_MAX_MS, &reply);
+
+	if (r < 0)
+		return r;
+	if (reply.has_crc64nvme && reply.crc_is_full_object)
+		crc64nvme_to_text(reply.crc64nvme, text);
+	s3_reply_release(&reply);
+	return json_object_set_new(answer, "crc64nvme", text[0] ? json_string(text) : json_null()) < 0
+		       ? -ENOMEM
+		       : 0;
+}
+
 static const struct command commands[] = {
 	{"accept", false, run_accept},
 	{"checkpoint", false, run_checkpoint},
+	{"checksum", true, run_checksum},
 	{"counts", true, run_counts},
 	{"discard", false, run_discard},
 	{"flush", false, run_flush},
@@ -231,31 +249,6 @@ static int take_word(const char **at, char *word, size_t size)
 	*at += len;
 	if (**at == ' ')
 		(*at)++;
-	return 0;
-}
-
-/* "\xNN", "\n", "\t", "\\" back to bytes, in place. */
-static int unescape(char *text)
-{
-	char *to = text;
-
-	for (const char *from = text; *from; from++) {
-		uint8_t byte = (uint8_t)*from;
-
-		if (*from == '\\') {
-			from++;
-			if (*from == 'x' && from[1] && from[2] && hex_decode(from + 1, 2, &byte) == 0)
-				from += 2;
-			else if (*from == 'n' || *from == 't' || *from == '\\')
-				byte = *from == 'n' ? '\n' : *from == 't' ? '\t' : '\\';
-			else
-				return -EINVAL;
-		}
-		if (byte == '\0')
-			return -EINVAL;
-		*to++ = (char)byte;
-	}
-	*to = '\0';
 	return 0;
 }
 
@@ -296,7 +289,7 @@ static int line_parse(const char *text, struct line *ret)
 	ret->path = text_dup(text);
 	if (!ret->path)
 		return -ENOMEM;
-	r = unescape(ret->path);
+	r = text_unescape(ret->path);
 	return r < 0 ? r : path_check(ret->path);
 }
 

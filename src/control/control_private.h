@@ -119,6 +119,7 @@ void control_replies_release(struct control *c);
 must_check int control_remote_lookup(
 	struct control *c, uint64_t dir_id, const char *name, struct fs_virtual_attr *ret);
 must_check int control_remote_attr(struct control *c, uint64_t id, struct fs_virtual_attr *ret);
+must_check int control_remote_read(struct control *c, uint64_t id, struct buf *out);
 int control_remote_list(struct control *c, uint64_t dir_id, control_add_fn *add, void *arg);
 
 /* ---- control_plates.c: each plate as a picture ---------------------------------------------------- */

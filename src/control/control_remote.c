@@ -1,10 +1,20 @@
 /*
- * control_remote - `.cpgfs/remote/`: the bucket as it lists itself now, for `ls -lR`, `diff`, rsync.
+ * control_remote - `.cpgfs/remote/`: the bucket as it lists itself now, for `ls -lR`, `diff`,
+ * rsync.
+ *
+ * Each folder answers to `.listing.tsv`, too (not listed): everything below it, listed now, with
+ * its ETags, for `cpgfs verify`.
  *
  * Names, sizes and LastModified only. Contents are read through the mount itself: two ways to the
  * same bytes would need two caches, and this one is for checking; open() answers EPERM.
  */
+#include <inttypes.h>
+
 #include "control_private.h"
+
+#define LISTING_NAME ".listing.tsv"
+#define LISTING_MAX_BYTES GIB
+#define LISTING_MAX_MS 60000 /* after that nothing is tried again */
 
 static struct fs_virtual_attr attr_of(
 	const struct control *c, const char *key, const struct control_shown *shown)
@@ -59,6 +69,31 @@ static int give_out(struct control *c, const char *prefix, const char *name,
 	return control_nodes_put_locked(c, ret->id, key);
 }
 
+static bool is_listing(const char *key)
+{
+	const char *slash = strrchr(key, '/');
+
+	return strcmp(slash ? slash + 1 : key, LISTING_NAME) == 0;
+}
+
+static struct fs_virtual_attr listing_attr(const char *key)
+{
+	return (struct fs_virtual_attr){
+		.id = store_ino_of_key(key), .mode = 0444, .mtime_ns = clock_wall_ns()};
+}
+
+static int listing_look_up(struct control *c, const char *prefix, struct fs_virtual_attr *ret)
+{
+	char key[KEY_MAX_BYTES + 2];
+	int r = key_of(prefix, LISTING_NAME, false, key);
+
+	if (r < 0)
+		return r;
+	*ret = listing_attr(key);
+	with_lock(&c->lock);
+	return control_nodes_put_locked(c, ret->id, key);
+}
+
 static int look_up(
 	struct control *c, const char *prefix, const char *name, struct fs_virtual_attr *ret)
 {
@@ -80,7 +115,10 @@ int control_remote_lookup(
 	char prefix[KEY_MAX_BYTES + 2];
 	int r = prefix_of(c, dir_id, prefix);
 
-	return r < 0 ? r : look_up(c, prefix, name, ret);
+	if (r < 0)
+		return r;
+	return strcmp(name, LISTING_NAME) == 0 ? listing_look_up(c, prefix, ret)
+					       : look_up(c, prefix, name, ret);
 }
 
 int control_remote_attr(struct control *c, uint64_t id, struct fs_virtual_attr *ret)
@@ -96,6 +134,10 @@ int control_remote_attr(struct control *c, uint64_t id, struct fs_virtual_attr *
 	}
 	if (!known)
 		return -ESTALE;
+	if (is_listing(key)) {
+		*ret = listing_attr(key);
+		return 0;
+	}
 	len = strlen(key);
 	if (key[len - 1] == '/')
 		key[len - 1] = '\0';
@@ -127,4 +169,43 @@ int control_remote_list(struct control *c, uint64_t dir_id, control_add_fn *add,
 	}
 	control_snapshot_unref(c, s);
 	return r;
+}
+
+/* ---- .listing.tsv
+ * -------------------------------------------------------------------------------- */
+
+static int add_row(void *user, const struct remote_walk_entry *entry)
+{
+	struct buf *out = user;
+	char key[KEY_MAX_BYTES + 1], when[32];
+
+	if (entry->is_prefix || entry->key_len > KEY_MAX_BYTES)
+		return 0;
+	memcpy(key, entry->key, entry->key_len);
+	key[entry->key_len] = '\0';
+	time_format_iso8601(entry->object.last_modified_ns, when);
+	text_escape(out, key);
+	buf_printf(
+		out, "\t%" PRIu64 "\t%s\t%s\n", entry->object.size_bytes, entry->object.etag, when);
+	return buf_error(out);
+}
+
+int control_remote_read(struct control *c, uint64_t id, struct buf *out)
+{
+	char key[KEY_MAX_BYTES + 2];
+	bool known;
+
+	{
+		with_lock(&c->lock);
+		known = control_nodes_key_locked(c, id, key);
+	}
+	if (!known)
+		return -ESTALE;
+	if (!is_listing(key))
+		return -EPERM; /* see above */
+	key[strlen(key) - strlen(LISTING_NAME)] = '\0';
+	out->max = LISTING_MAX_BYTES;
+	buf_add_text(out, "key\tsize_bytes\tetag\tlast_modified\n");
+	return remote_walk(c->config.remote, *key ? key : c->prefix, true,
+		clock_mono_ms() + LISTING_MAX_MS, add_row, out, NULL);
 }
