@@ -172,6 +172,12 @@ void store_recovery_report(struct store *s, struct store_recovery *ret);
 must_check int store_checkpoint(struct store *s);
 /* Sync everything closed so far (one syncfs, one record). May wait for the disk. */
 must_check int store_flush_all(struct store *s);
+/* A mark: the last record made so far. store_sync_to: everything up to it survives a power cut (0 at
+ * once if it does already); may wait for the disk. What takes something out of the bucket, or replaces
+ * it, has to wait for the record that says why: else after a power cut the older record says that it is
+ * there. */
+uint64_t store_mark(struct store *s);
+must_check int store_sync_to(struct store *s, uint64_t mark);
 
 /* ---- names ---------------------------------------------------------------------------------------- */
 

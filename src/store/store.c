@@ -412,6 +412,7 @@ void store_free(struct store *s)
 		close(s->lock_fd);
 	if (s->dir_fd >= 0)
 		close(s->dir_fd);
+	free(s->purges.inos);
 	buf_release(&s->op.list);
 	buf_release(&s->op.witness);
 	cond_release(&s->wake);
@@ -483,6 +484,9 @@ void store_close(struct store *s)
 	if (!s)
 		return;
 	maintenance_stop(s);
+	if (purge_waiting(s) < 0) {
+		/* their grave entries stay: the next start does it */
+	}
 	if (flush_unsynced(s) < 0 || mark_clean(s, true) < 0) {
 		/* the journal has it all: the next start recovers */
 	}

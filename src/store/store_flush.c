@@ -7,6 +7,8 @@
 
 #define DUE_SLACK_NS (100 * INT64_C(1000000))
 
+static int sync_close(struct store_file *f, uint64_t close_number);
+
 /* Why this version may not go as it is, or NULL. */
 static const char *flaw_of(struct store_file *f, const struct record *r, bool cut_off,
 	const char *reason)
@@ -18,8 +20,8 @@ static const char *flaw_of(struct store_file *f, const struct record *r, bool cu
 	return marks_broken_transfer(r) ? BROKEN_TRANSFER_REASON : NULL;
 }
 
-static int record_close(
-	struct store_file *f, bool cut_off, const char *reason, struct news *news)
+static int record_close(struct store_file *f, bool cut_off, const char *reason, struct news *news,
+	uint64_t *ret_number)
 {
 	struct store *s = f->store;
 	struct record old;
@@ -47,6 +49,7 @@ static int record_close(
 		op_inode(s, &old, &new);
 		op_unsynced(s, f->ino);
 		r = op_commit(s);
+		*ret_number = s->journal.next_number - 1;
 	}
 	store_leave(s, news);
 	return r;
@@ -55,16 +58,17 @@ static int record_close(
 int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
 {
 	struct news news = { 0 };
-	uint64_t growth = 0;
+	uint64_t growth = 0, number = 0;
 	int r = 0;
 	lock_take(&f->lock);
 	file_wait_idle(f);
-	bool closes = f->dirty;
+	bool closes = f->dirty, synced = false;
 	if (closes) {
 		f->flushing = true;
 		while (f->in_flight)
 			(void)cond_wait_until(&f->idle, &f->lock, INT64_MAX); /* the predicate decides */
-		r = record_close(f, cut_off, reason, &news);
+		synced = f->synced_changes == f->changes + 1;
+		r = record_close(f, cut_off, reason, &news, &number);
 		if (r == 0) {
 			f->dirty = false;
 			atomic_store(&f->is_dirty_hint, false);
@@ -79,6 +83,8 @@ int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
 		space_give(f->store, f->ino, growth);
 	if (r == 0 && closes && f->store->durability_close)
 		r = store_file_sync(f, false);
+	else if (r == 0 && closes && synced) /* fsync, close: safe is what that says */
+		r = sync_close(f, number);
 	news_fire(f->store, &news);
 	return r;
 }
@@ -192,6 +198,7 @@ int store_file_sync(struct store_file *f, bool data_only)
 	file_wait_idle(f);
 	int r = file_fd(f, false);
 	bool empty = r == -ENOENT, is_new = f->is_new_data, dirty = f->dirty;
+	uint64_t changes = f->in_flight ? UINT64_MAX : f->changes;
 	int fd = f->fd;
 	lock_drop(&f->lock);
 	if (r < 0 && !empty)
@@ -214,6 +221,15 @@ int store_file_sync(struct store_file *f, bool data_only)
 		return r;
 	lock_take(&f->lock);
 	f->is_new_data = f->is_new_data && !is_new;
+	f->synced_changes = changes + 1;
 	lock_drop(&f->lock);
 	return 0;
+}
+
+/* Its bytes are on the disk; its FLUSH, of which the record close_number is, shall be, too. */
+static int sync_close(struct store_file *f, uint64_t close_number)
+{
+	uint64_t number;
+	int r = mark_synced(f, close_number + 1, false, &number);
+	return r < 0 ? r : journal_sync(f->store, number);
 }

@@ -109,6 +109,20 @@ static void do_checkpoint(struct store *s)
 			strerror(-r));
 }
 
+static void do_purges(struct store *s)
+{
+	struct news news = { .room_freed = true };
+	int r = purge_waiting(s);
+	if (r < 0) {
+		log_warn("the cache disk did not take a sync (%s): the bytes of deleted files stay until "
+			 "it does; will try again",
+			strerror(-r));
+		return;
+	}
+	space_wake(s);
+	news_fire(s, &news);
+}
+
 /* Waits for the next tick or a wish to evict. Returns whether to go on. */
 static bool wait_tick(struct store *s, bool *ret_evict)
 {
@@ -127,6 +141,8 @@ static void maintain(void *user)
 	struct store *s = user;
 	bool evict;
 	while (wait_tick(s, &evict)) {
+		if (purges_wait(s))
+			do_purges(s);
 		if (evict || writers_wait(s))
 			do_evict(s);
 		witness_tick(s);

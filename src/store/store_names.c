@@ -275,7 +275,7 @@ int store_import(struct store *s, const struct store_object *object, struct stor
 	int r = import_locked(s, object, ret, &dropped);
 	store_leave(s, &news);
 	if (dropped) /* old bytes are of no use; the record says absent already */
-		purge_data(s, store_ino_of_key(object->key));
+		purge_now(s, store_ino_of_key(object->key));
 	news_fire(s, &news);
 	return r;
 }

@@ -228,6 +228,8 @@ struct store_file {
 	unsigned in_flight;      /* writes between their record and their end */
 	uint64_t done_bytes;     /* with writes in flight: the size without those not ended yet */
 	bool tidy_due;           /* one of them failed: what it left beyond that must go */
+	uint64_t changes;        /* how many were begun */
+	uint64_t synced_changes; /* as of an fsync that found none under way, and one more; 0: none did */
 	bool is_new_data;        /* the data file's name may not be durable */
 	uint64_t part_size_bytes;
 	uint8_t *recorded;       /* bit per chunk: has a CRC or part record */
@@ -273,6 +275,12 @@ struct witness {
 };
 #define WITNESS_EPOCH UINT64_MAX
 
+/* Data files whose records are gone, for the maintenance thread. */
+struct purges {
+	uint64_t *inos;
+	size_t count, cap;
+};
+
 struct sync_state {
 	struct lock lock; /* RANK_STORE_SYNC */
 	struct cond done;
@@ -302,6 +310,7 @@ struct store {
 	int64_t last_change_ms;
 	int64_t flush_due_ms; /* 0: nothing unsynced */
 	struct store_file *files[FILE_BUCKETS];
+	struct purges purges;
 	struct store_file *growing;
 	uint64_t job_count;
 
@@ -387,7 +396,12 @@ void record_overlay(struct store *s, struct record *r);
 must_check int unlink_record(struct store *s, struct record *r, int64_t delete_delay_ms,
 	bool *ret_purge);
 void op_purge(struct store *s, const struct record *r);
+/* The record of it is gone: its bytes follow when a power cut cannot bring the record back. */
 void purge_data(struct store *s, uint64_t ino);
+void purge_now(struct store *s, uint64_t ino);
+bool purges_wait(struct store *s);
+/* All that wait; waits for the disk. Not synced: they go on waiting. */
+must_check int purge_waiting(struct store *s);
 
 /* ---- the witness -------------------------------------------------------------------------------------- */
 

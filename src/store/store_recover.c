@@ -117,7 +117,7 @@ static int bury(struct store *s, uint64_t ino)
 	}
 	lock_drop(&s->lock);
 	if (e == 0 && purge)
-		purge_data(s, ino);
+		purge_now(s, ino);
 	return e;
 }
 

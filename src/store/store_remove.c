@@ -41,8 +41,7 @@ void op_purge(struct store *s, const struct record *r)
 	op_inode(s, r, NULL);
 }
 
-/* The record is gone (or says absent): now the bytes. */
-void purge_data(struct store *s, uint64_t ino)
+void purge_now(struct store *s, uint64_t ino)
 {
 	char path[64];
 	data_path(ino, path);
@@ -57,6 +56,65 @@ void purge_data(struct store *s, uint64_t ino)
 	op_del(s, TABLE_GRAVE, &k);
 	if (op_commit(s) < 0)
 		return; /* likewise */
+}
+
+static int purges_add(struct store *s, uint64_t ino)
+{
+	struct purges *p = &s->purges;
+	with_lock(&s->lock);
+	if (p->count == p->cap) {
+		size_t cap = p->cap ? 2 * p->cap : 64;
+		uint64_t *inos = reallocarray(p->inos, cap, sizeof(*inos));
+		if (!inos)
+			return -ENOMEM;
+		p->inos = inos;
+		p->cap = cap;
+	}
+	p->inos[p->count++] = ino;
+	return 0;
+}
+
+/*
+ * After a power cut the record may be back, and with it the file: a name that was replaced by a rename
+ * must then show what it held before. So the bytes wait for a sync of the journal, in batches, made by
+ * the maintenance thread. Numbers that may come again (of things from the bucket) cannot wait.
+ */
+void purge_data(struct store *s, uint64_t ino)
+{
+	bool waits = s->maintenance && !(ino & STORE_INO_FROM_BUCKET);
+	if (waits && purges_add(s, ino) == 0)
+		return;
+	if (journal_sync(s, journal_last(s)) == 0)
+		purge_now(s, ino); /* else the grave entry stays: the next start does it */
+}
+
+bool purges_wait(struct store *s)
+{
+	with_lock(&s->lock);
+	return s->purges.count > 0;
+}
+
+static void purges_again(struct store *s, struct purges *late)
+{
+	for (size_t i = 0; i < late->count; i++)
+		if (purges_add(s, late->inos[i]) < 0)
+			return; /* their grave entries stay: the next start does it */
+}
+
+int purge_waiting(struct store *s)
+{
+	lock_take(&s->lock);
+	struct purges due = s->purges;
+	s->purges = (struct purges){ 0 };
+	uint64_t last = s->journal.next_number - 1;
+	lock_drop(&s->lock);
+	int r = due.count ? journal_sync(s, last) : 0;
+	if (r < 0)
+		purges_again(s, &due);
+	for (size_t i = 0; r == 0 && i < due.count; i++)
+		purge_now(s, due.inos[i]);
+	free(due.inos);
+	return r;
 }
 
 static void op_unname(struct store *s, const struct record *r, const char *path)

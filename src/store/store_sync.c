@@ -239,3 +239,13 @@ int store_flush_all(struct store *s)
 {
 	return flush_unsynced(s);
 }
+
+uint64_t store_mark(struct store *s)
+{
+	return journal_last(s);
+}
+
+int store_sync_to(struct store *s, uint64_t mark)
+{
+	return journal_sync(s, mark);
+}

@@ -144,6 +144,7 @@ static int prepare_change(struct store_file *f, uint64_t off, uint64_t len, uint
 	if (r < 0)
 		return r;
 	f->growth_bytes += growth;
+	f->changes++;
 	return file_before_change(f, off, len, news);
 }
 
@@ -242,6 +243,7 @@ static int forget_absent(struct store_file *f, struct news *news)
 	if (r < 0)
 		return r;
 	f->generation = old.i.attr.generation + 1;
+	f->changes++;
 	f->dirty = true;
 	f->write_error = false;
 	atomic_store(&f->is_dirty_hint, true);

@@ -158,6 +158,8 @@ static void complete_send(struct upload *u, struct task *t)
 		multipart_end(u, t, PARTS_REPLAN);
 		return;
 	}
+	if (r == 0 && t->condition[0]) /* it replaces an object */
+		r = store_sync_to(u->store, t->version.mark);
 	if (r == 0) {
 		expected_etag(t, parts);
 		t->attempt.phase = ATTEMPT_COMPLETING;

@@ -168,6 +168,7 @@ typedef void task_step_fn(struct upload *u, struct task *t);
 /* A version as it is to be sent. */
 struct version {
 	uint64_t ino, generation;
+	uint64_t mark; /* of the store, behind the records that this was read from */
 	uint64_t size_bytes, part_size_bytes, chunk_count;
 	uint64_t crc64nvme;
 	bool has_crc64nvme;

@@ -29,7 +29,8 @@ void version_of_inode(struct upload *u, const struct store_inode *inode, struct 
 		.mtime_ns = inode->attr.mtime_ns,
 		.flags = inode->attr.flags,
 		.attempts = inode->attempts,
-		.state = inode->attr.state};
+		.state = inode->attr.state,
+		.mark = store_mark(u->store)};
 
 	if (v.size_bytes > 0)
 		v.chunk_count = chunk_count_of(v.part_size_bytes, v.size_bytes);

@@ -140,6 +140,7 @@ int task_attempt_begin(struct upload *u, struct task *t, enum attempt_kind kind,
 	enum file_state from, const char *if_match)
 {
 	struct store_attempt *a = &t->attempt;
+	bool takes = kind == ATTEMPT_DELETE || if_match; /* what is in the bucket now */
 	int r;
 
 	*a = (struct store_attempt){.ino = t->version.ino,
@@ -157,7 +158,9 @@ int task_attempt_begin(struct upload *u, struct task *t, enum attempt_kind kind,
 	(void)text_copy(a->if_match, if_match ? if_match : "", sizeof(a->if_match));
 	if (kind == ATTEMPT_COPY || t->kind == TASK_MOVE)
 		(void)text_copy(a->source_key, t->object.key, sizeof(a->source_key));
-	r = store_attempt_begin(u->store, a, from);
+	r = takes ? store_sync_to(u->store, t->version.mark) : 0;
+	if (r == 0)
+		r = store_attempt_begin(u->store, a, from);
 	if (r < 0)
 		a->id = 0;
 	else if (from != FILE_NONE)

@@ -438,6 +438,80 @@ static void killed_after_failed_commits(void **state)
 	rig_context[0] = '\0';
 }
 
+/* ---- bytes go after the record that gives them up is on the disk ------------------------------- */
+
+static _Atomic unsigned records_at_risk, bytes_gone;
+
+static void watch_order(enum disk_call call, enum disk_file file)
+{
+	if (call == DISK_WRITE && file == DISK_JOURNAL)
+		records_at_risk++;
+	else if (call == DISK_SYNC)
+		records_at_risk = 0;
+	else if (call == DISK_NAME && bytes_gone++ == 0)
+		must_eq(records_at_risk, 0);
+}
+
+static void watch_begin(struct rig *r, bool with_thread)
+{
+	(void)rig_put(r, STORE_ROOT_INO, "old", 100, 1);
+	(void)rig_put(r, STORE_ROOT_INO, "new", 200, 2);
+	must_eq(store_flush_all(r->s), 0);
+	if (with_thread)
+		must_eq(store_start(r->s), 0);
+	records_at_risk = bytes_gone = 0;
+	disk_on(DISK_PASS, 0, 0);
+	disk.hook = watch_order;
+}
+
+static void watch_end(struct rig *r, unsigned files_left)
+{
+	int64_t deadline = clock_mono_ms() + 20000;
+
+	while (rig_data_files(r) != files_left && clock_mono_ms() < deadline)
+		usleep(1000);
+	disk_off();
+	must_eq(rig_data_files(r), files_left);
+	must_eq(bytes_gone, 1);
+}
+
+/* A power cut may bring back the record of a file that was replaced: its bytes must be there then. */
+static void replaced_bytes_outlive_an_unsynced_rename(void **state)
+{
+	struct rig *r = *state;
+
+	watch_begin(r, true);
+	must_eq(store_rename(r->s, STORE_ROOT_INO, "new", STORE_ROOT_INO, "old", 0, 0), 0);
+	watch_end(r, 1);
+	rig_must_hold(r, rig_find(r, "old"), 200, 2);
+}
+
+static void removed_bytes_outlive_an_unsynced_unlink(void **state)
+{
+	struct rig *r = *state;
+
+	watch_begin(r, false);
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, "old", 0), 0);
+	watch_end(r, 1);
+}
+
+static void work_unlink(struct rig *r, void *arg)
+{
+	watch_begin(r, true);
+	disk_off();
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, "old", 0), 0);
+}
+
+/* Killed before the maintenance thread came to it: the next start removes them. */
+static void bytes_left_by_a_kill_go_at_the_next_start(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_unlink, NULL, CHILD_KILLED);
+	rig_open(r);
+	must_eq(rig_data_files(r), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -453,6 +527,9 @@ int main(void)
 		rig_test(failed_write_leaves_no_bytes_beyond_the_end),
 		rig_test(failed_checkpoint_loses_nothing),
 		rig_test_closed(killed_after_failed_commits),
+		rig_test(replaced_bytes_outlive_an_unsynced_rename),
+		rig_test(removed_bytes_outlive_an_unsynced_unlink),
+		rig_test_closed(bytes_left_by_a_kill_go_at_the_next_start),
 	};
 
 	return cmocka_run_group_tests_name("store faults", tests, NULL, NULL);

@@ -285,6 +285,37 @@ static void open_at_a_power_cut_is_incomplete(void **state)
 	must_state(state_of(r, "f"), FILE_INCOMPLETE);
 }
 
+static void work_fsync_then_close(struct rig *r, void *arg)
+{
+	static const char *const which[] = {"synced", "changed", "empty"};
+
+	for (int i = 0; i < 3; i++) {
+		uint64_t ino = rig_create(r, STORE_ROOT_INO, which[i], STORE_FILE);
+		struct store_file *f = rig_write_begin(r, ino);
+
+		if (i < 2)
+			rig_write_pattern(f, 0, 2 * P + 5, 7);
+		must_eq(store_file_sync(f, false), 0);
+		if (i == 1)
+			rig_write_pattern(f, 5, 10, 8);
+		rig_write_end(f);
+	}
+}
+
+/* As programs do it that want to be sure: fsync, close. Nothing was written in between. */
+static void closed_after_an_fsync_is_safe(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_fsync_then_close, NULL, CHILD_KILLED);
+	r->config.boot_id = "boot-2";
+	rig_open(r);
+	must_state(state_of(r, "synced"), FILE_CLOSED);
+	must_state(state_of(r, "empty"), FILE_CLOSED);
+	must_state(state_of(r, "changed"), FILE_TORN);
+	rig_must_hold(r, rig_find(r, "synced"), 2 * P + 5, 7);
+}
+
 /* ---- fetched chunks ------------------------------------------------------------------------------------------------ */
 
 static void work_fill(struct rig *r, void *arg)
@@ -429,6 +460,7 @@ int main(void)
 		rig_test_closed(flushed_stands),
 		rig_test_closed(changed_after_the_flush_is_in_doubt_again),
 		rig_test_closed(open_at_a_power_cut_is_incomplete),
+		rig_test_closed(closed_after_an_fsync_is_safe),
 		rig_test_closed(filled_chunks_are_dropped_after_a_power_cut),
 		rig_test_closed(orphans_are_kept_and_their_numbers_spared),
 	};
