@@ -628,6 +628,11 @@ static int cmd_mount(int argc, char **argv)
 	int code;
 	if (cli_mount_parse(argc, argv, &s.options, &code) < 0)
 		return code;
+	code = s.options.check_first ? cli_check_before_mount(&s.options) : EXIT_VERIFIED;
+	if (code != EXIT_VERIFIED) {
+		stack_take_down(&s);
+		return code;
+	}
 	int r = fs_mountpoint_prepare(s.options.mountpoint, &s.message);
 	if (r < 0) {
 		fprintf(stderr, "cpgfs: %s\n", s.message ? s.message : strerror(-r));

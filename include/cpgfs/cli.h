@@ -38,6 +38,7 @@ struct cli_mount {
 	bool view_uploaded, df_unlimited, allow_overwrite, allow_delete, allow_other, read_only;
 	bool sign_payload_always, no_sign_request, access_grant, durability_close, start_paused;
 	bool foreground, drain;
+	bool check_first; /* --check: cli_check_before_mount() decides */
 	struct naming_policy naming;
 	enum layout_mode layout;
 	enum log_level log_level;
@@ -51,6 +52,10 @@ bool cli_is_mount(int argc, char **argv);
  * result is -ECANCELED (help was asked for) or -EINVAL. */
 must_check int cli_mount_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit);
 void cli_mount_release(struct cli_mount *m);
+
+/* The report of `cpgfs check` on standard error, made by a child process. 0: mount; else the exit
+ * code, and it was said why. */
+must_check int cli_check_before_mount(const struct cli_mount *m);
 
 /* Every command but mount. Returns the exit code. */
 int cli_run(int argc, char **argv);

@@ -16,6 +16,7 @@ static const struct command commands[] = {
 	{ "ls", cmd_ls, "list the bucket now, as `aws s3 ls` does" },
 	{ "verify", cmd_verify, "compare files, a manifest or what was copied in with the bucket" },
 	{ "plan", cmd_plan, "dry run: what would be uploaded where, and what is wrong with it" },
+	{ "check", cmd_check, "look at everything that a long upload needs" },
 	{ "credentials", cmd_credentials, "hand new keys to a running mount" },
 	{ "galleries", cmd_galleries, "the galleries that `cpgfs mount --gallery` knows" },
 	{ "repair", cmd_repair, "rebuild the index of a cache that a mount calls damaged" },

@@ -121,11 +121,11 @@ static int take_word(struct words *w, const char *word)
 	return 0;
 }
 
-static int parse_words(int argc, char **argv, struct cli_mount *m, struct words *w)
+static int parse_words(int argc, char **argv, int first, struct cli_mount *m, struct words *w)
 {
 	bool only_words = false;
 	*w = (struct words){0};
-	for (int i = 1 + (strcmp(argv[1], "mount") == 0); i < argc; i++) {
+	for (int i = first; i < argc; i++) {
 		const char *arg = argv[i];
 		int r = 0;
 		if (only_words || arg[0] != '-') {
@@ -157,11 +157,11 @@ static int parse_words(int argc, char **argv, struct cli_mount *m, struct words 
 }
 
 /* Options as they stand; then, if they name a gallery, again on top of what that presets. */
-static int parse_all(int argc, char **argv, struct cli_mount *m, struct words *w)
+static int parse_all(int argc, char **argv, int first, struct cli_mount *m, struct words *w)
 {
 	int r = options_preset(m);
 	if (r == 0)
-		r = parse_words(argc, argv, m, w);
+		r = parse_words(argc, argv, first, m, w);
 	if (r < 0 || !m->gallery)
 		return r;
 	cleanup_free char *gallery = steal_ptr(m->gallery);
@@ -170,7 +170,7 @@ static int parse_all(int argc, char **argv, struct cli_mount *m, struct words *w
 	r = options_preset(m);
 	if (r == 0)
 		r = cli_gallery_apply(m, gallery);
-	return r < 0 ? r : parse_words(argc, argv, m, w);
+	return r < 0 ? r : parse_words(argc, argv, first, m, w);
 }
 
 static int usage_error(const struct cli_mount *m)
@@ -185,6 +185,20 @@ static int usage_error(const struct cli_mount *m)
 			  "--gallery NAME --prefix PREFIX MOUNTPOINT (`cpgfs mount --help` tells "
 			  "more)");
 	return -EINVAL;
+}
+
+/* `cpgfs check` needs no mount point. */
+static int split_check_words(struct cli_mount *m, const struct words *w, const char **ret_target)
+{
+	const char *address = w->first;
+	if (!address && !m->gallery) {
+		cli_error("check: say what: s3://BUCKET/PREFIX, or --gallery NAME --prefix PREFIX");
+		return -EINVAL;
+	}
+	if (address && m->gallery && !w->second && address[0] == '/')
+		address = NULL; /* a mount point, as in the command that will follow */
+	*ret_target = "/";
+	return cli_address_fill(m, address);
 }
 
 /* A single word is the mount point: the gallery knows the bucket. */
@@ -326,14 +340,17 @@ static int fill_and_check(struct cli_mount *m)
 	return r;
 }
 
-int cli_mount_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit)
+typedef int split_fn(struct cli_mount *m, const struct words *w, const char **ret_target);
+
+static int parse(
+	int argc, char **argv, int first, split_fn *split, struct cli_mount *ret, int *ret_exit)
 {
 	struct cli_mount m = {0};
 	struct words words = {0};
 	const char *target = NULL;
-	int r = parse_all(argc, argv, &m, &words);
+	int r = parse_all(argc, argv, first, &m, &words);
 	if (r == 0)
-		r = split_words(&m, &words, &target);
+		r = split(&m, &words, &target);
 	if (r == 0)
 		r = absolute_path(target, &m.mountpoint);
 	if (r == 0)
@@ -351,6 +368,16 @@ int cli_mount_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit)
 	}
 	*ret = m;
 	return 0;
+}
+
+int cli_mount_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit)
+{
+	return parse(argc, argv, 1 + (strcmp(argv[1], "mount") == 0), split_words, ret, ret_exit);
+}
+
+int cli_check_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit)
+{
+	return parse(argc, argv, 1, split_check_words, ret, ret_exit);
 }
 
 void cli_mount_release(struct cli_mount *m)

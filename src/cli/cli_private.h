@@ -10,6 +10,9 @@ void cli_error(const char *fmt, ...) printf_like(1, 2);
 
 /* ---- addresses (cli_address.c) ------------------------------------------------------------------- */
 
+/* The command line of `cpgfs check` (argv[0]): as of a mount; a mount point may stand there, and is not
+ * looked at. */
+must_check int cli_check_parse(int argc, char **argv, struct cli_mount *ret, int *ret_exit);
 /* Bucket naming rules of S3, as far as they keep an address unambiguous. */
 bool cli_bucket_is_valid(const char *bucket);
 /* Fills bucket and prefix of m: from "s3://BUCKET/PREFIX" (NULL: the gallery's bucket, which is in m
@@ -21,6 +24,12 @@ must_check int cli_mount_option(struct cli_mount *m, int argc, char **argv, int 
 must_check int cli_mount_endpoint(struct cli_mount *m);
 /* What is wrong with a prefix as people type it, and the fix; false: nothing. */
 bool cli_prefix_mistake(const char *prefix, char *out, size_t size);
+
+/* ---- looking at the bucket (cli_probe.c) ----------------------------------------------------------- */
+
+/* The reply to a listing of one key, as cli_probe_bucket() judges it. */
+must_check int cli_probe_judge(
+	const struct s3_reply *reply, const char *bucket, const char *prefix, char **ret_message);
 
 /* ---- a mount, seen from outside (cli_talk.c) ------------------------------------------------------ */
 
@@ -45,6 +54,7 @@ must_check int cli_ask(
 
 /* ---- commands: argv[0] is the command's own name ------------------------------------------------ */
 
+int cmd_check(int argc, char **argv);
 int cmd_credentials(int argc, char **argv);
 int cmd_galleries(int argc, char **argv);
 int cmd_umount(int argc, char **argv);

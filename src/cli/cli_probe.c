@@ -42,7 +42,7 @@ static int judge_auth(const struct s3_reply *reply, char **ret_message)
 		reply->code, words(reply));
 }
 
-static int judge(const struct s3_reply *reply, const char *bucket, const char *prefix,
+int cli_probe_judge(const struct s3_reply *reply, const char *bucket, const char *prefix,
 	char **ret_message)
 {
 	if (reply->class == S3_NOT_FOUND || strcmp(reply->code, "NoSuchBucket") == 0)
@@ -93,7 +93,7 @@ int cli_probe_bucket(struct s3 *s3, const char *bucket, const char *prefix, char
 		if (r < 0)
 			return say(ret_message, r, "the bucket cannot be asked: %s", strerror(-r));
 	}
-	r = judge(&reply, bucket, prefix, ret_message);
+	r = cli_probe_judge(&reply, bucket, prefix, ret_message);
 	s3_reply_release(&reply);
 	return r;
 }
