@@ -82,5 +82,5 @@ struct auth_xml {
 	char target[AUTH_TARGET_MAX];
 	char code[64], message[256];
 };
-/* -EBADMSG: not XML, or a value that can't be one. Any root will do. */
+/* -EBADMSG: not XML, or a value that can't be one, or half a pair of keys. Any root will do. */
 must_check int auth_xml_parse(const char *text, size_t len, struct auth_xml *ret);

@@ -134,6 +134,8 @@ int auth_xml_parse(const char *text, size_t len, struct auth_xml *ret)
 	int err = run(p, text, len);
 	if (!err && p->expiry[0] && !(out->keys.expires_at_ns = auth_expiry_parse(p->expiry)))
 		err = -EBADMSG;
+	if (!err && !auth_keys_are_empty(&out->keys) && auth_keys_check(&out->keys))
+		err = -EBADMSG;
 	if (!err)
 		*ret = *out;
 	return err;

@@ -47,13 +47,15 @@ static int chain_end(void **state)
 
 #define KEYS "aws_access_key_id = K\naws_secret_access_key = SECRETk\n"
 
-/* ---- roles ------------------------------------------------------------------------------------------- */
+/* ---- roles
+ * ------------------------------------------------------------------------------------------- */
 
 static void a_role_of_a_profile_with_keys(void **state)
 {
 	write_file(*state, "credentials", "[default]\n" KEYS);
 	write_file(*state, "config",
-		"[profile jump-cp-role]\nrole_arn = arn:aws:iam::385009899373:role/add-jump-cp-role\n"
+		"[profile jump-cp-role]\nrole_arn = "
+		"arn:aws:iam::385009899373:role/add-jump-cp-role\n"
 		"source_profile = default\nexternal_id = E\nrole_session_name = me\n"
 		"duration_seconds = 7200\nregion = us-east-1\n");
 	found("jump-cp-role", AUTH_KIND_STATIC);
@@ -64,8 +66,9 @@ static void a_role_of_a_profile_with_keys(void **state)
 	assert_string_equal(recipe.roles[0].session, "me");
 	assert_int_equal(recipe.roles[0].duration_s, 7200);
 	assert_string_equal(recipe.region, "us-east-1");
-	assert_string_equal(recipe.origin, "role arn:aws:iam::385009899373:role/add-jump-cp-role by "
-					   "profile jump-cp-role in ~/.aws/config");
+	assert_string_equal(recipe.origin,
+		"role arn:aws:iam::385009899373:role/add-jump-cp-role by "
+		"profile jump-cp-role in ~/.aws/config");
 }
 
 static void roles_in_a_row(void **state)
@@ -82,7 +85,8 @@ static void roles_in_a_row(void **state)
 	assert_null(recipe.roles[0].external_id);
 	assert_int_equal(recipe.roles[0].duration_s, 0);
 	/* a source's own keys come before its role */
-	write_file(*state, "credentials", "[b]\naws_access_key_id=B\naws_secret_access_key=SECRETb\n");
+	write_file(
+		*state, "credentials", "[b]\naws_access_key_id=B\naws_secret_access_key=SECRETb\n");
 	found("a", AUTH_KIND_STATIC);
 	assert_int_equal(recipe.role_count, 1);
 	assert_string_equal(recipe.keys->access_key, "B");
@@ -105,7 +109,8 @@ static void loops_are_refused(void **state)
 	assert_int_equal(recipe.role_count, 1);
 	cleanup_buf struct buf text = {0};
 	for (int i = 0; i < 12; i++)
-		buf_printf(&text, "[profile p%d]\nrole_arn = R%d\nsource_profile = p%d\n", i, i, i + 1);
+		buf_printf(&text, "[profile p%d]\nrole_arn = R%d\nsource_profile = p%d\n", i, i,
+			i + 1);
 	buf_add_text(&text, "[profile p12]\n" KEYS);
 	write_file(*state, "config", buf_text(&text));
 	refused("p0", "more than 8 roles in a row");
@@ -117,13 +122,15 @@ static void roles_that_cannot_be_meant(void **state)
 {
 	write_file(*state, "config",
 		"[profile none]\nrole_arn = A\n"
-		"[profile both]\nrole_arn = A\nsource_profile = k\ncredential_source = Environment\n"
+		"[profile both]\nrole_arn = A\nsource_profile = k\ncredential_source = "
+		"Environment\n"
 		"[profile gone]\nrole_arn = A\nsource_profile = nowhere\n"
 		"[profile empty]\nrole_arn = A\nsource_profile = bare\n[profile bare]\nregion = r\n"
 		"[profile odd]\nrole_arn = A\ncredential_source = Moon\n"
 		"[profile env]\nrole_arn = A\ncredential_source = Environment\n"
 		"[profile long]\nrole_arn = A\nsource_profile = k\nduration_seconds = 43201\n"
-		"[profile mfa]\nrole_arn = A\nsource_profile = k\nmfa_serial = arn:aws:iam::1:mfa/me\n"
+		"[profile mfa]\nrole_arn = A\nsource_profile = k\nmfa_serial = "
+		"arn:aws:iam::1:mfa/me\n"
 		"[profile k]\n" KEYS);
 	refused("none", "needs source_profile or credential_source");
 	refused("both", "not both");
@@ -155,7 +162,8 @@ static void credential_sources(void **state)
 	found("ec2", AUTH_KIND_INSTANCE);
 }
 
-/* ---- the others ---------------------------------------------------------------------------------------- */
+/* ---- the others
+ * ---------------------------------------------------------------------------------------- */
 
 static void sso_profiles(void **state)
 {
@@ -163,7 +171,8 @@ static void sso_profiles(void **state)
 	write_file(*state, "config",
 		"[profile new]\nsso_session = lab\nsso_account_id = 1\nsso_role_name = up\n"
 		"[sso-session lab]\nsso_start_url = https://x\nsso_region = eu-west-1\n"
-		"[profile old]\nsso_start_url = https://x.awsapps.com/start\nsso_region = us-east-1\n"
+		"[profile old]\nsso_start_url = https://x.awsapps.com/start\nsso_region = "
+		"us-east-1\n"
 		"sso_account_id = 2\nsso_role_name = r\n"
 		"[profile lacks]\nsso_session = lab\nsso_account_id = 1\n"
 		"[profile gone]\nsso_session = nowhere\nsso_account_id = 1\nsso_role_name = r\n");
@@ -179,7 +188,8 @@ static void sso_profiles(void **state)
 	assert_string_equal(recipe.remedy, "aws sso login --profile new");
 	assert_string_equal(recipe.watch[0], recipe.sso.cache_path);
 	found("old", AUTH_KIND_SSO);
-	assert_true(text_ends(recipe.sso.cache_path, "/3947de8b16688092197fa616c34e01335f21d256.json"));
+	assert_true(
+		text_ends(recipe.sso.cache_path, "/3947de8b16688092197fa616c34e01335f21d256.json"));
 	assert_string_equal(recipe.sso.region, "us-east-1");
 	refused("lacks", "profile lacks lacks sso_role_name");
 	refused("gone", "there is no section [sso-session nowhere]");
@@ -221,10 +231,12 @@ static void the_order_within_a_profile(void **state)
 	write_file(*state, "config", buf_text(&text));
 	found("p", AUTH_KIND_PROCESS); /* before keys in the config file */
 	assert_string_equal(recipe.process, "/bin/p");
-	write_file(*state, "credentials", "[p]\naws_access_key_id = C\naws_secret_access_key = SECRETc\n");
+	write_file(*state, "credentials",
+		"[p]\naws_access_key_id = C\naws_secret_access_key = SECRETc\n");
 	found("p", AUTH_KIND_STATIC); /* keys in the credentials file before that */
 	assert_string_equal(recipe.keys->access_key, "C");
-	buf_add_text(&text, "sso_start_url = u\nsso_region = r\nsso_account_id = 1\nsso_role_name = n\n");
+	buf_add_text(&text,
+		"sso_start_url = u\nsso_region = r\nsso_account_id = 1\nsso_role_name = n\n");
 	write_file(*state, "config", buf_text(&text));
 	found("p", AUTH_KIND_SSO);
 	buf_add_text(&text, "web_identity_token_file = /t\nrole_arn = R\n");
