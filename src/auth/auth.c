@@ -236,12 +236,13 @@ struct s3_credentials_source auth_source(struct auth *a)
 static int explain_failure(struct auth *a, int err, char **ret_message)
 {
 	char text[512];
-	auth_explain(a, text);
-	if (err == -ENOKEY) {
-		struct auth_status status;
-		auth_status(a, &status);
+	struct auth_status status;
+	auth_status(a, &status);
+	auth_explain_shortly(&status, text);
+	if (err == -ENOKEY)
 		snprintf(text, sizeof(text), "no credentials were found: %s", status.remedy);
-	}
+	else if (!text[0])
+		snprintf(text, sizeof(text), "%s: no answer yet", status.source);
 	*ret_message = text_dup(text);
 	return *ret_message ? err : -ENOMEM;
 }

@@ -57,11 +57,9 @@ bool auth_grant_covers(const char *target, const char *bucket, const char *prefi
 static int refuse_target(struct auth_try *t, const char *target)
 {
 	const struct auth_grant_wish *w = t->wish;
-	char remedy[256];
 	if (!target[0])
 		return auth_fail(t, -EAGAIN, NULL, "GetDataAccess names no MatchedGrantTarget");
-	snprintf(remedy, sizeof(remedy), "mount a prefix inside %.200s", target);
-	return auth_fail(t, -EACCES, remedy,
+	return auth_fail(t, -EACCES, "mount a prefix inside it",
 		"the mount s3://%.60s/%.120s lies outside the grant %.160s", w->bucket, w->prefix,
 		target);
 }

@@ -59,6 +59,9 @@ struct auth {
 	} synced;
 };
 
+/* auth_text.c: source, error and remedy */
+void auth_explain_shortly(const struct auth_status *s, char out[512]);
+
 /* auth_renew.c */
 /* All that is due now: looks at the files, tries if it is time. Returns when to look again
  * (clock_mono_ms). The thread's body; before auth_start a test may play the thread. */

@@ -118,16 +118,23 @@ void auth_describe(struct auth *a, char out[256])
 	}
 }
 
+void auth_explain_shortly(const struct auth_status *s, char out[512])
+{
+	out[0] = '\0';
+	if (!s->error[0] || s->state == AUTH_ANONYMOUS)
+		return;
+	add(out, 512, "%.120s: %.230s", s->source, s->error);
+	if (s->remedy[0])
+		add(out, 512, "; %.120s", s->remedy);
+}
+
 void auth_explain(struct auth *a, char out[512])
 {
 	struct auth_status s;
 	auth_status(a, &s);
-	out[0] = '\0';
-	if (!s.error[0] || s.state == AUTH_ANONYMOUS)
+	auth_explain_shortly(&s, out);
+	if (!out[0])
 		return;
-	add(out, 512, "%.120s: %.200s", s.source, s.error);
-	if (s.remedy[0])
-		add(out, 512, "; %.120s", s.remedy);
 	int64_t wait_s = s.renew_at_ns ? (s.renew_at_ns - clock_wall_ns()) / NS_PER_S : 0;
 	if (s.state == AUTH_GOOD)
 		add(out, 512, "; the old ones are still good");
