@@ -1,4 +1,5 @@
 """What a mount shows and what a bucket holds, held against the ledger."""
+import errno
 import hashlib
 import os
 import urllib.parse
@@ -30,6 +31,8 @@ def read_file(daemon, path):
         with open(path, "rb") as file:
             return file.read(), state
     except OSError as error:
+        if error.errno == errno.EIO and state in ledgers.IN_DOUBT:
+            return None, state  # shown, kept, and never zeros in place of what is missing
         raise Failure("reading %s (state %s): %s" % (path, state, error.strerror)) from None
 
 
@@ -136,10 +139,10 @@ def judge_bucket(ledger, server, daemon):
         if state == "held" and have is not None:
             raise Failure("%s is held, but in the bucket" % path)
     # a file in doubt keeps its last good version in the bucket, also under the name it had
-    kept = {daemon.xattr(os.path.join(TOP, path), "key") for path, version in ledger.files.items()
-            if not version.whole}
+    kept = set().union(*(ledger.versions.get(path, ()) for path, version in ledger.files.items()
+                         if not version.whole))
     for path in sorted(set(objects) - set(ledger.files)):
-        if TOP + "/" + path not in kept:
+        if ledgers.digest(objects[path]) not in kept:
             raise Failure("an object is left of %s, which is gone" % path)
     known, unknown = open_uploads(server)
     if known:

@@ -5,18 +5,22 @@ import shutil
 import threading
 
 import check
+import disk
 from ledger import Ledger
 from rig import DISK, SLOW, Control, Daemon, Failure, Server
 from workload import Workload
 
 
 class Point:
-    """CLASS:N:WHEN, as in journal:17:half. Kinds of a point after a '+': see sweep."""
+    """CLASS:N:WHEN[/VARIANT[/close]]: a kill, or a power cut; with durability=close."""
 
     def __init__(self, text):
         self.text = text
-        name, at, self.when = text.split(":")
+        place, *rest = text.split("/")
+        name, at, self.when = place.split(":")
         self.classes, self.at = (DISK if name == "disk" else [name]), int(at)
+        self.variant = rest[0] if rest else None
+        self.options = ["--durability", "close"] if "close" in rest else []
 
 
 class Run:
@@ -29,16 +33,24 @@ class Run:
         self.server = Server(top)
         self.daemon = None
         self.notes = []
+        self.record = os.path.join(top, "record")
+        self.boot_id = os.path.join(top, "boot-id")
+        self.boot = 1
 
     # ---- parts ----
 
-    def start(self, **how):
-        self.daemon = Daemon(self.top, self.server, **how)
+    def start(self, record=None):
+        if self.point.variant:
+            with open(self.boot_id, "w") as out:
+                out.write("boot-%d\n" % self.boot)
+        self.daemon = Daemon(self.top, self.server, self.point.options, self.control, record,
+                             self.point.variant and self.boot_id)
         return self.daemon.start()
 
     def work(self):
         """The script until its end or the daemon's. Errors while the daemon lives are failures."""
-        workload = Workload(self.daemon.mount, self.ledger, self.seed, self.daemon.wait_idle)
+        workload = Workload(self.daemon.mount, self.ledger, self.seed, self.daemon.wait_idle,
+                            bool(self.point.options))
         try:
             workload.run()
             return True
@@ -58,7 +70,7 @@ class Run:
     def crash(self):
         """Until the point was met, or there is none any more. Whether it was."""
         self.control.arm(self.point.when, self.point.classes, self.point.at)
-        self.start(control=self.control)
+        self.start(record=self.point.variant and self.record)
         if self.daemon.died() or not self.work() or self.daemon.stop() < 0:
             self.daemon.kill()
         if not self.control.met():
@@ -69,12 +81,24 @@ class Run:
         self.notes.append(self.control.what())
         return True
 
+    def cut_power(self):
+        """The cache as a disk may hold it that lost what was not synced; another boot follows."""
+        played = disk.replay(self.record)
+        unseen = disk.compare(played, self.daemon.cache)
+        if unseen:
+            raise Failure("the shim did not see every change: %s" % "; ".join(unseen[:5]))
+        shutil.rmtree(self.daemon.cache)
+        os.mkdir(self.daemon.cache, 0o700)
+        played.write_to(self.daemon.cache, self.point.variant, self.random)
+        os.unlink(self.record)
+        self.boot += 1
+
     def crash_again(self):
         """Kills in the recovery, and in what follows it."""
         for _ in range(self.random.choice([0, 1, 1, 2])):
             at = int(self.random.expovariate(1 / 20)) + 1
             self.control.arm(self.random.choice(["before", "half", "after"]), DISK, at)
-            self.start(control=self.control)
+            self.start()
             if not self.daemon.died():
                 self.daemon.wait_idle()
             self.daemon.kill()
@@ -86,7 +110,7 @@ class Run:
         self.start()
         if self.daemon.died():
             raise Failure("the daemon does not start any more: %s" % self.daemon.log()[-600:])
-        check.judge_tree(self.ledger, self.daemon)
+        check.judge_tree(self.ledger, self.daemon, self.boot > 1)
         if not self.daemon.wait_idle():
             raise Failure("the daemon ended: %s" % self.daemon.log()[-600:])
         lost = check.judge_bucket(self.ledger, self.server, self.daemon)
@@ -101,6 +125,8 @@ class Run:
     def go(self):
         self.server.start()
         met = self.crash()
+        if met and self.point.variant:
+            self.cut_power()
         if met:
             self.crash_again()
         self.judge()

@@ -17,7 +17,7 @@ CLASSES = ["store", "journal", "commit", "sync", "rename", "request", "reply", "
 DISK = ["store", "journal", "commit", "sync", "rename"]
 ACTIONS = {"nothing": 0, "before": 1, "half": 2, "after": 3, "fail": 4, "short": 5}
 # States that say: this is not a whole version, and it goes nowhere by itself.
-IN_DOUBT = ("open", "incomplete", "torn")
+IN_DOUBT = ("open", "incomplete", "torn", "lost")
 FOR_EVER = 2 ** 64 - 1
 
 
@@ -227,11 +227,8 @@ class Daemon:
 
     def state_of(self, path):
         """"" for what is only in the bucket, or not at all."""
-        return self.xattr(path, "state")
-
-    def xattr(self, path, name):
         try:
-            return os.getxattr(os.path.join(self.mount, path), "user.cpgfs." + name).decode()
+            return os.getxattr(os.path.join(self.mount, path), "user.cpgfs.state").decode()
         except OSError as error:
             if error.errno in (errno.ENODATA, errno.ENOENT):
                 return ""

@@ -13,9 +13,10 @@ TOP = PREFIX + "/workspace/software/crash"
 class Workload:
     """Operations below one folder of the mount. Sizes and bytes depend on the seed only."""
 
-    def __init__(self, mount, ledger, seed, wait_idle):
+    def __init__(self, mount, ledger, seed, wait_idle, close_syncs=False):
         self.top = os.path.join(mount, TOP)
         self.ledger, self.seed, self.wait_idle = ledger, seed, wait_idle
+        self.close_syncs = close_syncs  # every close is an fsync
         self.serial = 0
 
     def full(self, path):
@@ -27,13 +28,17 @@ class Workload:
         return random.Random("%s.%d" % (self.seed, self.serial)).randbytes(size)
 
     def plan(self, name, changes, folders=None, writes=(), synced=False):
-        """changes: path -> Version, or None for gone."""
+        """changes: path -> Version, or None for gone. writes: the paths that are written and closed."""
         files = dict(self.ledger.files)
         for path, version in changes.items():
             if version is None:
                 files.pop(path, None)
             else:
                 files[path] = version
+        if self.close_syncs and writes:
+            synced = True
+            for path in writes:
+                files[path].durable = True
         self.ledger.begin(name, files, self.ledger.folders if folders is None else folders,
                           writes, synced)
 
@@ -137,6 +142,7 @@ class Workload:
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
             raise OSError("the writer to be killed could not write")
+        os.statvfs(self.top)  # the daemon did not end first: it was told of the end of the writer
         self.ledger.end()
 
     def idle(self, uploaded_is_enough=False):
