@@ -1046,6 +1046,78 @@ static void repaired_twice(void **state)
 	}
 }
 
+/* ---- the witness itself ---------------------------------------------------------------------- */
+
+/* What it had not written yet when it was killed is noted by the replay. */
+static void witness_after_a_kill(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_plate, NULL, CHILD_KILLED);
+	rig_open(r);
+	rig_close(r);
+	lose(r, "index/data.mdb");
+	lose(r, "journal");
+	repair(r);
+	must_eq(report.files, FILES);
+	must_eq(report.to_check + report.torn + report.incomplete, FILES);
+	rig_open(r);
+	for (unsigned i = 0; i < FILES; i++)
+		rig_must_hold(r, plate_file(r, i), FILE_BYTES + i, i);
+}
+
+/* Renamed again and again it would grow without end. */
+static void witness_is_written_anew(void **state)
+{
+	struct rig *r = *state;
+	uint64_t most = 0, now = 0;
+
+	rig_open(r);
+	must_eq(store_start(r->s), 0);
+	(void)rig_put(r, STORE_ROOT_INO, "a", 100, 1);
+	for (unsigned i = 0; i < 2000000 && now >= most / 2; i++) {
+		must_eq(store_rename(r->s, STORE_ROOT_INO, i % 2 ? "b" : "a", STORE_ROOT_INO,
+				i % 2 ? "a" : "b", 0, 0),
+			0);
+		if (i % 100 == 0)
+			now = size_of(r, "witness");
+		most = now > most ? now : most;
+	}
+	must(now < most / 2);
+	must(most > MIB);
+	(void)rig_put(r, STORE_ROOT_INO, "later", 100, 2);
+	rig_close(r);
+	lose(r, "index/data.mdb");
+	lose(r, "journal");
+	repair(r);
+	must_eq(report.files, 2);
+	rig_open(r);
+	rig_must_hold(r, rig_find(r, "later"), 100, 2);
+}
+
+/* Where it cannot be had, everything else works; a mount after that makes up for it. */
+static void works_without_a_witness(void **state)
+{
+	struct rig *r = *state;
+
+	shell("mkdir %s/witness", r->dir);
+	rig_open(r);
+	(void)rig_put(r, STORE_ROOT_INO, "early", 100, 1);
+	rig_close(r);
+	shell("rmdir %s/witness", r->dir);
+	rig_open(r);
+	must_eq(store_start(r->s), 0);
+	for (int ms = 0; ms < 20000 && size_of(r, "witness") == 0; ms += 10)
+		usleep(10000);
+	rig_close(r);
+	lose(r, "index/data.mdb");
+	lose(r, "journal");
+	repair(r);
+	must_eq(report.files, 1);
+	rig_open(r);
+	rig_must_hold(r, rig_find(r, "early"), 100, 1);
+}
+
 static int teardown(void **state)
 {
 	drop_saved();
@@ -1107,6 +1179,9 @@ int main(void)
 		repair_test(cut_off_while_installing),
 		repair_test(after_a_power_cut),
 		repair_test(repaired_twice),
+		repair_test(witness_after_a_kill),
+		repair_test(witness_is_written_anew),
+		repair_test(works_without_a_witness),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
