@@ -177,7 +177,7 @@ static uint64_t tree_walk(struct salvage *v, const char *table, uint64_t number,
 static uint64_t page_walk(struct salvage *v, const char *table, const uint8_t *page, unsigned depth,
 	bool numeric_keys, leaf_fn *leaf)
 {
-	struct bytes before = {0};
+	struct bytes before = {"", 0};
 	uint64_t entries = 0;
 	for (unsigned i = 0; i < page_nodes(page) && v->error == 0; i++) {
 		struct node n;
