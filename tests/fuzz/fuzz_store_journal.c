@@ -1,8 +1,9 @@
 /*
- * A journal file of any bytes: only records with the right checksum, epoch and number come back, all of
- * them, in order; a search finds every whole record, and nothing else.
+ * A journal file of any bytes: only records with the right checksum, epoch and number come back,
+ * all of them, in order; a search finds every whole record, and nothing else.
  *
- * The input is the file; so that records can be whole, "\1CPGJ" stands for one that the target writes:
+ * The input is the file; so that records can be whole, "\1CPGJ" stands for one that the target
+ * writes:
  *
  *   "\1CPGJ" epoch(1) number(1) length(1) damage(1) payload
  */
@@ -30,7 +31,8 @@ static void add(const void *data, size_t len)
 static void add_record(struct fuzz_in *in)
 {
 	uint8_t header[JOURNAL_HEADER_BYTES];
-	unsigned epoch = fuzz_u8(in), number = fuzz_u8(in), want = fuzz_u8(in), damage = fuzz_u8(in);
+	unsigned epoch = fuzz_u8(in), number = fuzz_u8(in), want = fuzz_u8(in),
+		 damage = fuzz_u8(in);
 	size_t len;
 	uint8_t *payload = fuzz_bytes(in, want, &len);
 
@@ -92,8 +94,7 @@ static int each_replayed(void *user, uint64_t number, const void *payload, size_
 	return 0;
 }
 
-static int each_found(
-	void *user, uint64_t epoch, uint64_t number, const void *payload, size_t len)
+static int each_found(void *user, uint64_t epoch, uint64_t number, const void *payload, size_t len)
 {
 	struct walk *w = user;
 

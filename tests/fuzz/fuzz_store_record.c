@@ -1,6 +1,6 @@
 /*
- * Records of the index: bytes are refused or read, and what was read is written as many bytes, which
- * read the same. Numbers of chunks stay in their bounds.
+ * Records of the index: bytes are refused or read, and what was read is written as many bytes,
+ * which read the same. Numbers of chunks stay in their bounds.
  *
  *   kind(1) record
  */
