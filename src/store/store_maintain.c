@@ -136,11 +136,28 @@ static bool wait_tick(struct store *s, bool *ret_evict)
 	return !s->stopping;
 }
 
+/* Once: nothing can be recorded any more, so nothing new is accepted or sent. */
+static void tell_failure(struct store *s, bool *told)
+{
+	cleanup_free char *dir = store_quoted(s->dir);
+	lock_take(&s->lock);
+	int failed = s->failed;
+	lock_drop(&s->lock);
+	if (!failed || *told)
+		return;
+	*told = true;
+	log_error("the index of the cache takes no more records (%s): what was acknowledged is safe; "
+		  "unmount and mount again, and if that says it is damaged: `cpgfs repair --cache-dir "
+		  "%s`",
+		strerror(-failed), dir ? dir : s->dir);
+}
+
 static void maintain(void *user)
 {
 	struct store *s = user;
-	bool evict;
+	bool evict, told = false;
 	while (wait_tick(s, &evict)) {
+		tell_failure(s, &told);
 		if (purges_wait(s))
 			do_purges(s);
 		if (evict || writers_wait(s))

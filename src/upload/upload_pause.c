@@ -299,8 +299,8 @@ void pause_note_store(struct upload *u, int error)
 		log_error("the store refused a record: %s", strerror(-error));
 		return;
 	}
-	snprintf(text, sizeof(text), "space: the cache disk takes no records (%s)",
-		strerror(-error));
+	snprintf(text, sizeof(text), "space: the cache disk takes no records (%s)%s",
+		strerror(-error), error == -EUCLEAN ? ": unmount, then `cpgfs repair`" : "");
 	u->sched.space_until_ms = clock_mono_ms() + SPACE_AGAIN_MS;
 	pause_begin(u, PAUSE_SPACE, text);
 }
