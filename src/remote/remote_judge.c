@@ -26,8 +26,8 @@ enum remote_verdict remote_judge(const struct s3_reply *reply, int *ret_error)
 		*ret_error = -EACCES;
 		return REMOTE_NO;
 	case S3_CONFLICT:
-		*ret_error = -ESTALE;
-		return REMOTE_NO;
+		*ret_error = reply->http_status == 409 ? -ENETDOWN : -ESTALE;
+		return reply->http_status == 409 ? REMOTE_AGAIN : REMOTE_NO; /* "another one just now" */
 	case S3_FATAL:
 		*ret_error = -EIO;
 		return REMOTE_NO;

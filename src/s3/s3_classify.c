@@ -86,6 +86,8 @@ struct s3_verdict s3_classify_stop(enum s3_op op, enum s3_stop stop, bool fully_
 		return (struct s3_verdict){S3_FATAL, "RangeIgnored"};
 	case S3_STOP_OTHER_VERSION:
 		return (struct s3_verdict){S3_CONFLICT, "EtagDiffers"};
+	case S3_STOP_BAD_ANSWER:
+		return (struct s3_verdict){S3_RETRY, "BadAnswer"};
 	}
 	return doubtful(op, fully_sent, "Stopped");
 }

@@ -23,6 +23,7 @@ enum s3_stop {
 	S3_STOP_NO_MEMORY,
 	S3_STOP_RANGE_IGNORED, /* GET: the answer is not the range asked for */
 	S3_STOP_OTHER_VERSION, /* GET: the answer's ETag is not the one asked for */
+	S3_STOP_BAD_ANSWER,    /* GET: a success that can't be the object's */
 };
 
 struct s3_verdict s3_classify_stop(enum s3_op op, enum s3_stop stop, bool fully_sent);

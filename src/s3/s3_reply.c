@@ -205,8 +205,20 @@ static bool is_range_right(const struct s3_answer *a, const struct s3_asked *ask
 	       a->range_end - a->range_start < asked->range_len;
 }
 
+/* What says nothing of the object (a page of something in between, an <Error> under status 200) is
+ * no reason to think that the object has changed. */
+static bool is_of_an_object(const struct s3_answer *a, const struct s3_asked *asked)
+{
+	if (asked->if_match[0] && !a->reply.object.etag[0])
+		return false;
+	return !a->has_content_range || !a->has_length ||
+	       a->length_bytes == a->range_end - a->range_start + 1;
+}
+
 enum s3_stop s3_answer_check_get(const struct s3_answer *a, const struct s3_asked *asked)
 {
+	if (!is_of_an_object(a, asked))
+		return S3_STOP_BAD_ANSWER;
 	if (asked->has_range ? !is_range_right(a, asked) : a->reply.http_status != 200)
 		return S3_STOP_RANGE_IGNORED;
 	if (asked->if_match[0] && strcmp(asked->if_match, a->reply.object.etag) != 0)
@@ -224,6 +236,17 @@ static const char *complete_plain(struct s3_answer *a, const struct s3_asked *q,
 	return NULL;
 }
 
+static bool is_blank(const char *text)
+{
+	return text[strspn(text, " \t\r\n")] == '\0';
+}
+
+/* Nothing in it: a page of something in between is no answer of the server's. */
+static const char *complete_quiet(struct s3_answer *a, const struct s3_asked *q, struct s3_xml *x)
+{
+	return is_blank(buf_text(&a->body)) ? NULL : "UnexpectedBody";
+}
+
 static const char *complete_head(struct s3_answer *a, const struct s3_asked *q, struct s3_xml *x)
 {
 	if (!a->has_length)
@@ -238,11 +261,6 @@ static const char *complete_get(struct s3_answer *a, const struct s3_asked *q, s
 	uint64_t expected = a->has_content_range ? a->range_end - a->range_start + 1
 						 : a->length_bytes;
 	return a->reply.bytes_received == expected ? NULL : "AnswerCut";
-}
-
-static bool is_blank(const char *text)
-{
-	return text[strspn(text, " \t\r\n")] == '\0';
 }
 
 static const char *complete_put(struct s3_answer *a, const struct s3_asked *q, struct s3_xml *x)
@@ -325,6 +343,8 @@ static const char *complete_parts(struct s3_answer *a, const struct s3_asked *q,
 {
 	if (x->root != S3_XML_LIST_PARTS || !x->whole)
 		return "BadResult";
+	if (x->parts_truncated && x->next_part_marker <= q->part_marker)
+		return "RepeatedPartMarker";
 	a->reply.parts = steal_ptr(x->parts);
 	a->reply.part_count = x->part_count;
 	a->reply.parts_truncated = x->parts_truncated;
@@ -347,13 +367,13 @@ static complete_fn *const complete_by_op[] = {
 	[S3_HEAD] = complete_head,
 	[S3_GET] = complete_get,
 	[S3_PUT] = complete_put,
-	[S3_DELETE] = complete_plain,
+	[S3_DELETE] = complete_quiet,
 	[S3_COPY] = complete_copy,
 	[S3_CREATE_MULTIPART] = complete_create,
 	[S3_UPLOAD_PART] = complete_put,
 	[S3_UPLOAD_PART_COPY] = complete_copy_part,
 	[S3_COMPLETE_MULTIPART] = complete_complete,
-	[S3_ABORT_MULTIPART] = complete_plain,
+	[S3_ABORT_MULTIPART] = complete_quiet,
 	[S3_LIST_PARTS] = complete_parts,
 	[S3_GET_ACL] = complete_acl,
 };
@@ -369,18 +389,21 @@ static void set_verdict(struct s3_answer *a, struct s3_verdict v, const char *me
 		text_copy(a->reply.message, message, sizeof(a->reply.message));
 }
 
-/* A PUT or part whose content the server has not proved to hold. */
+/* A PUT or part whose content the server has not proved to hold: it holds something, so that a PUT
+ * may not simply be repeated. */
 static bool judge_echo(struct s3_answer *a, const struct s3_asked *q)
 {
+	enum s3_class unproved = q->op == S3_PUT ? S3_UNKNOWN : S3_RETRY;
+
 	if (q->op != S3_PUT && q->op != S3_UPLOAD_PART)
 		return true;
 	if (!a->reply.has_crc64nvme && q->payload_unsigned) {
-		set_verdict(a, (struct s3_verdict){S3_RETRY, "NoChecksumEcho"},
+		set_verdict(a, (struct s3_verdict){unproved, "NoChecksumEcho"},
 			"the server did not confirm the checksum");
 		return false;
 	}
 	if (a->reply.has_crc64nvme && q->sent_crc && a->reply.crc64nvme != q->crc) {
-		set_verdict(a, (struct s3_verdict){S3_RETRY, "ChecksumEchoDiffers"},
+		set_verdict(a, (struct s3_verdict){unproved, "ChecksumEchoDiffers"},
 			"the server confirmed another checksum than was sent");
 		return false;
 	}
@@ -489,6 +512,8 @@ static const char *stop_message(enum s3_stop stop)
 		return "the server sent another range than was asked for";
 	case S3_STOP_OTHER_VERSION:
 		return "the object has changed";
+	case S3_STOP_BAD_ANSWER:
+		return "the server's answer is not that of an object";
 	}
 	return "stopped";
 }

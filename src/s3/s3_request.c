@@ -166,6 +166,8 @@ static void add_query(struct s3_wire *w, const struct s3_request *r)
 		param_add(&p, "partNumber", p.numbers[1]);
 	if (r->op == S3_LIST_PARTS && r->part_number)
 		param_add(&p, "part-number-marker", p.numbers[1]);
+	if (r->op == S3_LIST_PARTS)
+		w->asked.part_marker = r->part_number;
 	s3_encode_query(&w->query, p.items, p.count);
 }
 

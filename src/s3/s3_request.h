@@ -13,6 +13,7 @@ struct s3_asked {
 	bool has_range;
 	uint64_t range_start, range_len;
 	char if_match[S3_ETAG_MAX]; /* GET; "" if none */
+	unsigned part_marker;       /* LIST_PARTS: where to go on; 0: the first page */
 	char *prefix, *token;       /* LIST; owned, never NULL there */
 };
 

@@ -246,6 +246,7 @@ static void ended_by_us(void **state)
 		{S3_UPLOAD_PART, NULL, NULL, 0, false, S3_STOP_RESENT, S3_RETRY, "ConnectionLost"},
 		{S3_GET, OK, NULL, 0, false, S3_STOP_RANGE_IGNORED, S3_FATAL, "RangeIgnored"},
 		{S3_GET, OK, NULL, 0, false, S3_STOP_OTHER_VERSION, S3_CONFLICT, "EtagDiffers"},
+		{S3_GET, OK, NULL, 0, false, S3_STOP_BAD_ANSWER, S3_RETRY, "BadAnswer"},
 	};
 	run_plays(plays, array_len(plays));
 }
@@ -307,6 +308,10 @@ static void incomplete_successes(void **state)
 			0, false, 0, S3_RETRY, "NoContinuationToken"},
 		{S3_LIST_PARTS, OK, "", 0, false, 0, S3_RETRY, "BadResult"},
 		{S3_GET_ACL, OK, "x", 0, false, 0, S3_RETRY, "BadResult"},
+		/* someone else's page, as of a hotel's network, deletes nothing */
+		{S3_DELETE, OK, "<html>login</html>", 0, false, 0, S3_UNKNOWN, "UnexpectedBody"},
+		{S3_ABORT_MULTIPART, OK, "<html>login</html>", 0, false, 0, S3_RETRY,
+			"UnexpectedBody"},
 	};
 	run_plays(plays, array_len(plays));
 }
@@ -385,7 +390,12 @@ static void get_takes_only_what_was_asked(void **state)
 	assert_int_equal(check_get(PARTIAL, true, ""), S3_STOP_RANGE_IGNORED);
 	assert_int_equal(check_get(OK "\nETag: \"new\"", false, "old"), S3_STOP_OTHER_VERSION);
 	assert_int_equal(check_get(OK "\nETag: \"old\"", false, "old"), S3_STOP_NONE);
-	assert_int_equal(check_get(OK, false, "old"), S3_STOP_OTHER_VERSION);
+	/* no object's answer at all */
+	assert_int_equal(check_get(OK, false, "old"), S3_STOP_BAD_ANSWER);
+	assert_int_equal(check_get(OK "\nContent-Length: 200", true, "old"), S3_STOP_BAD_ANSWER);
+	assert_int_equal(
+		check_get(PARTIAL "\nContent-Length: 9\nContent-Range: bytes 10-14/100", true, ""),
+		S3_STOP_BAD_ANSWER);
 }
 
 static void get_must_be_whole(void **state)
@@ -430,12 +440,15 @@ static void checksum_echo(void **state)
 
 	for (size_t i = 0; i < array_len(ops); i++) {
 		assert_echo(ops[i], OK ETAG ECHO_1, true, S3_DONE, "");
-		assert_echo(ops[i], OK ETAG, true, S3_RETRY, "NoChecksumEcho");
-		assert_echo(ops[i], OK ETAG "\nx-amz-checksum-crc64nvme: nonsense", true, S3_RETRY,
+		/* an object was written, but which? */
+		enum s3_class unproved = ops[i] == S3_PUT ? S3_UNKNOWN : S3_RETRY;
+
+		assert_echo(ops[i], OK ETAG, true, unproved, "NoChecksumEcho");
+		assert_echo(ops[i], OK ETAG "\nx-amz-checksum-crc64nvme: nonsense", true, unproved,
 			"NoChecksumEcho");
 		assert_echo(ops[i], OK ETAG, false, S3_DONE, "");
-		assert_echo(ops[i], OK ETAG ECHO_2, true, S3_RETRY, "ChecksumEchoDiffers");
-		assert_echo(ops[i], OK ETAG ECHO_2, false, S3_RETRY, "ChecksumEchoDiffers");
+		assert_echo(ops[i], OK ETAG ECHO_2, true, unproved, "ChecksumEchoDiffers");
+		assert_echo(ops[i], OK ETAG ECHO_2, false, unproved, "ChecksumEchoDiffers");
 		assert_echo(ops[i], OK ECHO_1, true, S3_UNKNOWN, "NoEtag");
 	}
 }
@@ -494,6 +507,26 @@ static void listing_is_what_was_asked(void **state)
 }
 
 /* ---- headers ------------------------------------------------------------------------------------------------- */
+
+/* Whoever asked on from there would be told the same for ever. */
+static void parts_lead_on(void **state)
+{
+	static const char body[] = "<ListPartsResult><Part><PartNumber>8</PartNumber><ETag>e</ETag>"
+				   "</Part><NextPartNumberMarker>8</NextPartNumberMarker>"
+				   "<IsTruncated>true</IsTruncated></ListPartsResult>";
+
+	for (unsigned marker = 7; marker <= 9; marker++) {
+		struct s3_answer a;
+		struct s3_asked asked = asked_by(S3_LIST_PARTS);
+		const struct play play = {.op = S3_LIST_PARTS, .head = OK, .body = body};
+
+		asked.part_marker = marker;
+		play_with(&a, &play, &asked);
+		assert_int_equal(a.reply.class, marker == 7 ? S3_DONE : S3_RETRY);
+		assert_string_equal(a.reply.code, marker == 7 ? "" : "RepeatedPartMarker");
+		s3_answer_release(&a);
+	}
+}
 
 static void headers_are_read(void **state)
 {
@@ -659,6 +692,7 @@ int main(void)
 		cmocka_unit_test(checksum_echo),
 		cmocka_unit_test(complete_echo),
 		cmocka_unit_test(listing_is_what_was_asked),
+		cmocka_unit_test(parts_lead_on),
 		cmocka_unit_test(headers_are_read),
 		cmocka_unit_test(composite_checksum_is_none_of_the_content),
 		cmocka_unit_test(mtime_headers),

@@ -271,8 +271,8 @@ static const struct fault_case put_cases[] = {
 	{"200-error code=InternalError", S3_UNKNOWN, "InternalError", false, false},
 	{"200-error code=SlowDown leading-space", S3_THROTTLED, "SlowDown", false, false},
 	{"no-etag", S3_UNKNOWN, "NoEtag", true, false},
-	{"no-checksum", S3_RETRY, "NoChecksumEcho", true, false},
-	{"wrong-checksum", S3_RETRY, "ChecksumEchoDiffers", true, false},
+	{"no-checksum", S3_UNKNOWN, "NoChecksumEcho", true, false},
+	{"wrong-checksum", S3_UNKNOWN, "ChecksumEchoDiffers", true, false},
 	{"wrong-content-length", S3_UNKNOWN, "AnswerCut", true, false},
 	{"delay=300", S3_DONE, "", true, false},
 };
