@@ -104,12 +104,15 @@ void upload_resume(struct upload *u)
 
 /* ---- retry -------------------------------------------------------------------------------------- */
 
-/* Settled anew: the name is judged, the bytes are read, the bucket is asked. */
+/* Settled anew: the name is judged, the bytes are read, the bucket is asked. In a conflict what is
+ * recorded of the object is in question, so that nothing may be concluded from it. */
 static int command_retry(struct upload *u, const struct store_inode *inode)
 {
-	if (inode->attr.state != FILE_FAILED && inode->attr.state != FILE_CONFLICT)
+	if (inode->attr.state == FILE_CONFLICT)
+		return command_state(u, inode, FILE_QUEUED);
+	if (inode->attr.state != FILE_FAILED)
 		return 0;
-	if (inode->attr.state == FILE_FAILED && inode->object.etag[0] != '\0' &&
+	if (inode->object.etag[0] != '\0' &&
 		inode->object.generation == inode->attr.generation)
 		return command_state(u, inode, FILE_MOVING);
 	return command_state(u, inode, FILE_CLOSED);

@@ -90,7 +90,7 @@ static void complete_again(struct upload *u, struct task *t, const struct s3_rep
 	multipart_end(u, t, PARTS_FAILED);
 }
 
-static bool parts_were_refused(const struct s3_reply *reply)
+bool parts_were_refused(const struct s3_reply *reply)
 {
 	return strcmp(reply->code, "InvalidPart") == 0 ||
 	       strcmp(reply->code, "InvalidPartOrder") == 0 || digest_was_refused(reply);

@@ -18,7 +18,7 @@ struct copy_parts {
 	bool ready;
 	bool ends;	      /* abort once the requests under way are back */
 	char why[64];	      /* … and if set, the copy is no use */
-	enum file_state otherwise;
+	bool ask_source;      /* … and find out about the source */
 };
 
 void copy_large_release(struct task *t)
@@ -38,6 +38,7 @@ static void abort_answered(struct upload *u, struct task *t, struct request *rq)
 	struct copy_parts *c = t->copy;
 	const struct s3_reply *reply = &rq->reply;
 	char why[sizeof(c->why)];
+	bool ask_source = c->ask_source;
 
 	if (reply->class != S3_DONE && reply->class != S3_NOT_FOUND &&
 		reply->class != S3_DENIED && reply->class != S3_FATAL) {
@@ -46,10 +47,12 @@ static void abort_answered(struct upload *u, struct task *t, struct request *rq)
 	}
 	(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
 	memcpy(why, c->why, sizeof(why));
-	if (why[0])
-		move_by_sending(u, t, why, c->otherwise);
+	if (ask_source)
+		move_ask_source(u, t);
+	else if (why[0])
+		move_by_sending(u, t, why, FILE_FAILED);
 	else
-		task_retry_in(u, t, s3_backoff_ms(t->version.attempts + 2, false));
+		move_again(u, t);
 }
 
 static void copy_abort(struct upload *u, struct task *t)
@@ -67,13 +70,17 @@ static void copy_abort(struct upload *u, struct task *t)
 		put_unsent(u, t, r);
 }
 
-static void copy_ends(struct upload *u, struct task *t, const char *why, enum file_state otherwise)
+static void copy_ends(struct upload *u, struct task *t, const char *why)
 {
 	t->copy->ends = true;
-	t->copy->otherwise = otherwise;
 	(void)text_copy(t->copy->why, why, sizeof(t->copy->why)); /* may be cut */
 	if (t->outstanding == 0)
 		copy_abort(u, t);
+}
+
+static bool is_final(const struct s3_reply *reply)
+{
+	return reply->class == S3_DENIED || reply->class == S3_FATAL;
 }
 
 /* ---- Complete ----------------------------------------------------------------------------------- */
@@ -93,8 +100,7 @@ static void complete_answered(struct upload *u, struct task *t, struct request *
 		put_doubtful(u, t, reply);
 		return;
 	case APPLIED_NO:
-		copy_ends(u, t, reply->class == S3_DENIED || reply->class == S3_FATAL ? reply->code : "",
-			FILE_FAILED);
+		copy_ends(u, t, is_final(reply) && !parts_were_refused(reply) ? reply->code : "");
 		return;
 	}
 }
@@ -132,10 +138,17 @@ static void before_complete(struct upload *u, struct task *t)
 	if (holds)
 		complete_now(u, t);
 	else
-		copy_ends(u, t, "", FILE_FAILED); /* planned anew */
+		copy_ends(u, t, ""); /* planned anew */
 }
 
 /* ---- parts -------------------------------------------------------------------------------------- */
+
+/* It is not there, or not as we recorded it. */
+static bool speaks_of_source(const struct s3_reply *reply)
+{
+	return (reply->class == S3_NOT_FOUND && strcmp(reply->code, "NoSuchUpload") != 0) ||
+	       (reply->class == S3_CONFLICT && reply->http_status == 412);
+}
 
 static void part_answered(struct upload *u, struct task *t, struct request *rq)
 {
@@ -147,19 +160,17 @@ static void part_answered(struct upload *u, struct task *t, struct request *rq)
 		c->copied += c->parts[rq->chunk].etag[0] == '\0';
 		(void)text_copy(c->parts[rq->chunk].etag, reply->object.etag, S3_ETAG_MAX);
 		c->errors = 0;
-	} else if (reply->class == S3_NOT_FOUND && strcmp(reply->code, "NoSuchUpload") != 0) {
-		copy_ends(u, t, "someone removed it", FILE_GONE);
+	} else if (speaks_of_source(reply)) {
+		c->ask_source = true;
+		copy_ends(u, t, "");
 		return;
-	} else if (reply->class == S3_CONFLICT) {
-		copy_ends(u, t, "someone changed it", FILE_FAILED);
-		return;
-	} else if (reply->class == S3_DENIED || reply->class == S3_FATAL) {
-		copy_ends(u, t, reply->code, FILE_FAILED);
+	} else if (is_final(reply)) {
+		copy_ends(u, t, reply->code);
 		return;
 	} else if (reply->class == S3_NOT_FOUND ||
 		   waits_add(&c->waiting, rq->chunk,
 			   clock_mono_ms() + s3_backoff_ms(++c->errors, false)) < 0) {
-		copy_ends(u, t, "", FILE_FAILED);
+		copy_ends(u, t, "");
 		return;
 	}
 	if (c->ends && t->outstanding == 0)
@@ -231,7 +242,7 @@ static void create_answered(struct upload *u, struct task *t, struct request *rq
 
 	if (reply->class != S3_DONE || reply->upload_id[0] == '\0') {
 		(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
-		if (reply->class == S3_DENIED || reply->class == S3_FATAL)
+		if (is_final(reply))
 			move_by_sending(u, t, reply->code, FILE_FAILED);
 		else
 			task_transient(u, t, reply);
@@ -241,7 +252,7 @@ static void create_answered(struct upload *u, struct task *t, struct request *rq
 	r = store_attempt_update(u->store, &t->attempt);
 	if (r < 0) {
 		pause_note_store(u, r);
-		copy_ends(u, t, "", FILE_FAILED);
+		copy_ends(u, t, "");
 		return;
 	}
 	t->copy->ready = true;

@@ -48,12 +48,31 @@ static void delete_forget(struct upload *u, struct task *t)
 	task_destroy(u, t);
 }
 
+static void delete_gone(struct upload *u, struct task *t)
+{
+	if (u->remote)
+		remote_note_delete(u->remote, t->key);
+	delete_forget(u, t);
+}
+
 /* ---- the request -------------------------------------------------------------------------------- */
 
 static void delete_foreign(struct upload *u, struct task *t)
 {
 	log_info("%s: changed by someone else before it was deleted: it stays in the bucket", t->key);
 	delete_forget(u, t);
+}
+
+static void delete_doubted(struct upload *u, struct task *t)
+{
+	struct s3_reply again = {.class = S3_RETRY};
+
+	if (t->found.says == BUCKET_ABSENT)
+		delete_gone(u, t);
+	else if (strcmp(t->found.object.etag, t->object.etag) != 0)
+		delete_foreign(u, t);
+	else
+		task_retry_later(u, t, &again);
 }
 
 static void delete_failed(struct upload *u, struct task *t, const struct s3_reply *reply)
@@ -85,15 +104,12 @@ static void delete_answered(struct upload *u, struct task *t, struct request *rq
 	}
 	if (!task_attempt_end(u, t, FILE_NONE, NULL, false, NULL))
 		t->attempt.id = 0;
-	if (applied == APPLIED_YES || reply->class == S3_NOT_FOUND) {
-		if (u->remote)
-			remote_note_delete(u->remote, t->key);
-		delete_forget(u, t);
-	} else if (reply->class == S3_CONFLICT && reply->http_status == 412) {
-		delete_foreign(u, t);
-	} else {
+	if (applied == APPLIED_YES)
+		delete_gone(u, t);
+	else if (reply->class == S3_NOT_FOUND || reply->http_status == 412)
+		ask_bucket(u, t, t->key, true, delete_doubted); /* gone, or another one? */
+	else
 		delete_failed(u, t, reply);
-	}
 }
 
 static void delete_send(struct upload *u, struct task *t)
@@ -113,15 +129,12 @@ static void delete_send(struct upload *u, struct task *t)
 
 static void delete_asked(struct upload *u, struct task *t)
 {
-	if (t->found.says == BUCKET_ABSENT) {
-		if (u->remote)
-			remote_note_delete(u->remote, t->key);
-		delete_forget(u, t);
-	} else if (strcmp(t->found.object.etag, t->object.etag) != 0) {
+	if (t->found.says == BUCKET_ABSENT)
+		delete_gone(u, t);
+	else if (strcmp(t->found.object.etag, t->object.etag) != 0)
 		delete_foreign(u, t);
-	} else {
+	else
 		delete_send(u, t);
-	}
 }
 
 /* ---- start -------------------------------------------------------------------------------------- */

@@ -71,38 +71,62 @@ static void move_done(struct upload *u, struct task *t, const struct s3_reply *r
 		ask_bucket(u, t, t->key, true, move_proved);
 }
 
-/* "Not found" may speak of the source or of a target that we meant to replace. */
-static void source_asked(struct upload *u, struct task *t)
+void move_again(struct upload *u, struct task *t)
 {
-	struct s3_reply again = {.class = S3_RETRY, .http_status = 404};
+	struct s3_reply again = {.class = S3_RETRY};
 
+	state_set(u, &t->version, &(struct state_change){.to = FILE_MOVING, .count_attempt = true});
+	task_retry_later(u, t, &again);
+}
+
+/* One answer is no proof that the source is not what we recorded: it is asked for by name. */
+static bool source_is_ours(struct upload *u, struct task *t)
+{
 	if (t->found.says == BUCKET_ABSENT)
 		move_by_sending(u, t, "someone removed it", FILE_GONE);
 	else if (strcmp(t->found.object.etag, t->object.etag) != 0)
 		move_by_sending(u, t, "someone changed it", FILE_FAILED);
 	else
-		task_retry_later(u, t, &again);
+		return true;
+	return false;
 }
 
-/* The source is not what we recorded, or the target is not: the plan asks about the target, and
- * sending finds out about the rest. */
+static void source_asked(struct upload *u, struct task *t)
+{
+	if (source_is_ours(u, t))
+		move_again(u, t);
+}
+
+void move_ask_source(struct upload *u, struct task *t)
+{
+	ask_bucket(u, t, t->object.key, true, source_asked);
+}
+
+/* Then it is the target that is not what we thought. */
+static void source_of_conflict_asked(struct upload *u, struct task *t)
+{
+	if (source_is_ours(u, t))
+		put_replan(u, t);
+}
+
+/* A "no" may speak of the source or of a target that we meant to replace. */
 static void move_refused(struct upload *u, struct task *t, const struct s3_reply *reply)
 {
 	(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
 	if (reply->class == S3_NOT_FOUND && t->condition[0] != '\0')
 		put_replan(u, t);
 	else if (reply->class == S3_NOT_FOUND)
-		ask_bucket(u, t, t->object.key, true, source_asked);
+		move_ask_source(u, t);
 	else if (reply->class == S3_DENIED || reply->class == S3_FATAL)
 		move_by_sending(u, t, reply->code, FILE_FAILED);
 	else if (reply->class != S3_CONFLICT)
 		task_transient(u, t, reply);
 	else if (bytes_are_here(u, &t->version))
 		move_by_sending(u, t, reply->code, FILE_FAILED);
-	else if (t->replans < REPLANS_MAX)
-		put_replan(u, t);
+	else if (reply->http_status == 409)
+		move_again(u, t);
 	else
-		move_by_sending(u, t, "someone changed it", FILE_FAILED);
+		ask_bucket(u, t, t->object.key, true, source_of_conflict_asked);
 }
 
 static void move_answered(struct upload *u, struct task *t, struct request *rq)

@@ -99,13 +99,16 @@ void multipart_fail(struct upload *u, struct task *t, const struct s3_reply *rep
 	multipart_end(u, t, PARTS_FAILED);
 }
 
+/* The abort costs one request, and is no waste where the server was mistaken. */
 static void multipart_restart(struct upload *u, struct task *t)
 {
-	int64_t backoff_ms = s3_backoff_ms(t->version.attempts + 1, false);
+	struct judged j = {
+		.to = FILE_QUEUED, .count = true, .reason = "its upload vanished: begun anew"};
 
 	log_info("%s: the server no longer knows this upload: it begins anew", t->key);
-	(void)task_attempt_end(u, t, FILE_QUEUED, "its upload vanished: begun anew", true, NULL);
-	task_retry_in(u, t, backoff_ms);
+	t->retry_ms = s3_backoff_ms(t->version.attempts + 1, false);
+	file_leaves(u, t, &j);
+	multipart_abort(u, t);
 }
 
 static void multipart_replan(struct upload *u, struct task *t)

@@ -444,6 +444,8 @@ void multipart_complete(struct upload *u, struct task *t);
 /* End it: state of the file, then what the end asks for. */
 void multipart_fail(struct upload *u, struct task *t, const struct s3_reply *reply);
 void multipart_end(struct upload *u, struct task *t, enum parts_end end);
+/* Complete does not like the parts: they have to be made again. */
+bool parts_were_refused(const struct s3_reply *reply);
 bool part_begin(struct upload *u, struct task *t); /* false: nothing to send just now */
 
 /* Not before then; out of memory: at once. */
@@ -460,6 +462,10 @@ void move_copy(struct upload *u, struct task *t);
  * verified once and then removed by someone else is not sent again. */
 void move_by_sending(
 	struct upload *u, struct task *t, const char *why, enum file_state otherwise);
+/* Is the source still what we recorded? Ends the task accordingly, or it is tried again later. */
+void move_ask_source(struct upload *u, struct task *t);
+/* Ends the task; it stays MOVING, and waits longer each time. */
+void move_again(struct upload *u, struct task *t);
 /* Objects too large for one CopyObject: parts copied inside the bucket. */
 void copy_large_begin(struct upload *u, struct task *t);
 void copy_large_pass(struct upload *u);

@@ -93,6 +93,32 @@ static void test_conflict_discarded(void **state)
 	bench_end(b);
 }
 
+/* The listing showed another tag than we were told, so it was called a conflict; asked again, the
+ * bucket proves to hold our content. */
+static void test_conflict_that_was_none(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = write_text(b, "p/one", "ours!!");
+	struct store_transition doubt = {
+		.ino = ino, .from = FILE_UPLOADED, .to = FILE_CONFLICT, .reason = "another tag"};
+	struct store_inode inode;
+
+	(void)state;
+	wait_state(b, ino, FILE_UPLOADED);
+	lock_take(&b->fake->lock);
+	(void)text_copy(fake_find(b->fake, "p/one")->etag, "another-tag", S3_ETAG_MAX);
+	lock_drop(&b->fake->lock);
+	assert_int_equal(store_inode(b->store, ino, &inode), 0);
+	doubt.generation = inode.attr.generation;
+	assert_int_equal(store_state_set(b->store, &doubt), 0);
+	assert_int_equal(upload_retry(b->upload, "p/one"), 1);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_int_equal(store_inode(b->store, ino, &inode), 0);
+	assert_string_equal(inode.object.etag, "another-tag");
+	assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+	bench_end(b);
+}
+
 static void test_allowed_to_overwrite(void **state)
 {
 	(void)state;
@@ -274,6 +300,7 @@ int main(void)
 		cmocka_unit_test(test_multipart_from_elsewhere_is_adopted),
 		cmocka_unit_test(test_other_content_is_a_conflict),
 		cmocka_unit_test(test_conflict_discarded),
+		cmocka_unit_test(test_conflict_that_was_none),
 		cmocka_unit_test(test_allowed_to_overwrite),
 		cmocka_unit_test(test_ours_was_replaced),
 		cmocka_unit_test(test_ours_was_removed),
