@@ -15,6 +15,7 @@ static const struct command commands[] = {
 	{ "wait", cmd_wait, "wait until everything is verified in the bucket" },
 	{ "ls", cmd_ls, "list the bucket now, as `aws s3 ls` does" },
 	{ "verify", cmd_verify, "compare files, a manifest or what was copied in with the bucket" },
+	{ "report", cmd_report, "write the hand-over of an upload: manifest, plates, findings" },
 	{ "plan", cmd_plan, "dry run: what would be uploaded where, and what is wrong with it" },
 	{ "check", cmd_check, "look at everything that a long upload needs" },
 	{ "credentials", cmd_credentials, "hand new keys to a running mount" },

@@ -29,6 +29,7 @@ enum plan_kind { /* in the order in which they are shown */
 	PLAN_NO_TIFF,
 	PLAN_SIZE,
 	PLAN_EXPECTED,
+	PLAN_LINKS,
 	PLAN_EXISTS,
 	PLAN_NOTES, /* from here on: worth a look, no problem */
 	PLAN_LAYOUT_WARN = PLAN_NOTES,
@@ -91,11 +92,22 @@ void plan_content(struct plan *p, int parent, const struct walk_entry *entry, co
 must_check int plan_plates_create(struct plan_plates **ret);
 void plan_plates_destroy(struct plan_plates *pl);
 /* A file that would be uploaded, with the rule that takes its key. */
-must_check int plan_plates_add(
-	struct plan *p, const char *key, const struct layout_match *m, uint64_t bytes);
+/* at_ns: when it was uploaded; 0: not yet. */
+must_check int plan_plates_add(struct plan *p, const char *key, const struct layout_match *m,
+	uint64_t bytes, int64_t at_ns);
 must_check int plan_plates_finish(struct plan *p);
 void plan_plates_print(const struct plan *p, FILE *out);
 size_t plan_plates_count(const struct plan *p);
+struct plan_plate {
+	const char *place; /* "project/source/batch/plate" */
+	enum image_vendor vendor;
+	struct plate_facts facts;
+	uint64_t files, bytes;
+	int64_t first_at_ns, last_at_ns;
+};
+/* After plan_plates_finish, every plate folder; each returns non-zero to stop. */
+int plan_plates_each(
+	const struct plan *p, int (*each)(void *user, const struct plan_plate *plate), void *user);
 
 /* ---- cli_plan_problems.c ---- */
 must_check int plan_problems_create(struct plan_problems **ret, const char *tsv_path);
@@ -106,3 +118,12 @@ void plan_problem_f(struct plan *p, enum plan_kind kind, const char *path, const
 	printf_like(4, 5);
 void plan_problems_print(const struct plan *p, FILE *out);
 bool plan_has_problems(const struct plan *p);
+bool plan_has_findings(const struct plan *p); /* problems or notes */
+/* Every kind that occurred, with its details (bounded, see the .c): first path and count. */
+struct plan_finding {
+	bool is_note;
+	const char *title, *remedy, *what, *first; /* remedy, what: NULL: none */
+	uint64_t count, kind_count;		   /* of this detail; of the kind */
+};
+int plan_problems_each(
+	const struct plan *p, int (*each)(void *user, const struct plan_finding *f), void *user);

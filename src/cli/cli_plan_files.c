@@ -229,7 +229,7 @@ static int judge_layout(struct plan *p, const char *key, const char *shown, uint
 		plan_problem(p, m.class == LAYOUT_WARN ? PLAN_LAYOUT_WARN : PLAN_LAYOUT, shown,
 			buf_text(&text));
 	}
-	return plan_plates_add(p, key, &m, bytes);
+	return plan_plates_add(p, key, &m, bytes, 0);
 }
 
 /* An earlier source has a file for the same key. */

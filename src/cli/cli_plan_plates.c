@@ -23,7 +23,8 @@ struct node {
 	struct plate_facts facts;
 	enum image_vendor vendor;
 	uint64_t files, bytes;
-	char *missing; /* the first ones, for a person */
+	int64_t first_at_ns, last_at_ns; /* of what was given to plan_plates_add; 0: nothing */
+	char *missing;			 /* the first ones, for a person */
 };
 
 struct plan_plates {
@@ -140,6 +141,14 @@ static bool add_missing(void *user, unsigned row, unsigned col, unsigned site, u
 	return true;
 }
 
+static void note_time(struct node *node, int64_t at_ns)
+{
+	if (at_ns && (!node->first_at_ns || at_ns < node->first_at_ns))
+		node->first_at_ns = at_ns;
+	if (at_ns > node->last_at_ns)
+		node->last_at_ns = at_ns;
+}
+
 static int plate_done(struct plan *p)
 {
 	struct plan_plates *pl = p->plates;
@@ -237,7 +246,8 @@ static int add_plate(struct plan *p, const char *key, const struct layout_match 
 	return 0;
 }
 
-int plan_plates_add(struct plan *p, const char *key, const struct layout_match *m, uint64_t bytes)
+int plan_plates_add(struct plan *p, const char *key, const struct layout_match *m, uint64_t bytes,
+	int64_t at_ns)
 {
 	struct node *node;
 	int status;
@@ -256,6 +266,7 @@ int plan_plates_add(struct plan *p, const char *key, const struct layout_match *
 		return -ENOMEM;
 	node_mark(node, m);
 	judge_existing(p, node, key, m);
+	note_time(node, at_ns);
 	return add_image(p, node, key, bytes);
 }
 
@@ -307,6 +318,27 @@ int plan_plates_finish(struct plan *p)
 		judge_required(p, node);
 	}
 	return status;
+}
+
+int plan_plates_each(
+	const struct plan *p, int (*each)(void *user, const struct plan_plate *plate), void *user)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < p->plates->count && r == 0; i++) {
+		const struct node *n = p->plates->nodes[i];
+		struct plan_plate plate = {.place = n->place,
+			.vendor = n->vendor,
+			.facts = n->facts,
+			.files = n->files,
+			.bytes = n->bytes,
+			.first_at_ns = n->first_at_ns,
+			.last_at_ns = n->last_at_ns};
+
+		if (n->level == LAYOUT_FULLPLATE)
+			r = each(user, &plate);
+	}
+	return r;
 }
 
 size_t plan_plates_count(const struct plan *p)

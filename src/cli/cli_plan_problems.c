@@ -37,6 +37,8 @@ static const struct {
 	[PLAN_SIZE] = {"size", "images of another size than the others in their folder",
 		"such files are often damaged: open one"},
 	[PLAN_EXPECTED] = {"expected", "plates that lack images you expect", NULL},
+	[PLAN_LINKS] = {"links", "tables that name what is not there",
+		"mend the table, or copy what it names"},
 	[PLAN_EXISTS] = {"exists", "plates that are at the destination already",
 		"the same content is taken over, other content becomes a conflict"},
 	[PLAN_LAYOUT_WARN] = {"layout-note", "taken by the layout, but worth a look", NULL},
@@ -219,11 +221,44 @@ void plan_problems_print(const struct plan *p, FILE *out)
 	print_range(p, PLAN_NOTES, PLAN_KINDS, "Worth a look", out);
 }
 
-bool plan_has_problems(const struct plan *p)
+static bool any_of(const struct plan *p, size_t kinds_end)
 {
-	for (size_t k = 0; k < PLAN_NOTES; k++) {
+	for (size_t k = 0; k < kinds_end; k++) {
 		if (p->problems->found[k].count > 0)
 			return true;
 	}
 	return false;
+}
+
+bool plan_has_problems(const struct plan *p)
+{
+	return any_of(p, PLAN_NOTES);
+}
+
+bool plan_has_findings(const struct plan *p)
+{
+	return any_of(p, PLAN_KINDS);
+}
+
+int plan_problems_each(
+	const struct plan *p, int (*each)(void *user, const struct plan_finding *f), void *user)
+{
+	int r = 0;
+
+	for (size_t k = 0; k < PLAN_KINDS; k++) {
+		const struct found *found = &p->problems->found[k];
+
+		for (size_t i = 0; i < found->known && r == 0; i++) {
+			struct plan_finding f = {.is_note = k >= PLAN_NOTES,
+				.title = kinds[k].title,
+				.remedy = kinds[k].remedy,
+				.what = found->details[i].text,
+				.first = found->details[i].first ? found->details[i].first : "",
+				.count = found->details[i].count,
+				.kind_count = found->count};
+
+			r = each(user, &f);
+		}
+	}
+	return r;
 }

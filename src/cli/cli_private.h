@@ -63,6 +63,7 @@ int cmd_wait(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_repair(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
+int cmd_report(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_simple(int argc, char **argv); /* retry accept discard undelete pause resume … */
 

@@ -154,7 +154,9 @@ static void uploaded_row(struct buf *out, const char *path, const struct store_i
 	add_time(out, o->uploaded_at_ns);
 	buf_add_char(out, '\t');
 	add_time(out, o->verified_at_ns);
-	buf_printf(out, "\t%s\n", file_state_text(inode->attr.state));
+	buf_printf(out, "\t%s\t", file_state_text(inode->attr.state));
+	add_time(out, inode->attr.mtime_ns);
+	buf_add_char(out, '\n');
 }
 
 /* What was verified first comes first; then what is uploaded and not yet verified. */
@@ -163,6 +165,6 @@ int control_write_uploaded(struct control *c, struct buf *out)
 	static const enum file_state states[] = {FILE_GONE, FILE_VERIFIED, FILE_UPLOADED};
 
 	buf_add_text(out,
-		"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\n");
+		"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\tmtime\n");
 	return add_states(c, states, array_len(states), uploaded_row, out);
 }

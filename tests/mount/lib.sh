@@ -3,6 +3,7 @@
 #	. "$(dirname "$0")/lib.sh"
 #	deadline_test_big_file=300	# seconds, if 60 are not enough
 #	test_big_file() { … }		# any failing command fails the case
+#	long_test_bigger() { … }	# only with --long
 #	run_tests "$@"
 #
 # Each case runs in a process of its own with its own directory $T, and has
@@ -47,7 +48,7 @@ run_tests() {
 	FILE_T=$(mktemp -d "${CPGFS_TEST_TMP:-/var/tmp}/cpgfs-$NAME.XXXXXX")
 	trap 'outer_end' EXIT
 	trap 'exit 130' INT TERM HUP
-	[ $# -gt 0 ] || set -- $(sed -n 's/^\(test_[A-Za-z0-9_]*\)().*/\1/p' "$0")
+	[ $# -gt 0 ] || set -- $(sed -n "s/^\\(${CPGFS_TEST_LONG:+\\(long_\\)\\?}test_[A-Za-z0-9_]*\\)().*/\\1/p" "$0")
 	for name in "$@"; do
 		declare -F "$name" >/dev/null || { echo "no such case: $name" >&2; exit 2; }
 		run_case "$name" || status=1

@@ -140,7 +140,7 @@ static void tables_have_a_line_a_file(void **state)
 		"d/.x.aBcDeF\ttemporary\ttemporary\t"
 		"nothing to do: it is sent when it gets its real name\n");
 	assert_table("uploaded.tsv",
-		"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\n");
+		"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\tmtime\n");
 	assert_int_equal(read_as(STRANGER, "queue.tsv", &text), 0);
 	assert_non_null(strstr(buf_text(&text), "\nd/closed\tclosed\t10\t20"));
 	assert_non_null(strstr(buf_text(&text), "\nd/open\topen\t0\t-\t"));
@@ -165,13 +165,14 @@ static void uploaded_tells_the_proof(void **state)
 	assert_int_equal(store_object_set(store, &t, &object, false), 0);
 	{
 		cleanup_buf struct buf expected = {0};
-		char text[16];
+		char text[16], mtime[32];
 
 		crc64nvme_to_text(crc, text);
+		time_format_iso8601(attr.mtime_ns, mtime);
 		buf_printf(&expected,
-			"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\n"
-			"k\\xfe\t3\t%s\ttag\t2023-11-14T22:13:20Z\t-\tuploaded\n",
-			text);
+			"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\tmtime\n"
+			"k\\xfe\t3\t%s\ttag\t2023-11-14T22:13:20Z\t-\tuploaded\t%s\n",
+			text, mtime);
 		assert_table("uploaded.tsv", buf_text(&expected));
 	}
 }

@@ -37,9 +37,9 @@ static void the_tree_is_complete(void **state)
 {
 	struct fs_virtual_attr attr;
 
-	assert_listed("", "control:600:0 credentials:600:0 failed.tsv:444:0 metrics:444:0 queue.tsv:444:0 "
+	assert_listed("", "control:600:0 credentials:600:0 failed.tsv:444:0 layout.tsv:444:0 metrics:444:0 plates.tsv:444:0 queue.tsv:444:0 "
 			  "rejected.tsv:444:0 status:444:0 status.json:444:0 uploaded.tsv:444:0 "
-			  "remote/:555:0 reply/:700:0 ");
+			  "plates/:555:0 remote/:555:0 reply/:700:0 ");
 	assert_int_equal(look("nothing", &attr), -ENOENT);
 	assert_int_equal(look("status/x", &attr), -ENOTDIR);
 	assert_int_equal(look("status", &attr), 0);
