@@ -137,6 +137,7 @@ static void sched_release(struct upload *u)
 	map_release(&u->sched.keys);
 	waits_release(&u->sched.waiting_inos);
 	waits_release(&u->sched.waiting_attempts);
+	map_release(&u->sched.asked_attempts);
 }
 
 void upload_destroy(struct upload *u)

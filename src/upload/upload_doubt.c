@@ -10,6 +10,10 @@
  *   MULTIPART  open: resumed if the file is still what it was, else aborted; completing: as PUT,
  *              and if the object is not there, resumed
  *
+ * A request whose connection was lost may still be carried out for a moment: that the bucket does not
+ * show it counts only when it is asked a second time. (What a server does later than that is refused
+ * by the conditions of the next write, or makes a conflict.)
+ *
  * Size alone proves nothing: without a checksum or a comparable ETag the object is fetched and
  * summed. What is not proved is not ours: the next writer of the key finds it and decides by the
  * rules for objects from elsewhere.
@@ -19,7 +23,7 @@
 #include <inttypes.h>
 
 #define TASK_BUSY_MS 200
-/* A request whose connection was lost may still be carried out for a moment. */
+/* Between the first question and the one that is believed when it says "no". */
 #define LATE_MS 1000
 
 void doubt_add(struct upload *u, uint64_t attempt_id, int64_t in_ms)
@@ -44,13 +48,23 @@ static void doubt_not_applied(struct upload *u, struct task *t)
 	enum file_state to = follows ? FILE_NONE : FILE_QUEUED; /* or its state stays */
 
 	(void)task_attempt_end(u, t, to, "the bucket does not have it: sent again", true, NULL);
-	if (to == FILE_QUEUED)
-		task_retry_in(u, t, LATE_MS);
-	else
-		task_destroy(u, t);
+	task_destroy(u, t);
 }
 
-static void doubt_judge(struct upload *u, struct task *t);
+/* True: the attempt stays until it was asked about again. */
+static bool asked_too_soon(struct upload *u, struct task *t)
+{
+	if (map_get(&u->sched.asked_attempts, t->attempt.id)) {
+		map_remove(&u->sched.asked_attempts, t->attempt.id);
+		return false;
+	}
+	if (map_put(&u->sched.asked_attempts, t->attempt.id, u) < 0)
+		return false;
+	doubt_add(u, t->attempt.id, LATE_MS);
+	t->attempt.id = 0;
+	task_destroy(u, t);
+	return true;
+}
 
 static bool fetching_may_tell(const struct task *t)
 {
@@ -70,6 +84,8 @@ static void doubt_delete(struct upload *u, struct task *t)
 {
 	bool gone = t->found.says == BUCKET_ABSENT;
 
+	if (!gone && asked_too_soon(u, t))
+		return;
 	(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
 	if (gone && u->remote)
 		remote_note_delete(u->remote, t->key);
@@ -103,11 +119,14 @@ static void doubt_judge(struct upload *u, struct task *t)
 		doubt_delete(u, t);
 	} else if (attempt_made(&t->attempt, &t->found) ||
 		   (t->compared && t->content == CONTENT_SAME)) {
+		map_remove(&u->sched.asked_attempts, t->attempt.id);
 		put_done(u, t, &t->found.object);
 	} else if (t->found.says == BUCKET_HOLDS && reading_may_tell(u, t)) {
 		same_by_reading(u, t, doubt_judge);
 	} else if (fetching_may_tell(t)) {
 		same_by_fetching(u, t, doubt_judge);
+	} else if (asked_too_soon(u, t)) {
+		return;
 	} else if (t->attempt.kind == ATTEMPT_MULTIPART) {
 		doubt_multipart(u, t);
 	} else {

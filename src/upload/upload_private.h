@@ -513,6 +513,7 @@ struct sched {
 	struct map keys;	    /* hash of a key -> the task that writes it */
 	struct map shas;	    /* upload_digested.c */
 	struct waits waiting_inos, waiting_attempts;
+	struct map asked_attempts; /* in doubt, and the bucket has said "no" once */
 	struct request *requests;
 	unsigned slots_used, parts_used, large_open, digests_active, digests_large;
 	bool small_wait; /* small files wait for slots: large ones take half of them at most */

@@ -267,6 +267,25 @@ static void test_lost_answer_then_rewritten(void **state)
 	}
 }
 
+/* The server carries a request out after the first question about it: what it made is ours. */
+static void test_applied_after_it_was_asked_for(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino;
+
+	(void)state;
+	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LOSE_BEFORE});
+	ino = write_text(b, "p/one", "hello");
+	wait_until(fake_count(b->fake, S3_LIST) == 1 && attempts_standing(b) == 1);
+	fake_put(b->fake, "p/one", "hello");
+	write_text(b, "p/one", "world, rewritten");
+	wait_until(fake_has(b->fake, "p/one", "world, rewritten", 16));
+	wait_state(b, ino, FILE_UPLOADED);
+	wait_until(attempts_standing(b) == 0);
+	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
+	bench_end(b);
+}
+
 /* ---- changes while it is sent ------------------------------------------------------------------- */
 
 static void test_rewritten_while_sent(void **state)
@@ -387,6 +406,7 @@ int main(void)
 		cmocka_unit_test(test_answer_lost_before_applying),
 		cmocka_unit_test(test_answer_without_proof_is_asked),
 		cmocka_unit_test(test_lost_answer_then_rewritten),
+		cmocka_unit_test(test_applied_after_it_was_asked_for),
 		cmocka_unit_test(test_rewritten_while_sent),
 		cmocka_unit_test(test_renamed_while_sent),
 		cmocka_unit_test(test_deleted_while_sent),
