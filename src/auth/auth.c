@@ -168,8 +168,7 @@ static bool is_over(const char *code)
 
 static void note_refusal_locked(struct auth *a, const char *code)
 {
-	a->synced.refused = true;
-	a->synced.refused_until_ms = clock_mono_ms() + REFUSED_MS;
+	auth_refuse_locked(a);
 	a->synced.error = -EKEYEXPIRED;
 	a->synced.failed_at_ns = clock_wall_ns();
 	snprintf(a->synced.why.error, sizeof(a->synced.why.error),
@@ -201,8 +200,10 @@ bool auth_rejected(struct auth *a, const struct s3_credentials *which, const cha
 		return auth_usable_locked(a) || is_awaited(a);
 	if (!is_over(code))
 		return false;
-	if (a->synced.refused && is_awaited(a))
-		return true;
+	if (a->synced.refused) { /* others said so, or it was tried once more: renewal is planned */
+		auth_refuse_locked(a);
+		return is_awaited(a);
+	}
 	note_refusal_locked(a, code);
 	int64_t delay_ms = renewal_delay_ms(a);
 	if (delay_ms) {

@@ -70,6 +70,9 @@ void auth_thread_run(void *auth);
 /* Reads the recipe; installs keys that need no asking. For create. */
 must_check int auth_first_look(struct auth *a, char **ret_message);
 bool auth_usable_locked(const struct auth *a);
+/* The current ones are refused: given out again in a minute, or where new ones may come, after
+ * these should have come. */
+void auth_refuse_locked(struct auth *a);
 /* Makes a try due, unless one is. */
 void auth_want_locked(struct auth *a);
 /* result becomes current. */

@@ -83,6 +83,14 @@ bool auth_usable_locked(const struct auth *a)
 	return a->synced.has && !a->synced.refused && !is_expired(a);
 }
 
+void auth_refuse_locked(struct auth *a)
+{
+	lock_assert_held(&a->lock);
+	a->synced.refused = true;
+	a->synced.refused_until_ms =
+		clock_mono_ms() + AGAIN_MS + (a->synced.is_static ? 0 : 2 * AGAIN_MORE_MS);
+}
+
 void auth_want_locked(struct auth *a)
 {
 	lock_assert_held(&a->lock);
@@ -125,6 +133,14 @@ void auth_install_locked(struct auth *a, const struct auth_result *result, const
 /* ---- a try
  * --------------------------------------------------------------------------------------------- */
 
+/* Nothing but files decides: no service, no program. */
+static bool asks_nobody(const struct auth *a)
+{
+	const struct auth_recipe *r = &a->recipe;
+	return !a->wish.wanted && !r->role_count &&
+	       (r->kind == AUTH_KIND_STATIC || r->kind == AUTH_KIND_NONE);
+}
+
 /* The recipe of this try: what files and environment say now, unless a person gave keys. */
 static int find_recipe(struct auth *a, struct auth_failure *why)
 {
@@ -141,8 +157,7 @@ static int find_recipe(struct auth *a, struct auth_failure *why)
 	with_lock(&a->lock);
 	text_copy(a->synced.region, fresh.region, sizeof(a->synced.region));
 	text_copy(a->synced.remedy, fresh.remedy, sizeof(a->synced.remedy));
-	a->synced.is_static =
-		!a->wish.wanted && (fresh.kind == AUTH_KIND_STATIC || fresh.kind == AUTH_KIND_NONE);
+	a->synced.is_static = asks_nobody(a);
 	if (!a->synced.has)
 		text_copy(a->synced.source, fresh.origin, sizeof(a->synced.source));
 	return 0;
@@ -260,7 +275,7 @@ static void end_try(struct auth *a, struct attempt *t, int err)
 	if (err == -ECANCELED || t->hand_serial != a->synced.hand_serial)
 		return; /* stopped, or a person was faster */
 	if (!err && is_refused_again(a, t->try.result)) {
-		a->synced.refused_until_ms = clock_mono_ms() + AGAIN_MS;
+		auth_refuse_locked(a);
 		*why = a->synced.why; /* of auth_rejected() */
 		err = -EKEYEXPIRED;
 	}
@@ -398,13 +413,11 @@ int auth_first_look(struct auth *a, char **ret_message)
 		return err;
 	}
 	(void)take_stamps(a);
-	enum auth_kind kind = a->recipe.kind;
-	bool asks_nobody = kind == AUTH_KIND_STATIC || kind == AUTH_KIND_NONE;
-	if (asks_nobody && !a->wish.wanted)
+	if (asks_nobody(a)) {
 		try_now(a);
-	else {
-		with_lock(&a->lock);
-		auth_want_locked(a);
+		return 0;
 	}
+	with_lock(&a->lock);
+	auth_want_locked(a);
 	return 0;
 }

@@ -179,7 +179,7 @@ struct server_request {
 typedef void server_answer_fn(
 	void *user, unsigned n, const struct server_request *req, struct buf *out);
 
-#define SERVER_REQUESTS_MAX 64
+#define SERVER_REQUESTS_MAX 512
 
 struct aws_server {
 	server_answer_fn *answer;
