@@ -11,8 +11,7 @@
 #define GRANT_MAX_S 43200
 #define GRANT_MIN_S 900
 
-/* ---- life
- * ------------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------------- */
 
 static int refuse(char **ret_message, const char *why)
 {
@@ -121,8 +120,7 @@ void auth_destroy(struct auth *a)
 	free(a);
 }
 
-/* ---- asked by the S3 loop
- * ----------------------------------------------------------------------------- */
+/* ---- asked by the S3 loop ------------------------------------------------------------------- */
 
 static bool is_awaited(const struct auth *a)
 {
@@ -231,8 +229,7 @@ struct s3_credentials_source auth_source(struct auth *a)
 		.get = source_get, .rejected = source_rejected, .user = a};
 }
 
-/* ---- asked by others
- * ------------------------------------------------------------------------------------ */
+/* ---- asked by others ------------------------------------------------------------------------ */
 
 static int explain_failure(struct auth *a, int err, char **ret_message)
 {
@@ -304,9 +301,7 @@ void auth_region(struct auth *a, char out[64])
 	text_copy(out, a->synced.region, 64);
 }
 
-/* ---- by hand
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- by hand -------------------------------------------------------------------------------- */
 
 static int check_handed(struct auth *a, const struct auth_result *given, char **ret_message)
 {

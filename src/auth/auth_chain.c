@@ -134,8 +134,7 @@ static int from_one_file(struct finding *f, const char *profile, unsigned file)
 	return take_static(f, keys, origin, remedy);
 }
 
-/* ---- ways to ask for keys
- * -------------------------------------------------------------------------- */
+/* ---- ways to ask for keys ------------------------------------------------------------------- */
 
 static int from_process(struct finding *f, const char *profile)
 {
@@ -261,8 +260,7 @@ static int from_instance(struct finding *f)
 	return 0;
 }
 
-/* ---- roles
- * -------------------------------------------------------------------------------------------- */
+/* ---- roles ---------------------------------------------------------------------------------- */
 
 static bool has_role(struct finding *f, const char *profile)
 {
@@ -367,8 +365,7 @@ static int from_role(struct finding *f, const char *profile)
 	return err ? err : take_role(f, profile);
 }
 
-/* ---- in order
- * ------------------------------------------------------------------------------------------- */
+/* ---- in order ------------------------------------------------------------------------------- */
 
 static int from_profile(struct finding *f, const char *profile, bool environment_counts)
 {

@@ -15,8 +15,7 @@ struct fetching {
 	bool too_long;
 };
 
-/* ---- callbacks
- * ------------------------------------------------------------------------------------ */
+/* ---- callbacks ------------------------------------------------------------------------------ */
 
 static size_t on_body(char *data, size_t size, size_t count, void *user)
 {
@@ -60,8 +59,7 @@ static CURLcode on_tls(CURL *easy, void *context, void *user)
 	return CURLE_OK;
 }
 
-/* ---- the request
- * ------------------------------------------------------------------------------------- */
+/* ---- the request ---------------------------------------------------------------------------- */
 
 /* One node per line; each is wiped with the list by curl's allocator. */
 static int make_headers(struct curl_slist **ret, const char *lines)
@@ -201,8 +199,7 @@ void auth_answer_release(struct auth_answer *a)
 	a->len = 0;
 }
 
-/* ---- URLs
- * --------------------------------------------------------------------------------------------- */
+/* ---- URLs ----------------------------------------------------------------------------------- */
 
 static int url_take(struct auth_url *u, CURLU *url)
 {

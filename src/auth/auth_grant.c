@@ -40,8 +40,7 @@ static void target_of(const struct auth_grant_wish *w, char out[AUTH_TARGET_MAX]
 	check(n > 0 && n < AUTH_TARGET_MAX); /* a key has 1,024 bytes at most */
 }
 
-/* ---- what it covers
- * ---------------------------------------------------------------------------------- */
+/* ---- what it covers ------------------------------------------------------------------------- */
 
 bool auth_grant_covers(const char *target, const char *bucket, const char *prefix)
 {
@@ -64,8 +63,7 @@ static int refuse_target(struct auth_try *t, const char *target)
 		target);
 }
 
-/* ---- asking
- * ---------------------------------------------------------------------------------------------- */
+/* ---- asking --------------------------------------------------------------------------------- */
 
 static int error_of(const struct auth_xml *xml, int status)
 {

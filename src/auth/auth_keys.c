@@ -82,8 +82,7 @@ int auth_keys_set(struct s3_credentials *keys, const char *name, const char *val
 	return -ENOENT;
 }
 
-/* ---- JSON
- * ---------------------------------------------------------------------------------------- */
+/* ---- JSON ----------------------------------------------------------------------------------- */
 
 static void json_wipes(void)
 {

@@ -24,8 +24,7 @@ static void set_local(struct auth_request *req)
 	req->timeout_ms = LOCAL_ANSWER_MS;
 }
 
-/* ---- container
- * -------------------------------------------------------------------------------------- */
+/* ---- container ------------------------------------------------------------------------------ */
 
 static bool is_allowed_plain(const char *hostname)
 {
@@ -111,9 +110,7 @@ int auth_from_container(struct auth_try *t, struct s3_credentials *ret)
 		t, answer.body, answer.len, "the container's credentials endpoint", ret);
 }
 
-/* ---- EC2
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- EC2 ------------------------------------------------------------------------------------ */
 
 static const char *metadata_root(const struct auth_try *t, int *ret_len)
 {

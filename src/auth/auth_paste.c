@@ -17,8 +17,7 @@ static int refuse(char **ret_message, const char *why)
 	return *ret_message ? -EINVAL : -ENOMEM;
 }
 
-/* ---- JSON
- * ---------------------------------------------------------------------------------------- */
+/* ---- JSON ----------------------------------------------------------------------------------- */
 
 static int take_json(const json_t *root, struct s3_credentials *ret, char target[AUTH_TARGET_MAX],
 	char **ret_message)
@@ -38,8 +37,7 @@ static int take_json(const json_t *root, struct s3_credentials *ret, char target
 	return 0;
 }
 
-/* ---- lines
- * ----------------------------------------------------------------------------------------- */
+/* ---- lines ---------------------------------------------------------------------------------- */
 
 static char *strip(char *text)
 {

@@ -50,8 +50,7 @@ void auth_path_for_people(const struct auth_places *p, const char *path, char *o
 		out[0] = '\0';
 }
 
-/* ---- taking it over
- * ------------------------------------------------------------------------------- */
+/* ---- taking it over ------------------------------------------------------------------------- */
 
 static int keep(char **to, const char *value)
 {

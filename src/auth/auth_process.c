@@ -26,8 +26,7 @@
 
 extern char **environ;
 
-/* ---- words
- * ---------------------------------------------------------------------------------------- */
+/* ---- words ---------------------------------------------------------------------------------- */
 
 /* One word of *at into *to; -EINVAL: a quote without its end. */
 static int split_word(const char **at, char **to)
@@ -71,8 +70,7 @@ int auth_process_split(const char *line, char **words, size_t max, char *room)
 	return count ? 0 : -EINVAL;
 }
 
-/* ---- environment
- * ------------------------------------------------------------------------------------- */
+/* ---- environment ---------------------------------------------------------------------------- */
 
 /* The keys that this process has overwritten in its own environment. */
 struct child_environment {
@@ -133,8 +131,7 @@ static int child_environment_init(struct child_environment *e, const struct auth
 	return 0;
 }
 
-/* ---- running
- * --------------------------------------------------------------------------------------------- */
+/* ---- running -------------------------------------------------------------------------------- */
 
 struct running {
 	pid_t pid;

@@ -25,8 +25,7 @@
 #define AGAIN_MORE_MS (15 * MS_PER_S)
 #define REFUSED_AGAIN_MS (5 * MS_PER_S)
 
-/* ---- files
- * ---------------------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------------- */
 
 static struct auth_stamp stamp_of(const char *path)
 {
@@ -63,8 +62,7 @@ static bool take_stamps(struct auth *a)
 	return changed;
 }
 
-/* ---- what is there
- * --------------------------------------------------------------------------------- */
+/* ---- what is there -------------------------------------------------------------------------- */
 
 static int64_t server_now_ns(const struct auth *a)
 {
@@ -130,8 +128,7 @@ void auth_install_locked(struct auth *a, const struct auth_result *result, const
 	cond_broadcast(&a->changed);
 }
 
-/* ---- a try
- * --------------------------------------------------------------------------------------------- */
+/* ---- a try ---------------------------------------------------------------------------------- */
 
 /* Nothing but files decides: no service, no program. */
 static bool asks_nobody(const struct auth *a)
@@ -336,8 +333,7 @@ static void try_now(struct auth *a)
 		a->news(a->news_user);
 }
 
-/* ---- the schedule
- * ---------------------------------------------------------------------------------------- */
+/* ---- the schedule --------------------------------------------------------------------------- */
 
 /* What was handed over is used up: back to the chain. */
 static void drop_handed_locked(struct auth *a)

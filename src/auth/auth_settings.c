@@ -16,8 +16,7 @@ struct reading {
 	const char *section;
 };
 
-/* ---- reading
- * -------------------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 static const char *copy_text(struct reading *r, const char *text)
 {
@@ -129,8 +128,7 @@ void auth_settings_release(struct auth_settings *s)
 	*s = (struct auth_settings){.count = 0};
 }
 
-/* ---- looking up
- * ------------------------------------------------------------------------------------- */
+/* ---- looking up ----------------------------------------------------------------------------- */
 
 /* [kind of], [kind "of"], [kind 'of'] */
 static bool is_section(const char *section, const char *kind, const char *of)

@@ -35,8 +35,7 @@ int64_t auth_try_now_ns(const struct auth_try *t)
 	return clock_wall_ns() + t->clock_offset_ns;
 }
 
-/* ---- asking
- * --------------------------------------------------------------------------------------- */
+/* ---- asking --------------------------------------------------------------------------------- */
 
 int auth_ask(struct auth_try *t, struct auth_request *req, struct auth_answer *ret)
 {
@@ -178,8 +177,7 @@ int auth_read_token(const char *path, char **ret)
 	return 0;
 }
 
-/* ---- step by step
- * ------------------------------------------------------------------------------------ */
+/* ---- step by step --------------------------------------------------------------------------- */
 
 static int from_source(struct auth_try *t, struct s3_credentials *ret)
 {

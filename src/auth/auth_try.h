@@ -60,8 +60,7 @@ must_check int auth_exchange(struct auth_try *t, const struct s3_credentials *ke
 /* Does a grant's target cover s3://bucket/prefix? */
 bool auth_grant_covers(const char *target, const char *bucket, const char *prefix);
 
-/* ---- for them
- * ------------------------------------------------------------------------------------ */
+/* ---- for them ------------------------------------------------------------------------------- */
 
 /* req->url and the times are set by the caller; sends it and turns a transport failure into
  * -EAGAIN. 0 for any answer. */

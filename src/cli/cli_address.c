@@ -12,8 +12,7 @@ bool cli_bucket_is_valid(const char *bucket)
 		       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == len;
 }
 
-/* ---- what is typed wrong
- * ---------------------------------------------------------------------------- */
+/* ---- what is typed wrong -------------------------------------------------------------------- */
 
 /* Placeholders of instructions that were copied as they stood. */
 static bool is_placeholder(const char *text)
@@ -72,8 +71,7 @@ static void complain_address(const char *address)
 		cli_error("\"%s\" is not an address like s3://BUCKET/PREFIX", address);
 }
 
-/* ---- parts
- * -------------------------------------------------------------------------------------------- */
+/* ---- parts ---------------------------------------------------------------------------------- */
 
 static int set_bucket(struct cli_mount *m, const char *bucket, size_t len, const char *address)
 {

@@ -65,8 +65,7 @@ int cli_bucket_options(struct cli_mount *m, int *argc, char **argv)
 	return r < 0 ? r : take_options(m, argc, argv, false);
 }
 
-/* ---- opening
- * ------------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 static int open_auth(struct cli_bucket *b, char **ret_message)
 {

@@ -11,8 +11,7 @@
 
 struct json_t;
 
-/* ---- the report (cli_check_report.c)
- * ---------------------------------------------------------------- */
+/* ---- the report (cli_check_report.c) -------------------------------------------------------- */
 
 enum check_level {
 	CHECK_OK,
@@ -39,8 +38,7 @@ void check_number(struct check_report *r, const char *name, double value);
 /* The last line, or all of the JSON. Exit code: 0, or 3 if anything failed. */
 int check_report_end(struct check_report *r);
 
-/* ---- the machine (cli_check_machine.c, cli_check_cache.c)
- * ------------------------------------------- */
+/* ---- the machine (cli_check_machine.c, cli_check_cache.c) ----------------------------------- */
 
 /* Where to look; tests have other places. */
 struct check_places {
@@ -62,8 +60,7 @@ void check_judge_space(struct check_report *r, uint64_t free_bytes, uint64_t min
 void check_judge_kind(struct check_report *r, unsigned long magic, bool punches_holes, bool locks);
 void check_judge_inodes(struct check_report *r, uint64_t total, uint64_t available);
 
-/* ---- the bucket
- * ------------------------------------------------------------------------------------- */
+/* ---- the bucket ----------------------------------------------------------------------------- */
 
 struct check_run {
 	const struct cli_mount *options;

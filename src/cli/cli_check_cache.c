@@ -20,8 +20,7 @@
 #define PLATE_FILES 30000
 #define SLOW_BYTES_PER_S 30000000
 
-/* ---- judgements
- * ------------------------------------------------------------------------------------- */
+/* ---- judgements ----------------------------------------------------------------------------- */
 
 void check_judge_speed(struct check_report *r, uint64_t bytes, int64_t elapsed_ms)
 {
@@ -172,8 +171,7 @@ void check_judge_inodes(struct check_report *r, uint64_t total, uint64_t availab
 	check_number(r, "inodes", (double)available);
 }
 
-/* ---- measuring
- * -------------------------------------------------------------------------------------- */
+/* ---- measuring ------------------------------------------------------------------------------ */
 
 /* The cache directory, or what of its path is there already. */
 static void existing_part(const char *cache_dir, char out[4096])

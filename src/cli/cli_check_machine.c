@@ -15,8 +15,7 @@
 #define FUSE_MAJOR 10
 #define FUSE_MINOR 229
 
-/* ---- the device
- * --------------------------------------------------------------------------------------- */
+/* ---- the device ----------------------------------------------------------------------------- */
 
 static bool no_device(struct check_report *r, const char *path, int error)
 {
@@ -50,8 +49,7 @@ static bool check_device(struct check_report *r, const char *path)
 	return fd >= 0 || no_device(r, path, errno);
 }
 
-/* ---- the helper
- * --------------------------------------------------------------------------------------- */
+/* ---- the helper ----------------------------------------------------------------------------- */
 
 static bool find_program(const char *path, const char *name, char out[4096])
 {
@@ -85,8 +83,7 @@ static bool check_helper(struct check_report *r, const struct check_places *p, c
 	return true;
 }
 
-/* ---- a mount
- * ------------------------------------------------------------------------------------------ */
+/* ---- a mount -------------------------------------------------------------------------------- */
 
 /* Runs it with its errors in `said`; returns its exit status, or -errno. */
 static int run_program(char *const argv[], char *said, size_t size)
@@ -168,8 +165,7 @@ void check_fuse(struct check_report *r, const struct check_places *p)
 		check_mount(r, program);
 }
 
-/* ---- other users
- * -------------------------------------------------------------------------------------- */
+/* ---- other users ---------------------------------------------------------------------------- */
 
 static bool has_line(FILE *f, const char *word)
 {

@@ -12,8 +12,7 @@
 #define CLOCK_FAIL_MS (15 * 60 * MS_PER_S)
 #define EXPIRES_SOON_MS (60 * 60 * MS_PER_S)
 
-/* ---- credentials
- * ------------------------------------------------------------------------------------ */
+/* ---- credentials ---------------------------------------------------------------------------- */
 
 static int start_auth(struct check_run *run, char **ret_message)
 {
@@ -139,8 +138,7 @@ bool check_credentials(struct check_run *run)
 	return true;
 }
 
-/* ---- the clock
- * ---------------------------------------------------------------------------------------- */
+/* ---- the clock ------------------------------------------------------------------------------ */
 
 void check_judge_clock(struct check_report *r, int64_t ahead_ms)
 {
@@ -172,8 +170,7 @@ static void say_clock(struct check_run *run, const struct s3_reply *reply)
 		check_judge_clock(run->report, (clock_wall_ns() - reply->date_ns) / 1000000);
 }
 
-/* ---- the server
- * --------------------------------------------------------------------------------------- */
+/* ---- the server ----------------------------------------------------------------------------- */
 
 static void transport_remedy(struct check_run *run, const char *code)
 {

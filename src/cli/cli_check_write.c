@@ -24,8 +24,7 @@ static const char *words(const struct s3_reply *reply)
 	return text_starts(reply->message, "HTTP status ") ? "no reason given" : reply->message;
 }
 
-/* ---- the object
- * ------------------------------------------------------------------------------------- */
+/* ---- the object ----------------------------------------------------------------------------- */
 
 static int make_body(struct check_run *run)
 {
@@ -61,8 +60,7 @@ static int body_of(const struct check_run *run, uint64_t len, struct s3_body *re
 	return 0;
 }
 
-/* ---- put, and its ACL
- * ------------------------------------------------------------------------------- */
+/* ---- put, and its ACL ----------------------------------------------------------------------- */
 
 static int put(
 	struct check_run *run, uint64_t len, const char *acl, bool only_new, struct s3_reply *ret)
@@ -176,8 +174,7 @@ static bool check_put(struct check_run *run)
 	return done;
 }
 
-/* ---- reading back
- * ------------------------------------------------------------------------------------ */
+/* ---- reading back --------------------------------------------------------------------------- */
 
 /* What a HEAD must say of the object that was put; NULL: it does. */
 static const char *head_differs(
@@ -263,8 +260,7 @@ static void check_conditions(struct check_run *run)
 	s3_reply_release(&reply);
 }
 
-/* ---- parts
- * -------------------------------------------------------------------------------------------- */
+/* ---- parts ---------------------------------------------------------------------------------- */
 
 static void parts_failed(struct check_run *run, const char *step, const struct s3_reply *reply)
 {
@@ -333,8 +329,7 @@ static void check_parts(struct check_run *run)
 	s3_reply_release(&reply);
 }
 
-/* ---- the rate
- * ------------------------------------------------------------------------------------------ */
+/* ---- the rate ------------------------------------------------------------------------------- */
 
 static int64_t timed_put(struct check_run *run, uint64_t len)
 {
@@ -376,8 +371,7 @@ static void check_rate(struct check_run *run)
 	check_number(run->report, "bytes_per_s", rate);
 }
 
-/* ---- taking it away
- * ------------------------------------------------------------------------------------ */
+/* ---- taking it away ------------------------------------------------------------------------- */
 
 static bool delete_object(struct check_run *run, unsigned timeout_ms, struct s3_reply *ret)
 {

@@ -54,8 +54,7 @@ static void credentials_usage(FILE *out)
 		"wait.\n");
 }
 
-/* ---- the command line
- * -------------------------------------------------------------------------------- */
+/* ---- the command line ----------------------------------------------------------------------- */
 
 /* Refuses what looks like a key, and takes it out of sight of `ps`. */
 static int refuse_secrets(int argc, char **argv)
@@ -107,8 +106,7 @@ static int parse_words(int argc, char **argv, struct hand_over *h)
 	return cli_target_find(mount, &h->target);
 }
 
-/* ---- getting them
- * ------------------------------------------------------------------------------------ */
+/* ---- getting them --------------------------------------------------------------------------- */
 
 static int ask_terminal(struct hand_over *h)
 {
@@ -194,8 +192,7 @@ static int say_found(const struct hand_over *h)
 	return 0;
 }
 
-/* ---- trying them
- * ------------------------------------------------------------------------------------- */
+/* ---- trying them ---------------------------------------------------------------------------- */
 
 static int read_status(struct hand_over *h)
 {
@@ -300,8 +297,7 @@ static int try_keys(const struct hand_over *h)
 	return r;
 }
 
-/* ---- handing over
- * ------------------------------------------------------------------------------------ */
+/* ---- handing over --------------------------------------------------------------------------- */
 
 static int add(char *text, size_t *at, size_t size, const char *fmt, ...) printf_like(4, 5);
 static int add(char *text, size_t *at, size_t size, const char *fmt, ...)

@@ -28,8 +28,7 @@ static int text_add(struct credentials_text *t, const char *more, size_t len)
 	return 0;
 }
 
-/* ---- the command line: never
- * ----------------------------------------------------------------------- */
+/* ---- the command line: never ---------------------------------------------------------------- */
 
 bool credentials_word_is_secret(const char *word)
 {
@@ -47,8 +46,7 @@ bool credentials_word_is_secret(const char *word)
 		       strlen(word);
 }
 
-/* ---- the environment
- * --------------------------------------------------------------------------------- */
+/* ---- the environment ------------------------------------------------------------------------ */
 
 int credentials_from_environment(struct credentials_text *ret)
 {
@@ -77,8 +75,7 @@ int credentials_from_environment(struct credentials_text *ret)
 	return r;
 }
 
-/* ---- a pipe or a file
- * -------------------------------------------------------------------------------- */
+/* ---- a pipe or a file ----------------------------------------------------------------------- */
 
 static ssize_t read_some(int fd, char *data, size_t len)
 {
@@ -117,8 +114,7 @@ int credentials_from_pipe(int fd, struct credentials_text *ret)
 	return r;
 }
 
-/* ---- a terminal
- * ---------------------------------------------------------------------------------------- */
+/* ---- a terminal ----------------------------------------------------------------------------- */
 
 enum { CTRL_C = 3, CTRL_D = 4, BACKSPACE = 8, DELETE = 127 };
 
@@ -179,8 +175,7 @@ int credentials_from_terminal(int fd, struct credentials_text *ret)
 	return r;
 }
 
-/* ---- what they look like
- * ---------------------------------------------------------------------------- */
+/* ---- what they look like -------------------------------------------------------------------- */
 
 static bool is_placeholder(const char *value)
 {

@@ -129,8 +129,7 @@ static int add_to_batch(void *user, const struct plan_plate *p)
 	return 0;
 }
 
-/* ---- findings, pictures
- * -------------------------------------------------------------------------- */
+/* ---- findings, pictures --------------------------------------------------------------------- */
 
 static int put_finding(void *user, const struct plan_finding *f)
 {

@@ -124,8 +124,7 @@ static int parse(struct verify_command *c, int *argc, char **argv)
 	return -EINVAL;
 }
 
-/* ---- the two sides
- * ------------------------------------------------------------------------------- */
+/* ---- the two sides -------------------------------------------------------------------------- */
 
 static int read_text(const char *path, struct buf *out)
 {
@@ -246,8 +245,7 @@ static int find_sides(struct verify_command *c, int argc, char **argv)
 	return -ENODATA;
 }
 
-/* ---- results
- * ------------------------------------------------------------------------------------- */
+/* ---- results -------------------------------------------------------------------------------- */
 
 static void on_progress(void *user, uint64_t objects, uint64_t bytes)
 {

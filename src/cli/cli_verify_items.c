@@ -108,8 +108,7 @@ int items_next(void *items, struct verify_item *ret)
 	return 1;
 }
 
-/* ---- a manifest
- * ---------------------------------------------------------------------------------- */
+/* ---- a manifest ----------------------------------------------------------------------------- */
 
 enum column { COLUMN_KEY, COLUMN_SIZE, COLUMN_ETAG, COLUMN_CRC, COLUMN_STATE, COLUMNS };
 
@@ -239,8 +238,7 @@ int items_from_tsv(struct items **ret, const char *text, const char *name, const
 	return 0;
 }
 
-/* ---- a folder
- * ------------------------------------------------------------------------------------ */
+/* ---- a folder ------------------------------------------------------------------------------- */
 
 struct folder {
 	struct items *items;

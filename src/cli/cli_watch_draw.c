@@ -96,8 +96,7 @@ static unsigned bar_width(const struct draw *d)
 	return width > BAR_MAX ? BAR_MAX : width;
 }
 
-/* ---- totals
- * -------------------------------------------------------------------------------------- */
+/* ---- totals --------------------------------------------------------------------------------- */
 
 static void draw_head(struct draw *d, const json_t *status)
 {
@@ -145,8 +144,7 @@ static void draw_rate(struct draw *d, const json_t *status)
 		json_integer_value(json_object_get(transfers, "limit")));
 }
 
-/* ---- what waits, and what needs a person
- * --------------------------------------------------------- */
+/* ---- what waits, and what needs a person ---------------------------------------------------- */
 
 static void draw_waits(struct draw *d, const json_t *status)
 {
@@ -182,8 +180,7 @@ static void draw_person(struct draw *d, const json_t *status)
 	}
 }
 
-/* ---- plates
- * -------------------------------------------------------------------------------------- */
+/* ---- plates --------------------------------------------------------------------------------- */
 
 struct plate_row {
 	const char *name;

@@ -53,8 +53,7 @@ static void totals(const struct plate_map *m, struct buf *out)
 		m->facts.channels);
 }
 
-/* ---- SVG
- * ----------------------------------------------------------------------------------------- */
+/* ---- SVG ------------------------------------------------------------------------------------ */
 
 static void xml_escape(struct buf *out, const char *text)
 {
@@ -161,8 +160,7 @@ void control_plate_svg(const struct plate_map *m, struct buf *out)
 	buf_add_text(out, "</svg>\n");
 }
 
-/* ---- text
- * ---------------------------------------------------------------------------------------- */
+/* ---- text ----------------------------------------------------------------------------------- */
 
 static char letter_of(const struct plate_map *m, const struct well_map *w)
 {

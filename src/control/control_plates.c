@@ -195,8 +195,7 @@ int control_plates_read(struct control *c, uint64_t id, struct buf *out)
 	return buf_error(out);
 }
 
-/* ---- plates.tsv: from the counters of the plates' folders, whatever is in them
- * ------------------- */
+/* ---- plates.tsv: from the counters of the plates' folders, whatever is in them -------------- */
 
 static void add_counts(
 	const struct store_counts *counts, uint64_t files[SHARES], uint64_t bytes[SHARES])

@@ -171,8 +171,7 @@ int control_remote_list(struct control *c, uint64_t dir_id, control_add_fn *add,
 	return r;
 }
 
-/* ---- .listing.tsv
- * -------------------------------------------------------------------------------- */
+/* ---- .listing.tsv --------------------------------------------------------------------------- */
 
 static int add_row(void *user, const struct remote_walk_entry *entry)
 {

@@ -180,8 +180,7 @@ void fs_handle_add(struct fs *fs, struct fs_handle *h);
 void fs_handle_remove(struct fs *fs, struct fs_handle *h);
 void fs_handles_close(struct fs *fs);
 
-/* ---- places and names (fs_names.c)
- * --------------------------------------------------------------- */
+/* ---- places and names (fs_names.c) ---------------------------------------------------------- */
 
 enum fs_kind { FS_STORE, FS_BUCKET, FS_VIRTUAL };
 
@@ -255,8 +254,7 @@ int fs_wait_for_listing(struct fs_call *c, uint64_t listing, int64_t patience_ms
  * what to answer. */
 int fs_wait_for_data(struct fs_call *c, int error, uint64_t ino, uint64_t chunk);
 
-/* ---- attributes (fs_attr.c)
- * ---------------------------------------------------------------------- */
+/* ---- attributes (fs_attr.c) ----------------------------------------------------------------- */
 
 void fs_stat_fill(const struct store_attr *attr, struct stat *ret);
 /* Reply with an entry; the table learns of it first. Always FS_DONE. */
@@ -269,8 +267,7 @@ int fs_do_setattr(struct fs_call *c);
 int fs_do_statfs(struct fs_call *c);
 int fs_do_lookup(struct fs_call *c);
 
-/* ---- data (fs_data.c)
- * ------------------------------------------------------------------------------ */
+/* ---- data (fs_data.c) ----------------------------------------------------------------------- */
 
 /* An open file; fi->fh points to it. */
 struct fs_file {
@@ -303,8 +300,7 @@ int fs_truncate(struct fs_call *c, struct fs_place *p, struct fs_file *file, uin
 /* Writing or changing its owner takes suid and sgid away. */
 int fs_drop_privileges(struct fs_call *c, uint64_t store_ino, const struct store_attr *attr);
 
-/* ---- changing names (fs_change.c)
- * -------------------------------------------------------------------- */
+/* ---- changing names (fs_change.c) ----------------------------------------------------------- */
 
 int fs_do_mknod(struct fs_call *c);
 int fs_do_mkdir(struct fs_call *c);
@@ -324,8 +320,7 @@ must_check int fs_make(
 /* The folder is in the store afterwards (*dir is STORE). */
 must_check int fs_materialise(struct fs *fs, struct fs_place *dir);
 
-/* ---- objects from elsewhere (fs_foreign.c)
- * ------------------------------------------------------------ */
+/* ---- objects from elsewhere (fs_foreign.c) -------------------------------------------------- */
 
 /* Makes the store's inode for its chunks. Returns 0 and the inode's number. */
 must_check int fs_foreign_import(struct fs *fs, struct fs_place *p, struct store_attr *ret);
@@ -343,24 +338,21 @@ int fs_foreign_rename(struct fs_call *c, const char *path);
 must_check int fs_foreign_below(
 	struct fs *fs, struct fs_place *dir, enum fs_patience patience, uint64_t *ret_listing);
 
-/* ---- listings (fs_list.c)
- * ----------------------------------------------------------------------------- */
+/* ---- listings (fs_list.c) ------------------------------------------------------------------- */
 
 int fs_do_opendir(struct fs_call *c);
 int fs_do_readdir(struct fs_call *c);
 int fs_do_releasedir(struct fs_call *c);
 int fs_do_fsyncdir(struct fs_call *c);
 
-/* ---- extended attributes (fs_xattr.c)
- * -------------------------------------------------------------------- */
+/* ---- extended attributes (fs_xattr.c) ------------------------------------------------------- */
 
 int fs_do_getxattr(struct fs_call *c);
 int fs_do_setxattr(struct fs_call *c);
 int fs_do_listxattr(struct fs_call *c);
 int fs_do_removexattr(struct fs_call *c);
 
-/* ---- .cpgfs (fs_virtual.c)
- * -------------------------------------------------------------------------------- */
+/* ---- .cpgfs (fs_virtual.c) ------------------------------------------------------------------ */
 
 bool fs_virtual_exists(const struct fs *fs);
 uint64_t fs_virtual_ino(uint64_t virtual_id);
@@ -374,8 +366,7 @@ int fs_virtual_read(struct fs_call *c, struct fs_file *f);
 int fs_virtual_write(struct fs_call *c, struct fs_file *f);
 void fs_virtual_wipe(const void *data, size_t len);
 
-/* ---- the rest
- * --------------------------------------------------------------------------------------------- */
+/* ---- the rest ------------------------------------------------------------------------------- */
 
 /* fs_writer.c: how the task that closes a file ends. */
 enum fs_ending { FS_ENDING_NORMAL, FS_ENDING_ABRUPT, FS_ENDING_KILLED };

@@ -26,8 +26,7 @@ bool gallery_name_is_valid(const char *name)
 	       len;
 }
 
-/* ---- one setting
- * ------------------------------------------------------------------------------------ */
+/* ---- one setting ---------------------------------------------------------------------------- */
 
 struct reading {
 	struct gallery_preset *preset;
@@ -122,8 +121,7 @@ static int on_setting(void *user, const char *section, const char *name, const c
 	return wrong(r, "there is no section [%.60s], only [gallery] and [mount]", section);
 }
 
-/* ---- a whole file
- * --------------------------------------------------------------------------------- */
+/* ---- a whole file --------------------------------------------------------------------------- */
 
 static int check_whole(const struct gallery_preset *p, char **ret_message)
 {

@@ -172,8 +172,7 @@ int verify_acl_note(struct acl_ids *a, const char *key, const char *xml, size_t 
 	return r;
 }
 
-/* ---- judging
- * ------------------------------------------------------------------------------------- */
+/* ---- judging -------------------------------------------------------------------------------- */
 
 static const struct grantee *most(const struct acl_ids *a, bool *ret_guess)
 {

@@ -87,8 +87,7 @@ static void equal(struct proof *t, bool by_tag, bool by_checksum)
 	t->proofs->hooks.equal(t->proofs->hooks.user, by_tag, by_checksum);
 }
 
-/* ---- one object
- * ---------------------------------------------------------------------------------- */
+/* ---- one object ----------------------------------------------------------------------------- */
 
 /* By the file's bytes and the tag. 1: settled; 0: the tag does not tell. */
 static int by_file_and_tag(struct proof *t, struct file_digest *ret)

@@ -46,8 +46,7 @@ void verify_result_release(struct verify_result *r)
 	*r = (struct verify_result){0};
 }
 
-/* ---- results
- * ------------------------------------------------------------------------------------- */
+/* ---- results -------------------------------------------------------------------------------- */
 
 static int add_difference(void *user, enum verify_kind kind, const char *key, const char *what)
 {
@@ -90,8 +89,7 @@ static int by_key_and_kind(const void *a, const void *b)
 	return c ? c : (int)x->kind - (int)y->kind;
 }
 
-/* ---- both sides
- * ---------------------------------------------------------------------------------- */
+/* ---- both sides ----------------------------------------------------------------------------- */
 
 static int next_item(struct join *j)
 {

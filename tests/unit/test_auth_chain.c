@@ -47,8 +47,7 @@ static int chain_end(void **state)
 
 #define KEYS "aws_access_key_id = K\naws_secret_access_key = SECRETk\n"
 
-/* ---- roles
- * ------------------------------------------------------------------------------------------- */
+/* ---- roles ---------------------------------------------------------------------------------- */
 
 static void a_role_of_a_profile_with_keys(void **state)
 {
@@ -162,8 +161,7 @@ static void credential_sources(void **state)
 	found("ec2", AUTH_KIND_INSTANCE);
 }
 
-/* ---- the others
- * ---------------------------------------------------------------------------------------- */
+/* ---- the others ----------------------------------------------------------------------------- */
 
 static void sso_profiles(void **state)
 {

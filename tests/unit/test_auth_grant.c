@@ -255,8 +255,7 @@ static void anonymous_asks_for_none(void **state)
 	auth_destroy(a);
 }
 
-/* ---- by hand
- * ------------------------------------------------------------------------------------------ */
+/* ---- by hand -------------------------------------------------------------------------------- */
 
 static void long_lived_keys_are_exchanged(void **state)
 {

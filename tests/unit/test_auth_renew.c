@@ -99,8 +99,7 @@ static void live_through(struct auth *a, int64_t ms, int64_t step_ms)
 	}
 }
 
-/* ---- ahead of expiry
- * -------------------------------------------------------------------------------- */
+/* ---- ahead of expiry ------------------------------------------------------------------------ */
 
 static void thirteen_hours(void **state)
 {
@@ -167,8 +166,7 @@ static void credentials_without_an_end(void **state)
 	auth_destroy(a);
 }
 
-/* ---- failures
- * ------------------------------------------------------------------------------------------ */
+/* ---- failures ------------------------------------------------------------------------------- */
 
 /* The old ones as long as they are good, later and later tries; then one a minute; then on. */
 static void a_service_that_is_away(void **state)
@@ -288,8 +286,7 @@ static void a_broken_file_changes_nothing(void **state)
 	auth_destroy(a);
 }
 
-/* ---- refusals
- * -------------------------------------------------------------------------------------------- */
+/* ---- refusals ------------------------------------------------------------------------------- */
 
 static void one_renewal_for_all(void **state)
 {
@@ -416,8 +413,7 @@ static void what_is_refused_by_hand(void **state)
 	auth_destroy(a);
 }
 
-/* ---- the thread
- * -------------------------------------------------------------------------------------------- */
+/* ---- the thread ----------------------------------------------------------------------------- */
 
 static void await(bool (*is)(struct auth *a), struct auth *a)
 {

@@ -114,8 +114,7 @@ static void assert_fails(const char *profile, int err, const char *part)
 	auth_destroy(a);
 }
 
-/* ---- STS
- * -------------------------------------------------------------------------------------------- */
+/* ---- STS ------------------------------------------------------------------------------------ */
 
 #define ROLE                                                                                       \
 	"[profile up]\nrole_arn = arn:aws:iam::1:role/a+b\nsource_profile = k\nregion = "          \
@@ -235,8 +234,7 @@ static void token_file(void **state)
 	assert_fails("web", -EKEYEXPIRED, "Invalid argument");
 }
 
-/* ---- a clock that is wrong
- * -------------------------------------------------------------------------------- */
+/* ---- a clock that is wrong ------------------------------------------------------------------ */
 
 static void skewed(void *user, unsigned n, const struct server_request *req, struct buf *out)
 {
@@ -267,9 +265,7 @@ static void the_servers_clock_rules(void **state)
 	auth_destroy(a);
 }
 
-/* ---- SSO
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- SSO ------------------------------------------------------------------------------------ */
 
 #define SSO_PROFILE                                                                                \
 	"[profile lab]\nsso_session = lab\nsso_account_id = 123\nsso_role_name = up load\n"        \
@@ -306,8 +302,7 @@ static void sso(void **state)
 	assert_fails("lab", -EAGAIN, "SSO: status 500");
 }
 
-/* ---- the machine's own
- * ---------------------------------------------------------------------------------------- */
+/* ---- the machine's own ---------------------------------------------------------------------- */
 
 static void container(void **state)
 {
@@ -393,8 +388,7 @@ static void instance(void **state)
 	assert_fails(NULL, -ENOKEY, "set AWS_ACCESS_KEY_ID");
 }
 
-/* ---- credential_process
- * ------------------------------------------------------------------------------------------ */
+/* ---- credential_process --------------------------------------------------------------------- */
 
 static void assert_splits(const char *line, const char *expected)
 {

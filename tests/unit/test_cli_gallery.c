@@ -125,8 +125,7 @@ static void what_is_wrong_names_file_and_line(void **state)
 	assert_wrong("../dir1/wrong", NULL, (const char *[]){"no gallery", NULL, NULL});
 }
 
-/* ---- on the command line
- * --------------------------------------------------------------------------- */
+/* ---- on the command line -------------------------------------------------------------------- */
 
 static int parse(struct cli_mount *m, int *ret_exit, const char *words)
 {
@@ -219,8 +218,7 @@ static void a_users_own(void **state)
 	cli_mount_release(&m);
 }
 
-/* ---- addresses as they are typed
- * ------------------------------------------------------------------- */
+/* ---- addresses as they are typed ------------------------------------------------------------ */
 
 static void prefixes_typed_wrong(void **state)
 {
