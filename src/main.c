@@ -71,6 +71,12 @@ static void on_room_freed(void *user)
 	fs_notice_room(s->fs);
 }
 
+static void on_growing(void *user)
+{
+	struct stack *s = user;
+	upload_notice_growing(s->upload);
+}
+
 static void on_listed(void *user, const char *prefix, int error)
 {
 	struct stack *s = user;
@@ -321,6 +327,7 @@ static int build_store(struct stack *s)
 		.cache_size_bytes = o->cache_size_bytes,
 		.min_free_bytes = o->min_free_bytes,
 		.part_size_bytes = o->part_size_bytes,
+		.stream_bytes = o->stream_quiet_ms > 0 ? o->multipart_threshold_bytes : 0,
 		.settle_ms = o->settle_ms,
 		.durability_close = o->durability_close,
 	};
@@ -354,6 +361,7 @@ static int build_upload(struct stack *s)
 		.allow_delete = o->allow_delete,
 		.start_paused = o->start_paused,
 		.settle_ms = o->settle_ms,
+		.stream_quiet_ms = o->stream_quiet_ms,
 		.credentials_stamp = credentials_stamp,
 		.credentials_explain = credentials_explain,
 		.credentials_user = s,
@@ -447,7 +455,8 @@ static int build_fs(struct stack *s)
 static int start_rooms(struct stack *s)
 {
 	struct store_events store = {
-		.user = s, .changed = on_store_changed, .room_freed = on_room_freed };
+		.user = s, .changed = on_store_changed, .room_freed = on_room_freed,
+		.growing = on_growing };
 	struct remote_events remote = { .user = s, .listed = on_listed, .fetched = on_fetched };
 	store_subscribe(s->store, &store);
 	remote_subscribe(s->remote, &remote);

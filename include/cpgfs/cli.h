@@ -33,7 +33,7 @@ struct cli_mount {
 	char *cache_dir;
 	char *identity;           /* endpoint, bucket and prefix in one line: what a cache belongs to */
 	uint64_t cache_size_bytes, min_free_bytes, part_size_bytes, multipart_threshold_bytes;
-	int64_t settle_ms, delete_delay_ms, full_timeout_ms, list_ttl_ms;
+	int64_t settle_ms, stream_quiet_ms, delete_delay_ms, full_timeout_ms, list_ttl_ms;
 	unsigned max_transfers;
 	bool view_uploaded, df_unlimited, allow_overwrite, allow_delete, allow_other, read_only;
 	bool sign_payload_always, no_sign_request, access_grant, durability_close, start_paused;

@@ -128,7 +128,7 @@ struct store_events {
 	void (*changed)(void *user, const struct store_change *change);
 	/* Room was freed: waiting writers may try again. */
 	void (*room_freed)(void *user);
-	/* A file being written became larger than stream_bytes: store_growing() has it now. */
+	/* A file being written becomes larger than stream_bytes: store_growing() has it from now on. */
 	void (*growing)(void *user);
 };
 
@@ -323,8 +323,8 @@ must_check int store_chunk_fill_end(struct store_file *f, uint64_t n, bool ok);
 
 /* ---- a file that is sent while it is written ------------------------------------------------------- */
 
-/* Files being written that are larger than stream_bytes, by number above after_ino; from memory.
- * Returns how many. */
+/* Files being written that are, or were since they are open, larger than stream_bytes, by number above
+ * after_ino; from memory. Returns how many. */
 size_t store_growing(struct store *s, uint64_t after_ino, uint64_t *out, size_t max);
 
 /* Of one chunk that lies wholly below the present end: */

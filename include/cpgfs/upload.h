@@ -36,6 +36,9 @@ struct upload_config {
 	bool allow_overwrite, allow_delete; /* of objects from elsewhere */
 	bool start_paused;
 	int64_t settle_ms;            /* as the store was given it */
+	/* Chunks of large files are sent while these are written, once nothing changed them for so
+	 * long; 0: only after the close. */
+	int64_t stream_quiet_ms;
 	unsigned hash_threads;        /* 0: 2 */
 	/* A number that changes with the credentials (no secret in it). While these are refused it
 	 * is asked for twice a second, so that uploading goes on as soon as others are there.
@@ -56,6 +59,9 @@ void upload_destroy(struct upload *u);
 
 /* News from the store (store_events.changed): look at this file. Cheap, any thread. */
 void upload_notice(struct upload *u, const struct store_change *change);
+
+/* News from the store (store_events.growing): a file being written has become large. */
+void upload_notice_growing(struct upload *u);
 
 /* ---- pauses ---------------------------------------------------------------------------------------- */
 

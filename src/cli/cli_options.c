@@ -95,6 +95,9 @@ const struct option_row option_rows[] = {
 		"size of chunks and parts, 5M to 5G (grows along a file)", NULL },
 	{ "multipart-threshold", OPTION_SIZE, FIELD(multipart_threshold_bytes), "SIZE", "16M",
 		"larger files go up in parts", NULL },
+	{ "stream-quiet", OPTION_TIME, FIELD(stream_quiet_ms), "TIME", "5s",
+		"send what was not changed for so long of larger files while they are still written; "
+		"0: only after their close", NULL },
 	{ "view", OPTION_WORD, 0, "merged|uploaded", "merged",
 		"what listings show: local and bucket together, or only what S3 lists", parse_view },
 	{ "naming", OPTION_WORD, 0, "hold|clean|refuse|off", "hold",

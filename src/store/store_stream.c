@@ -159,8 +159,7 @@ size_t store_growing(struct store *s, uint64_t after_ino, uint64_t *out, size_t 
 
 	with_lock(&s->lock);
 	for (const struct store_file *f = s->growing; f && max > 0; f = f->growing_next) {
-		if (f->ino > after_ino && atomic_load(&f->is_dirty_hint) &&
-			atomic_load(&f->size_bytes) > s->stream_bytes)
+		if (f->ino > after_ino && atomic_load(&f->is_dirty_hint))
 			count = keep_smallest(out, count, max, f->ino);
 	}
 	return count;

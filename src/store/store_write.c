@@ -93,7 +93,7 @@ int file_before_change(struct store_file *f, uint64_t off, uint64_t len, struct 
 	uint64_t size = atomic_load(&f->size_bytes), sync_number = 0;
 	uint64_t start = off < size ? off : size; /* growing changes the last chunk too */
 	uint64_t end = off + len > start ? off + len : start + 1;
-	uint64_t first = chunk_of(f->part_size_bytes, start ? start - (start == size) : 0);
+	uint64_t first = chunk_of(f->part_size_bytes, start); /* a full chunk stays as it is */
 	uint64_t last = chunk_of(f->part_size_bytes, end - 1);
 	lock_assert_held(&f->lock);
 	if (f->dirty && !any_recorded(f, first, last))

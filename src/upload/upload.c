@@ -28,6 +28,7 @@ static void upload_configure(struct upload *u, const struct upload_config *confi
 	u->naming = config->naming;
 	u->max_transfers = config->max_transfers ? config->max_transfers : MAX_TRANSFERS;
 	u->settle_ms = config->settle_ms;
+	u->stream_quiet_ms = config->stream_quiet_ms;
 	u->hash_threads = config->hash_threads ? config->hash_threads : HASH_THREADS;
 	u->multipart_threshold_bytes = config->multipart_threshold_bytes
 					       ? config->multipart_threshold_bytes
@@ -115,6 +116,7 @@ void upload_stop(struct upload *u, int64_t deadline_ms)
 	thread_join(u->thread);
 	u->thread = NULL;
 	left = close_events(u);
+	streams_let_go(u);
 	while (left) {
 		struct event *next = left->next;
 
@@ -138,6 +140,7 @@ static void sched_release(struct upload *u)
 	waits_release(&u->sched.waiting_inos);
 	waits_release(&u->sched.waiting_attempts);
 	map_release(&u->sched.asked_attempts);
+	waits_release(&u->sched.waiting_streams);
 }
 
 void upload_destroy(struct upload *u)
@@ -188,6 +191,13 @@ void upload_notice(struct upload *u, const struct store_change *change)
 	} else {
 		u->synced.looks |= UINT64_C(1) << change->to;
 	}
+	cond_signal(&u->wake);
+}
+
+void upload_notice_growing(struct upload *u)
+{
+	with_lock(&u->lock);
+	u->synced.growing_news = true;
 	cond_signal(&u->wake);
 }
 

@@ -202,9 +202,10 @@ void multipart_complete(struct upload *u, struct task *t)
 static void abort_done(struct upload *u, struct task *t)
 {
 	int64_t retry_ms = t->retry_ms;
+	/* a copy, or no version's yet: the file is in another state for reasons of its own */
+	bool beside = t->attempt.source_key[0] || !t->attempt.has_crc64nvme;
 
-	(void)task_attempt_end(
-		u, t, t->attempt.source_key[0] ? FILE_NONE : FILE_QUEUED, NULL, false, NULL);
+	(void)task_attempt_end(u, t, beside ? FILE_NONE : FILE_QUEUED, NULL, false, NULL);
 	if (retry_ms > 0)
 		task_retry_in(u, t, retry_ms);
 	else

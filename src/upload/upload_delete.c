@@ -178,7 +178,7 @@ static bool attempts_stand(struct upload *u, const char *key)
 }
 
 /* Something was sent for this file whose outcome is not known: there may be an object yet. */
-static bool attempts_of_inode(struct upload *u, uint64_t ino)
+bool attempts_of_inode(struct upload *u, uint64_t ino, uint64_t but_id)
 {
 	struct store_attempt *window = u->sched.attempts;
 	uint64_t after = 0;
@@ -186,7 +186,7 @@ static bool attempts_of_inode(struct upload *u, uint64_t ino)
 
 	while ((n = store_attempts(u->store, after, window, ATTEMPTS_WINDOW)) > 0) {
 		for (int i = 0; i < n; i++) {
-			if (window[i].ino == ino)
+			if (window[i].ino == ino && window[i].id != but_id)
 				return true;
 		}
 		after = window[n - 1].id;
@@ -241,7 +241,7 @@ static void delete_start(struct upload *u, uint64_t ino)
 	if (store_inode(u->store, ino, &inode) < 0 || inode.attr.state != FILE_DELETING)
 		return;
 	if (inode.object.etag[0] == '\0') {
-		if (!attempts_of_inode(u, ino))
+		if (!attempts_of_inode(u, ino, 0))
 			forget_now(u, ino);
 	} else if (!is_ours_to_delete(u, &inode) || was_replaced(u, &inode)) {
 		forget_now(u, ino);

@@ -16,7 +16,9 @@ static void digest_free(struct digest *d)
 {
 	struct upload *u = d->upload;
 
-	if (d->fd >= 0)
+	if (d->body)
+		body_fd_unref(d->body);
+	else if (d->fd >= 0)
 		close(d->fd);
 	free(d->crcs);
 	free(d);
@@ -279,8 +281,12 @@ static void digest_job(void *user)
 
 static int digest_prepare(struct upload *u, struct digest *d)
 {
-	int r = store_version_open(u->store, d->version.ino, d->version.generation, &d->fd);
+	int r = 0;
 
+	if (d->body)
+		d->fd = d->body->fd;
+	else
+		r = store_version_open(u->store, d->version.ino, d->version.generation, &d->fd);
 	if (r < 0)
 		return r;
 	if (d->kind == DIGEST_PART || d->kind == DIGEST_ETAG)
@@ -301,6 +307,8 @@ int digest_begin(struct upload *u, const struct digest *what)
 	d->upload = u;
 	d->fd = -1;
 	d->crcs = NULL;
+	if (d->body)
+		atomic_fetch_add(&d->body->refs, 1);
 	atomic_fetch_add(&u->refs, 1);
 	r = digest_prepare(u, d);
 	if (r == 0)

@@ -139,6 +139,23 @@ static void digest_recorded(struct upload *u, struct digest *d)
 	}
 }
 
+/* A chunk's checksum stands from before (it was not changed since), and its bytes are others. An
+ * accepted version was looked at by a person. */
+static bool a_chunk_differs(struct upload *u, const struct digest *d)
+{
+	const struct version *v = &d->version;
+	struct store_chunk c;
+
+	if (v->flags & STORE_FLAG_ACCEPTED)
+		return false;
+	for (uint64_t n = 0; n < v->chunk_count; n++) {
+		if (store_chunk(u->store, v->ino, n, &c) == 0 && c.has_crc64nvme &&
+			c.crc64nvme != d->crcs[n])
+			return true;
+	}
+	return false;
+}
+
 static void digest_good(struct upload *u, struct digest *d)
 {
 	const struct version *v = &d->version;
@@ -146,7 +163,7 @@ static void digest_good(struct upload *u, struct digest *d)
 
 	if (!store_version_is(u->store, v->ino, v->generation))
 		return;
-	if (v->has_crc64nvme && v->crc64nvme != d->crc64nvme) {
+	if (a_chunk_differs(u, d)) {
 		version_damaged(u, v);
 		return;
 	}
@@ -227,9 +244,6 @@ static bool digest_file(struct upload *u, uint64_t ino)
 		return true;
 	if (!digest_room(u, d.version.size_bytes))
 		return false;
-	/* An accepted version was looked at by a person; one with checksums may be damaged. */
-	if (d.version.flags & STORE_FLAG_ACCEPTED)
-		d.version.has_crc64nvme = false;
 	d.want_sha256 = d.version.size_bytes <= u->multipart_threshold_bytes &&
 			u->sched.shas.count < SHAS_MAX && s3_wants_sha256(u->s3);
 	r = digest_begin(u, &d);

@@ -8,7 +8,8 @@
  *   DELETE     gone: forgotten; still there: the attempt ends and the queue takes it up again
  *              (a copy in parts is aborted and begun anew: it costs the server only)
  *   MULTIPART  open: resumed if the file is still what it was, else aborted; completing: as PUT,
- *              and if the object is not there, resumed
+ *              and if the object is not there, resumed; taking parts while the file was written:
+ *              upload_stream.c
  *
  * A request whose connection was lost may still be carried out for a moment: that the bucket does not
  * show it counts only when it is asked a second time. (What a server does later than that is refused
@@ -32,6 +33,14 @@ void doubt_add(struct upload *u, uint64_t attempt_id, int64_t in_ms)
 		log_error("out of memory: attempt %" PRIu64 " is looked at after the next start",
 			attempt_id);
 	wake_by(u, clock_mono_ms() + in_ms);
+}
+
+void doubt_soon(struct upload *u, uint64_t attempt_id)
+{
+	if (waits_hasten(&u->sched.waiting_attempts, attempt_id, clock_mono_ms()) < 0)
+		log_error("out of memory: attempt %" PRIu64 " is looked at after the next start",
+			attempt_id);
+	wake_by(u, clock_mono_ms());
 }
 
 /* ---- verdicts ----------------------------------------------------------------------------------- */
@@ -102,8 +111,7 @@ static void doubt_multipart(struct upload *u, struct task *t)
 			strcmp(now.key, t->key) == 0;
 
 	if (t->attempt.upload_id[0] == '\0') {
-		log_warn("%s: an upload may have been left open on the server: its id was lost",
-			t->key);
+		multipart_id_lost(t);
 		doubt_not_applied(u, t);
 	} else if (t->attempt.phase == ATTEMPT_ABORTING || !same_key || t->attempt.source_key[0] || !version_still_is(u, t) ||
 		   (t->version.state != FILE_SENDING && t->version.state != FILE_UNKNOWN)) {
@@ -136,7 +144,7 @@ static void doubt_judge(struct upload *u, struct task *t)
 
 /* ---- start -------------------------------------------------------------------------------------- */
 
-static bool attempt_find(struct upload *u, uint64_t id, struct store_attempt *ret)
+bool attempt_find(struct upload *u, uint64_t id, struct store_attempt *ret)
 {
 	return store_attempts(u->store, id - 1, ret, 1) == 1 && ret->id == id;
 }
@@ -154,8 +162,10 @@ static void version_of_attempt(struct upload *u, const struct store_attempt *a, 
 
 static void doubt_start(struct upload *u, const struct store_attempt *a)
 {
-	struct task *t;
+	struct task *t = map_get(&u->sched.tasks_of_ino, a->ino);
 
+	if (t && t->attempt.id == a->id)
+		return; /* someone works on it again */
 	if (map_get(&u->sched.tasks_of_ino, a->ino) || key_is_busy(u, a->key) ||
 		task_create(u, TASK_DOUBT, a->ino, &t) < 0) {
 		doubt_add(u, a->id, TASK_BUSY_MS);
@@ -170,7 +180,9 @@ static void doubt_start(struct upload *u, const struct store_attempt *a)
 	}
 	t->holds_slot = true;
 	u->sched.slots_used++;
-	if (a->kind == ATTEMPT_MULTIPART && (a->phase == ATTEMPT_OPEN || a->phase == ATTEMPT_ABORTING))
+	if (a->phase == ATTEMPT_STREAMING || a->phase == ATTEMPT_KEPT)
+		stream_doubt(u, t);
+	else if (a->kind == ATTEMPT_MULTIPART && (a->phase == ATTEMPT_OPEN || a->phase == ATTEMPT_ABORTING))
 		doubt_multipart(u, t);
 	else
 		ask_bucket(u, t, t->key, true, doubt_judge);

@@ -108,13 +108,32 @@ static enum key_owner owner_judge(
 	return KEY_WAIT;
 }
 
+/* Attempts stand for this key. Only an upload that took parts while this file was written is no
+ * obstacle: it is taken over. */
+static bool key_is_pending(struct upload *u, struct task *t)
+{
+	const struct store_attempt *a = u->sched.attempts;
+	int n = store_attempts_of_key(u->store, t->key, u->sched.attempts, ATTEMPTS_WINDOW);
+
+	t->standing_id = 0;
+	for (int i = 0; i < n; i++) {
+		bool takes_parts = a[i].phase == ATTEMPT_STREAMING || a[i].phase == ATTEMPT_KEPT;
+
+		if (!takes_parts || a[i].ino != t->version.ino || a[i].upload_id[0] == '\0' ||
+			(t->kind != TASK_PUT && t->kind != TASK_STREAM))
+			return true;
+		t->standing_id = a[i].id;
+	}
+	return n < 0;
+}
+
 enum key_owner key_owner_of(struct upload *u, struct task *t)
 {
 	struct store_inode *owners = u->sched.owners;
 	int64_t newest_ns = 0;
-	int n = store_attempts_of_key(u->store, t->key, u->sched.attempts, 1);
+	int n;
 
-	if (n > 0)
+	if (key_is_pending(u, t))
 		return KEY_PENDING;
 	n = store_inodes_of_key(u->store, t->key, owners, OWNERS_MAX);
 	t->own_known = t->own_same = t->others = false;

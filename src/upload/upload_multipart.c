@@ -7,6 +7,11 @@
  * the record of the attempt stays until the server has confirmed that.
  *
  * Lanes: while small files wait for slots, parts take half of them at most.
+ *
+ * An upload that already took parts while the file was written (upload_stream.c) is taken over: the
+ * record of its attempt becomes this version's, with size, checksum and condition. Which of its
+ * parts count is decided anew, from the version's own checksums, which are those of the bytes as
+ * they were read after the close (I3).
  */
 #include "upload_private.h"
 
@@ -22,19 +27,28 @@ void multipart_release(struct task *t)
 	t->parts = NULL;
 }
 
-/* A PUT or DOUBT task becomes a multipart one: its parts take slots, not itself. */
-static int parts_create(struct upload *u, struct task *t)
+int parts_alloc(struct task *t, uint64_t chunks)
 {
 	struct parts *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return -ENOMEM;
-	p->state = calloc(t->version.chunk_count, sizeof(*p->state));
+	p->state = calloc(chunks, sizeof(*p->state));
 	if (!p->state) {
 		free(p);
 		return -ENOMEM;
 	}
 	t->parts = p;
+	return 0;
+}
+
+/* A PUT or DOUBT task becomes a multipart one: its parts take slots, not itself. */
+static int parts_create(struct upload *u, struct task *t)
+{
+	int r = parts_alloc(t, t->version.chunk_count);
+
+	if (r < 0)
+		return r;
 	t->kind = TASK_MULTIPART;
 	u->sched.large_open++;
 	if (t->holds_slot)
@@ -45,7 +59,7 @@ static int parts_create(struct upload *u, struct task *t)
 
 /* ---- ending ------------------------------------------------------------------------------------- */
 
-static void cancel_parts(struct upload *u, struct task *t)
+void parts_cancel(struct upload *u, struct task *t)
 {
 	for (struct request *rq = u->sched.requests; rq; rq = rq->next_active) {
 		if (rq->task == t && rq->op == S3_UPLOAD_PART)
@@ -57,7 +71,7 @@ void multipart_end(struct upload *u, struct task *t, enum parts_end end)
 {
 	if (t->parts->end == PARTS_GO_ON)
 		t->parts->end = end;
-	cancel_parts(u, t);
+	parts_cancel(u, t);
 	multipart_settle(u, t);
 }
 
@@ -67,7 +81,7 @@ void multipart_stale(struct upload *u, struct task *t)
 		store_version_is(u->store, t->version.ino, t->version.generation))
 		return;
 	t->parts->end = PARTS_STALE;
-	cancel_parts(u, t);
+	parts_cancel(u, t);
 	if (t->parts->ready)
 		multipart_settle(u, t);
 }
@@ -129,6 +143,8 @@ void multipart_settle(struct upload *u, struct task *t)
 			multipart_complete(u, t);
 		return;
 	case PARTS_STALE:
+		if (stream_takes_back(u, t))
+			return;
 		/* the version still stands but its parts do not: not at full speed again */
 		if (store_version_is(u->store, t->version.ino, t->version.generation))
 			t->retry_ms = s3_backoff_ms(t->version.attempts + 1, false);
@@ -146,6 +162,14 @@ void multipart_settle(struct upload *u, struct task *t)
 	}
 }
 
+void parts_settle(struct upload *u, struct task *t)
+{
+	if (t->stream)
+		stream_settle(u, t);
+	else
+		multipart_settle(u, t);
+}
+
 /* ---- begin -------------------------------------------------------------------------------------- */
 
 static bool reply_may_have_created(const struct s3_reply *reply)
@@ -154,12 +178,20 @@ static bool reply_may_have_created(const struct s3_reply *reply)
 	       (reply->class == S3_DONE && reply->upload_id[0] == '\0');
 }
 
-static void create_failed(struct upload *u, struct task *t, const struct s3_reply *reply)
+void multipart_id_lost(const struct task *t)
+{
+	log_warn("%s: an upload may have been left open on the server: its id was lost", t->key);
+}
+
+void multipart_not_created(const struct task *t, const struct s3_reply *reply)
 {
 	if (reply_may_have_created(reply))
-		log_warn("%s: an upload may have been left open on the server: the answer with its "
-			 "id was lost",
-			t->key);
+		multipart_id_lost(t);
+}
+
+static void create_failed(struct upload *u, struct task *t, const struct s3_reply *reply)
+{
+	multipart_not_created(t, reply);
 	put_failed(u, t, reply);
 }
 
@@ -193,8 +225,13 @@ void multipart_begin(struct upload *u, struct task *t)
 		.content_type = content_type_of(t->version.name),
 		.has_mtime = true,
 		.mtime_ns = t->version.mtime_ns};
-	int r = put_open(u, t);
+	int r;
 
+	if (t->standing_id != 0) {
+		multipart_take_over(u, t);
+		return;
+	}
+	r = put_open(u, t);
 	if (r == 0)
 		r = parts_create(u, t);
 	if (r == 0)
@@ -224,6 +261,20 @@ static bool part_is_good(struct upload *u, struct task *t, const struct s3_part 
 	       store_attempt_part(u->store, t->attempt.id, c.number, c.crc64nvme, part->etag) == 0;
 }
 
+/* The server may not be asked: what was recorded is believed, Complete will tell. */
+static void parts_believe(struct upload *u, struct task *t)
+{
+	struct store_chunk c;
+
+	for (uint64_t n = 0; n < t->version.chunk_count; n++) {
+		if (store_chunk(u->store, t->version.ino, n, &c) < 0 || !c.has_crc64nvme ||
+			c.part_attempt != t->attempt.id)
+			continue;
+		t->parts->state[n] = PART_SENT;
+		t->parts->sent++;
+	}
+}
+
 static void parts_note(struct upload *u, struct task *t, const struct s3_reply *reply)
 {
 	for (size_t i = 0; i < reply->part_count; i++) {
@@ -240,12 +291,20 @@ static void parts_note(struct upload *u, struct task *t, const struct s3_reply *
 
 static void resume_list(struct upload *u, struct task *t, unsigned marker);
 
+static void upload_vanished(struct upload *u, struct task *t)
+{
+	if (t->stream)
+		stream_end(u, t, STREAM_VANISHED);
+	else
+		multipart_end(u, t, PARTS_RESTART);
+}
+
 static void resume_listed(struct upload *u, struct task *t, struct request *rq)
 {
 	const struct s3_reply *reply = &rq->reply;
 
 	if (reply->class == S3_NOT_FOUND) {
-		multipart_end(u, t, PARTS_RESTART);
+		upload_vanished(u, t);
 	} else if (reply->class == S3_DONE) {
 		parts_note(u, t, reply);
 		if (reply->parts_truncated && reply->next_part_marker > 0) {
@@ -256,10 +315,11 @@ static void resume_listed(struct upload *u, struct task *t, struct request *rq)
 			(unsigned long long)t->parts->sent,
 			(unsigned long long)t->version.chunk_count);
 		t->parts->ready = true;
-		multipart_settle(u, t);
+		parts_settle(u, t);
 	} else if (reply->class == S3_DENIED || reply->class == S3_FATAL) {
-		t->parts->ready = true; /* may not look: all parts are sent again */
-		multipart_settle(u, t);
+		parts_believe(u, t);
+		t->parts->ready = true;
+		parts_settle(u, t);
 	} else {
 		task_transient(u, t, reply);
 	}
@@ -275,6 +335,54 @@ static void resume_list(struct upload *u, struct task *t, unsigned marker)
 
 	if (r < 0)
 		put_unsent(u, t, r);
+}
+
+void parts_resume(struct upload *u, struct task *t)
+{
+	resume_list(u, t, 0);
+}
+
+static int attempt_take(struct upload *u, struct task *t, struct store_attempt *a)
+{
+	const struct version *v = &t->version;
+	int r;
+
+	a->phase = ATTEMPT_OPEN;
+	a->generation = v->generation;
+	a->size_bytes = v->size_bytes;
+	a->has_crc64nvme = v->has_crc64nvme;
+	a->crc64nvme = v->crc64nvme;
+	a->if_none_match = t->condition[0] == '\0';
+	(void)text_copy(a->if_match, t->condition, sizeof(a->if_match));
+	r = store_attempt_take(u->store, a, FILE_QUEUED);
+	if (r < 0 && r != -ESTALE && r != -ENOENT)
+		pause_note_store(u, r);
+	return r;
+}
+
+void multipart_take_over(struct upload *u, struct task *t)
+{
+	uint64_t id = t->standing_id;
+	struct store_attempt a;
+	int r;
+
+	if (!attempt_find(u, id, &a)) {
+		put_unsent(u, t, -ESTALE); /* it ended meanwhile: the file is still queued */
+		return;
+	}
+	r = put_open(u, t);
+	if (r == 0)
+		r = parts_create(u, t);
+	if (r == 0)
+		r = attempt_take(u, t, &a);
+	if (r < 0) {
+		put_unsent(u, t, r);
+		return;
+	}
+	t->attempt = a;
+	t->standing_id = 0;
+	t->version.state = FILE_SENDING;
+	parts_resume(u, t);
 }
 
 void multipart_resume(struct upload *u, struct task *t)
@@ -299,12 +407,12 @@ void multipart_resume(struct upload *u, struct task *t)
 	}
 	t->version.state = FILE_SENDING;
 	(void)text_copy(t->condition, t->attempt.if_match, sizeof(t->condition));
-	resume_list(u, t, 0);
+	parts_resume(u, t);
 }
 
 /* ---- the pass ----------------------------------------------------------------------------------- */
 
-static bool part_slot_free(struct upload *u)
+bool part_slot_free(struct upload *u)
 {
 	unsigned most = u->sched.limit.now;
 
@@ -327,13 +435,15 @@ static bool one_part_each(struct upload *u)
 		if (t->kind == TASK_MULTIPART && t->parts && t->parts->ready &&
 			t->parts->end == PARTS_GO_ON && part_slot_free(u))
 			any = part_begin(u, t) || any;
+		else if (t->stream && t->parts->ready && t->stream->end == STREAM_GOES_ON)
+			any = stream_part_begin(u, t) || any;
 	}
 	return any;
 }
 
 void multipart_pass(struct upload *u)
 {
-	if (u->sched.large_open == 0 || u->sched.pauses != 0)
+	if ((u->sched.large_open == 0 && u->sched.streams_open == 0) || u->sched.pauses != 0)
 		return;
 	while (one_part_each(u))
 		;

@@ -4,24 +4,23 @@
  */
 #include "upload_private.h"
 
-static void part_is(struct task *t, uint64_t chunk, enum part_state state)
+void part_is(struct task *t, uint64_t chunk, enum part_state state)
 {
 	t->parts->state[chunk] = (uint8_t)state;
 	if (state == PART_TODO && chunk < t->parts->next)
 		t->parts->next = chunk;
 }
 
-/* The part's slot is free again; the task may end now. */
-static void part_back(struct upload *u, struct task *t, uint64_t chunk, enum part_state state)
+void part_back(struct upload *u, struct task *t, uint64_t chunk, enum part_state state)
 {
 	u->sched.parts_used--;
 	t->parts->busy--;
 	part_is(t, chunk, state);
 	look_again(u, FILE_QUEUED);
-	multipart_settle(u, t);
+	parts_settle(u, t);
 }
 
-static void part_again(
+void part_again(
 	struct upload *u, struct task *t, uint64_t chunk, const struct s3_reply *reply)
 {
 	int64_t ms;
@@ -44,27 +43,33 @@ static void part_again(
 
 /* ---- the reply ---------------------------------------------------------------------------------- */
 
-static void part_sent(struct upload *u, struct task *t, struct request *rq)
+bool part_record(struct upload *u, struct task *t, struct request *rq)
 {
 	/* what was sent: not every server echoes it, and one that does was compared by s3 */
 	int r = store_attempt_part(u->store, t->attempt.id, rq->chunk, rq->body_crc64nvme,
 		rq->reply.object.etag);
 
-	if (r == -ESTALE || r == -ENOENT) {
-		if (t->parts->end == PARTS_GO_ON)
-			t->parts->end = PARTS_STALE;
-		part_back(u, t, rq->chunk, PART_TODO);
-		return;
-	}
+	if (r == -ESTALE || r == -ENOENT)
+		return false;
 	if (r < 0) {
 		pause_note_store(u, r);
 		part_back(u, t, rq->chunk, PART_TODO);
-		return;
+		return true;
 	}
 	t->parts->errors = 0;
 	t->parts->sent++;
 	s3_retry_bucket_give(&u->sched.retry_bucket);
 	part_back(u, t, rq->chunk, PART_SENT);
+	return true;
+}
+
+static void part_sent(struct upload *u, struct task *t, struct request *rq)
+{
+	if (part_record(u, t, rq))
+		return;
+	if (t->parts->end == PARTS_GO_ON)
+		t->parts->end = PARTS_STALE;
+	part_back(u, t, rq->chunk, PART_TODO);
 }
 
 static void part_refused(struct upload *u, struct task *t, struct request *rq)
@@ -130,8 +135,8 @@ static void part_answered(struct upload *u, struct task *t, struct request *rq)
 
 /* ---- sending ------------------------------------------------------------------------------------ */
 
-static void part_request(struct upload *u, struct task *t, const struct store_chunk *c,
-	const uint8_t *sha256)
+void part_request(struct upload *u, struct task *t, const struct store_chunk *c,
+	const uint8_t *sha256, answer_fn *answer)
 {
 	struct s3_request req = {.op = S3_UPLOAD_PART,
 		.key = t->key,
@@ -147,7 +152,8 @@ static void part_request(struct upload *u, struct task *t, const struct store_ch
 
 	if (sha256)
 		memcpy(req.body.sha256, sha256, sizeof(req.body.sha256));
-	if (request_send(u, t, &req, t->body, c->number, part_answered) < 0)
+	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
+	if (request_send(u, t, &req, t->body, c->number, answer) < 0)
 		part_again(u, t, c->number, &unsent);
 }
 
@@ -178,7 +184,7 @@ static void part_hashed(struct upload *u, struct digest *d)
 	else if (d->error < 0 || d->crc64nvme != c.crc64nvme)
 		part_reread(u, d);
 	else
-		part_request(u, t, &c, d->sha256);
+		part_request(u, t, &c, d->sha256, part_answered);
 }
 
 static void part_hash(struct upload *u, struct task *t, uint64_t chunk)
@@ -221,6 +227,6 @@ bool part_begin(struct upload *u, struct task *t)
 	else if (s3_wants_sha256(u->s3))
 		part_hash(u, t, chunk);
 	else
-		part_request(u, t, &c, NULL);
+		part_request(u, t, &c, NULL, part_answered);
 	return true;
 }

@@ -22,6 +22,8 @@
  *   upload_put_end.c    what a reply to a PUT means
  *   upload_multipart.c  the same in parts
  *   upload_part.c       one part
+ *   upload_stream.c     parts of large files while these are written
+ *   upload_stream_part.c one of them: read, recorded, sent
  *   upload_complete.c   Complete, Abort and what their replies mean
  *   upload_doubt.c      attempts whose outcome is not known
  *   upload_move.c       MOVING: copy, then the old key is a stray
@@ -87,6 +89,7 @@ bool waits_has(const struct waits *w, uint64_t id);
 bool waits_pop_due(struct waits *w, int64_t now_ms, uint64_t *ret_id);
 int64_t waits_next_ms(const struct waits *w); /* INT64_MAX: none */
 void waits_all_due(struct waits *w);
+int waits_hasten(struct waits *w, uint64_t id, int64_t at_ms); /* add, or not later than this */
 void waits_release(struct waits *w);
 
 /* ---- upload_window.c --------------------------------------------------------------------------- */
@@ -160,7 +163,7 @@ enum applied reply_applied(const struct s3_reply *reply);
 
 /* ---- tasks ------------------------------------------------------------------------------------- */
 
-enum task_kind { TASK_PUT, TASK_MULTIPART, TASK_DOUBT, TASK_MOVE, TASK_DELETE };
+enum task_kind { TASK_PUT, TASK_MULTIPART, TASK_DOUBT, TASK_MOVE, TASK_DELETE, TASK_STREAM };
 
 struct task;
 typedef void task_step_fn(struct upload *u, struct task *t);
@@ -196,6 +199,7 @@ struct body_fd {
 };
 
 struct parts;
+struct stream;
 struct copy_parts;
 
 struct task {
@@ -221,8 +225,10 @@ struct task {
 	bool compared, fetched;
 	/* what stands recorded: id 0 = nothing */
 	struct store_attempt attempt;
+	uint64_t standing_id; /* an upload that took parts while the file was written; 0: none */
 	struct body_fd *body;
 	struct parts *parts;
+	struct stream *stream;
 	struct copy_parts *copy;
 	/* MOVE, DELETE, DOUBT */
 	struct store_object object; /* the object to copy from or to delete */
@@ -338,8 +344,10 @@ struct digest {
 	enum digest_kind kind;
 	struct task *task; /* SEND, PART, ETAG */
 	struct version version;
+	struct body_fd *body; /* to read through; NULL: an own descriptor of that version */
 	int fd;
 	uint64_t chunk;
+	uint32_t mark; /* of a chunk that may change meanwhile */
 	char etag[S3_ETAG_MAX];
 	bool want_sha256;
 	void (*done)(struct upload *u, struct digest *d); /* scheduler thread; d is freed after */
@@ -401,6 +409,8 @@ void put_failed(struct upload *u, struct task *t, const struct s3_reply *reply);
 /* A request that could not even be made (no memory, shutting down). Ends the task. */
 void put_unsent(struct upload *u, struct task *t, int error);
 must_check int put_open(struct upload *u, struct task *t);
+/* Is the object found one that we recorded? */
+bool found_is_recorded(struct upload *u, const struct task *t);
 /* The server read other bytes than we announced. */
 bool digest_was_refused(const struct s3_reply *reply);
 /* What a failure means for the version: not for conditions and digests. */
@@ -438,6 +448,9 @@ void multipart_pass(struct upload *u);
 void multipart_stale(struct upload *u, struct task *t);
 void multipart_release(struct task *t);
 void multipart_abort(struct upload *u, struct task *t);
+/* Say that an upload may be open which nobody can name. */
+void multipart_id_lost(const struct task *t);
+void multipart_not_created(const struct task *t, const struct s3_reply *reply);
 /* Go on when all parts have come back: end as t->parts->end says, or Complete. */
 void multipart_settle(struct upload *u, struct task *t);
 void multipart_complete(struct upload *u, struct task *t);
@@ -446,16 +459,72 @@ void multipart_fail(struct upload *u, struct task *t, const struct s3_reply *rep
 void multipart_end(struct upload *u, struct task *t, enum parts_end end);
 /* Complete does not like the parts: they have to be made again. */
 bool parts_were_refused(const struct s3_reply *reply);
+/* An upload that took parts while the file was written becomes that of the closed version. */
+void multipart_take_over(struct upload *u, struct task *t);
+/* Which parts are there already? Then they are sent, or Complete. */
+void parts_resume(struct upload *u, struct task *t);
+void parts_settle(struct upload *u, struct task *t); /* multipart_settle, stream_settle */
+must_check int parts_alloc(struct task *t, uint64_t chunks);
+void parts_cancel(struct upload *u, struct task *t);
 bool part_begin(struct upload *u, struct task *t); /* false: nothing to send just now */
+bool part_slot_free(struct upload *u);
+void part_is(struct task *t, uint64_t chunk, enum part_state state);
+/* The part's slot is free again; the task may end now. */
+void part_back(struct upload *u, struct task *t, uint64_t chunk, enum part_state state);
+/* It failed for a reason of the moment: sent again, not at once. */
+void part_again(
+	struct upload *u, struct task *t, uint64_t chunk, const struct s3_reply *reply);
+void part_request(struct upload *u, struct task *t, const struct store_chunk *c,
+	const uint8_t *sha256, answer_fn *answer);
+/* It arrived: recorded, unless its bytes have changed (false). */
+bool part_record(struct upload *u, struct task *t, struct request *rq);
+
+/* ---- upload_stream.c ---------------------------------------------------------------------------- */
+
+enum stream_end {
+	STREAM_GOES_ON,
+	STREAM_LEAVES,	 /* the closed version takes the upload over */
+	STREAM_IS_KEPT,	 /* the writer was cut off: the upload waits for what becomes of the file */
+	STREAM_ENDS,	 /* abort */
+	STREAM_VANISHED, /* the server does not know the upload any more */
+};
+struct stream {
+	struct store_file *file; /* a handle: as long as it is there, the store remembers writes */
+	size_t whole, seen;	 /* chunks below the end; the most that ever were */
+	uint8_t *look;		 /* store_stream_look() */
+	uint8_t *again;		 /* how often a chunk changed after it had been sent */
+	int64_t look_ms;	 /* the next look is due */
+	enum stream_end end;
+};
+void stream_pass(struct upload *u);
+/* Is the file still one to be sent meanwhile? Acts if not. */
+void stream_check(struct upload *u, struct task *t);
+void stream_settle(struct upload *u, struct task *t);
+void stream_end(struct upload *u, struct task *t, enum stream_end end);
+/* Not for a while, whatever happens to this file: its close decides. */
+void stream_not_now(struct upload *u, uint64_t ino, int64_t ms);
+/* An attempt that takes parts of a file being written, without anyone working on it. */
+void stream_doubt(struct upload *u, struct task *t);
+/* The version that its upload was for is over: the upload stays, for the next one. */
+bool stream_takes_back(struct upload *u, struct task *t);
+void stream_release(struct upload *u, struct task *t);
+/* The thread has ended: no handle of a file is held any more. */
+void streams_let_go(struct upload *u);
+bool stream_part_begin(struct upload *u, struct task *t); /* false: nothing to send just now */
 
 /* Not before then; out of memory: at once. */
 void wait_for(struct upload *u, uint64_t ino, int64_t ms);
 
 void doubt_add(struct upload *u, uint64_t attempt_id, int64_t in_ms);
+void doubt_soon(struct upload *u, uint64_t attempt_id);
 void doubt_pass(struct upload *u);
 int doubt_recover(struct upload *u);
 
+bool attempt_find(struct upload *u, uint64_t id, struct store_attempt *ret);
+
 void delete_release(struct upload *u, uint64_t ino);
+/* Was something sent for this file whose outcome is not known, beside that attempt? */
+bool attempts_of_inode(struct upload *u, uint64_t ino, uint64_t but_id);
 void move_pass(struct upload *u);
 void move_copy(struct upload *u, struct task *t);
 /* Ends the task: queued if its bytes are here, else FAILED (or gone, if the object is). What was
@@ -512,10 +581,12 @@ struct sched {
 	struct map digests_of_ino;  /* inodes in the hash pool */
 	struct map keys;	    /* hash of a key -> the task that writes it */
 	struct map shas;	    /* upload_digested.c */
-	struct waits waiting_inos, waiting_attempts;
+	struct waits waiting_inos, waiting_attempts, waiting_streams;
 	struct map asked_attempts; /* in doubt, and the bucket has said "no" once */
 	struct request *requests;
 	unsigned slots_used, parts_used, large_open, digests_active, digests_large;
+	unsigned streams_open, stream_digests;
+	int64_t growing_ms, growing_looked_ms; /* the next look at who grows, the last one */
 	bool small_wait; /* small files wait for slots: large ones take half of them at most */
 	struct limit limit;
 	struct s3_retry_bucket retry_bucket;
@@ -558,7 +629,7 @@ struct upload {
 	uint64_t multipart_threshold_bytes;
 	uint64_t copy_max_bytes, copy_part_bytes;
 	bool allow_overwrite, allow_delete;
-	int64_t settle_ms;
+	int64_t settle_ms, stream_quiet_ms;
 	uint64_t (*credentials_stamp)(void *user);
 	void (*credentials_explain)(void *user, char out[512]);
 	void *credentials_user;
@@ -579,6 +650,7 @@ struct upload {
 		int64_t stop_deadline_ms;
 		bool paused_by_hand, retry_wanted;
 		bool closed_news; /* a file was closed: looked at when the sleep ends */
+		bool growing_news;
 		uint64_t deleting_ino[64]; /* DELETE on its way: no undelete */
 		unsigned deleting_count;
 		struct upload_status status;

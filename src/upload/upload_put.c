@@ -21,8 +21,7 @@ static bool is_large(const struct upload *u, const struct version *v)
 	return v->size_bytes > most && v->chunk_count > 1;
 }
 
-/* Is the object found one that we recorded? */
-static bool found_is_recorded(struct upload *u, const struct task *t)
+bool found_is_recorded(struct upload *u, const struct task *t)
 {
 	struct store_inode *owners = u->sched.owners;
 	const char *etag = t->found.object.etag;
@@ -273,6 +272,18 @@ static enum start put_take_key(struct upload *u, struct task *t)
 	return START_LEFT;
 }
 
+/* Parts were sent while it was larger. */
+static void put_without_parts(struct upload *u, struct task *t)
+{
+	if (!attempt_find(u, t->standing_id, &t->attempt))
+		t->attempt.id = 0;
+	t->standing_id = 0;
+	if (t->attempt.id == 0)
+		put_plan(u, t);
+	else
+		multipart_abort(u, t);
+}
+
 static enum start put_start(struct upload *u, uint64_t ino)
 {
 	struct version v;
@@ -293,14 +304,30 @@ static enum start put_start(struct upload *u, uint64_t ino)
 	(void)text_copy(t->key, now.key, sizeof(t->key));
 	start = put_take_key(u, t);
 	if (start != START_BEGUN) {
+		t->standing_id = 0; /* looked at again without haste */
 		task_destroy(u, t);
 		return start;
 	}
 	t->holds_slot = true;
 	u->sched.slots_used++;
 	sha_cache_get(u, &t->version);
-	put_plan(u, t);
+	if (t->standing_id != 0 && !is_large(u, &v))
+		put_without_parts(u, t);
+	else
+		put_plan(u, t);
 	return START_BEGUN;
+}
+
+/* What is still being streamed is let go first. */
+static bool put_is_busy(struct upload *u, uint64_t ino)
+{
+	struct task *t = map_get(&u->sched.tasks_of_ino, ino);
+
+	if (!t)
+		return waits_has(&u->sched.waiting_inos, ino);
+	if (t->stream)
+		stream_check(u, t);
+	return true;
 }
 
 void put_pass(struct upload *u)
@@ -312,9 +339,7 @@ void put_pass(struct upload *u)
 			u->sched.small_wait = false;
 			return;
 		}
-		if (map_get(&u->sched.tasks_of_ino, item.ino) ||
-			waits_has(&u->sched.waiting_inos, item.ino) ||
-			put_start(u, item.ino) == START_STAYS)
+		if (put_is_busy(u, item.ino) || put_start(u, item.ino) == START_STAYS)
 			window_skipped(&u->sched.queued);
 	}
 	u->sched.small_wait = true;

@@ -10,13 +10,15 @@
 #define FOREVER_MS INT64_MAX
 /* After the deadline of upload_stop(): how long cancelled requests may take to say so. */
 #define CANCEL_GRACE_MS 2000
+/* A large file may be opened anew: looked at no more often than this. */
+#define GROWING_NEWS_MS 1000
 
 struct news {
 	struct event *events;
 	uint64_t looks;
 	uint64_t stale[64];
 	unsigned stale_count;
-	bool stale_all, stopping;
+	bool stale_all, stopping, growing;
 	int64_t stop_deadline_ms;
 };
 
@@ -47,6 +49,7 @@ void look_again(struct upload *u, enum file_state state)
 static bool nothing_new_locked(const struct upload *u)
 {
 	return !u->synced.first && !u->synced.looks && u->synced.stale_count == 0 &&
+	       !u->synced.growing_news &&
 	       u->synced.stopping == u->sched.stopping;
 }
 
@@ -57,6 +60,7 @@ static void news_take_locked(struct upload *u, struct news *news)
 		.looks = u->synced.looks,
 		.stale_count = u->synced.stale_count,
 		.stale_all = u->synced.stale_all,
+		.growing = u->synced.growing_news,
 		.stopping = u->synced.stopping,
 		.stop_deadline_ms = u->synced.stop_deadline_ms};
 	memcpy(news->stale, u->synced.stale, sizeof(news->stale));
@@ -65,6 +69,7 @@ static void news_take_locked(struct upload *u, struct news *news)
 	u->synced.looks = 0;
 	u->synced.stale_count = 0;
 	u->synced.stale_all = false;
+	u->synced.growing_news = false;
 	u->synced.sleep_until_ms = 0;
 	if (u->synced.closed_news)
 		news->looks |= UINT64_C(1) << FILE_CLOSED;
@@ -126,6 +131,9 @@ static void looks_apply(struct upload *u, uint64_t looks)
 		window_again(&u->sched.moving);
 	if (looks & (UINT64_C(1) << FILE_NONE))
 		u->sched.jobs_look = true;
+	if ((looks & (UINT64_C(1) << FILE_OPEN)) &&
+		u->sched.growing_ms > u->sched.growing_looked_ms + GROWING_NEWS_MS)
+		u->sched.growing_ms = u->sched.growing_looked_ms + GROWING_NEWS_MS;
 }
 
 static void news_apply(struct upload *u, const struct news *news)
@@ -134,6 +142,8 @@ static void news_apply(struct upload *u, const struct news *news)
 		stale_note(u, news->stale[i]);
 	if (news->stale_all)
 		stale_note_all(u);
+	if (news->growing)
+		u->sched.growing_ms = 0;
 	looks_apply(u, news->looks | u->sched.looks_later);
 	u->sched.looks_later = 0;
 	events_run(u, news->events);
@@ -157,6 +167,7 @@ static void waits_pass(struct upload *u)
 static void send_passes(struct upload *u)
 {
 	doubt_pass(u);
+	stream_pass(u);
 	multipart_pass(u);
 	copy_large_pass(u);
 	put_pass(u);

@@ -63,11 +63,14 @@ void task_destroy(struct upload *u, struct task *t)
 		u->sched.tasks = t->next;
 	if (t->next)
 		t->next->prev = t->prev;
-	if (t->parts)
+	if (t->parts && !t->stream)
 		u->sched.large_open--;
+	stream_release(u, t);
 	multipart_release(t);
 	copy_large_release(t);
 	body_fd_unref(t->body);
+	if (t->standing_id) /* not taken over: what becomes of it? */
+		doubt_soon(u, t->standing_id);
 	free(t);
 }
 
@@ -146,7 +149,7 @@ int task_attempt_begin(struct upload *u, struct task *t, enum attempt_kind kind,
 	*a = (struct store_attempt){.ino = t->version.ino,
 		.generation = t->version.generation,
 		.kind = kind,
-		.phase = ATTEMPT_OPEN,
+		.phase = t->kind == TASK_STREAM ? ATTEMPT_STREAMING : ATTEMPT_OPEN,
 		.size_bytes = t->version.size_bytes,
 		.has_crc64nvme = t->version.has_crc64nvme,
 		.crc64nvme = t->version.crc64nvme,

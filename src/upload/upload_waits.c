@@ -85,6 +85,20 @@ void waits_all_due(struct waits *w)
 		w->heap[i].at_ms = 0;
 }
 
+int waits_hasten(struct waits *w, uint64_t id, int64_t at_ms)
+{
+	if (!waits_has(w, id))
+		return waits_add(w, id, at_ms);
+	for (size_t i = 0; i < w->count; i++) {
+		if (w->heap[i].id != id || w->heap[i].at_ms <= at_ms)
+			continue;
+		w->heap[i].at_ms = at_ms;
+		sift_up(w, i);
+		break;
+	}
+	return 0;
+}
+
 void waits_release(struct waits *w)
 {
 	free(w->heap);

@@ -251,6 +251,26 @@ static void recorded_until_it_changes(void **state)
 	rig_write_end(f);
 }
 
+/* Growing changes the last chunk, unless it is full. */
+static void appending_voids_no_full_chunk(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino, chunk;
+	struct store_file *f = begin_file(r, &ino, 3);
+
+	clock_fake_advance_ms(QUIET_MS);
+	record(f, 2);
+	rig_write_pattern(f, 3 * P, 10, 1);
+	must(chunk_at(r, ino, 2).has_crc64nvme);
+	must_eq(store_file_truncate(f, 3 * P, &chunk), 0);
+	must_eq(store_file_truncate(f, 5 * P, &chunk), 0);
+	must(chunk_at(r, ino, 2).has_crc64nvme);
+	must_eq(store_file_truncate(f, 3 * P - 1, &chunk), 0);
+	must_eq(store_file_truncate(f, 3 * P, &chunk), 0);
+	must(!chunk_at(r, ino, 2).has_crc64nvme);
+	rig_write_end(f);
+}
+
 static void truncate_to(struct store_file *f, uint64_t size)
 {
 	uint64_t chunk;
@@ -720,6 +740,7 @@ int main(void)
 		stream_test(quiet_after_the_last_write),
 		stream_test(holes_are_not_sent),
 		stream_test(recorded_until_it_changes),
+		stream_test(appending_voids_no_full_chunk),
 		stream_test(changed_while_it_was_read),
 		stream_test(marks_are_of_one_chunk),
 		stream_test(damage_is_noticed),

@@ -16,7 +16,8 @@
 
 #define FAKE_OBJECTS 4096
 #define FAKE_UPLOADS 64
-#define FAKE_PARTS 64
+#define FAKE_PARTS 4096
+#define FAKE_LIST_PARTS_MAX 1000
 #define FAKE_FAULTS 32
 #define FAKE_OPS (S3_GET_ACL + 1)
 #define WAIT_MS 20000
@@ -33,7 +34,7 @@ struct fake_upload {
 	char id[32];
 	char key[256];
 	bool open;
-	struct fake_object parts[FAKE_PARTS]; /* etag set: there */
+	struct fake_object *parts; /* FAKE_PARTS while it is open; etag set: there */
 };
 
 enum fault_kind {
@@ -198,6 +199,16 @@ static inline unsigned fake_count(struct fake *f, enum s3_op op)
 	return n;
 }
 
+static inline unsigned fake_in_flight(struct fake *f, enum s3_op op)
+{
+	unsigned n;
+
+	lock_take(&f->lock);
+	n = f->in_flight[op];
+	lock_drop(&f->lock);
+	return n;
+}
+
 static inline void fake_fault(struct fake *f, struct fake_fault fault)
 {
 	lock_take(&f->lock);
@@ -335,6 +346,7 @@ static inline void fake_do_create(struct fake *f, const struct fake_request *q, 
 	snprintf(up->id, sizeof(up->id), "upload-%u", (unsigned)++f->next_upload);
 	assert_true(text_copy(up->key, q->key, sizeof(up->key)));
 	up->open = true;
+	up->parts = calloc(FAKE_PARTS, sizeof(*up->parts));
 	(void)text_copy(r->upload_id, up->id, sizeof(r->upload_id));
 }
 
@@ -362,12 +374,17 @@ static inline void fake_do_list_parts(struct fake *f, const struct fake_request 
 
 	if (!up)
 		return;
-	r->parts = calloc(FAKE_PARTS, sizeof(*r->parts));
-	for (unsigned i = 0; i < FAKE_PARTS; i++) {
+	r->parts = calloc(FAKE_LIST_PARTS_MAX, sizeof(*r->parts));
+	for (unsigned i = q->req.part_number; i < FAKE_PARTS; i++) {
 		struct s3_part *p = &r->parts[r->part_count];
 
 		if (!up->parts[i].etag[0])
 			continue;
+		if (r->part_count == FAKE_LIST_PARTS_MAX) {
+			r->parts_truncated = true;
+			r->next_part_marker = r->parts[r->part_count - 1].number;
+			return;
+		}
 		p->number = i + 1;
 		p->size_bytes = up->parts[i].len;
 		p->has_crc64nvme = f->has_crc;
@@ -379,9 +396,10 @@ static inline void fake_do_list_parts(struct fake *f, const struct fake_request 
 
 static inline void fake_close_upload(struct fake_upload *up)
 {
-	for (unsigned i = 0; i < FAKE_PARTS; i++)
+	for (unsigned i = 0; up->parts && i < FAKE_PARTS; i++)
 		free(up->parts[i].data);
-	memset(up->parts, 0, sizeof(up->parts));
+	free(up->parts);
+	up->parts = NULL;
 	up->open = false;
 }
 
@@ -394,6 +412,10 @@ static inline void fake_do_complete(struct fake *f, const struct fake_request *q
 
 	if (!up || !fake_condition(f, q, r))
 		return;
+	for (size_t i = 0; i < q->req.part_count; i++)
+		len += up->parts[q->parts[i].number - 1].len;
+	data = malloc(len + 1);
+	len = 0;
 	for (size_t i = 0; i < q->req.part_count; i++) {
 		struct fake_object *p = &up->parts[q->parts[i].number - 1];
 
@@ -402,7 +424,6 @@ static inline void fake_do_complete(struct fake *f, const struct fake_request *q
 			free(data);
 			return;
 		}
-		data = realloc(data, len + p->len + 1);
 		memcpy(data + len, p->data, p->len);
 		len += p->len;
 		assert_int_equal(hex_decode(p->etag, 32, md5s[i]), 0);
@@ -790,8 +811,9 @@ struct bench {
 	struct store *store;
 	struct remote *remote;
 	struct upload *upload;
-	struct upload_config config;
+	struct upload_config config; /* stream_quiet_ms: the store is told, too */
 	int64_t settle_ms;
+	uint64_t part_size_bytes;
 };
 
 static inline void bench_changed(void *user, const struct store_change *change)
@@ -802,14 +824,24 @@ static inline void bench_changed(void *user, const struct store_change *change)
 		upload_notice(b->upload, change);
 }
 
+static inline void bench_growing(void *user)
+{
+	struct bench *b = user;
+
+	if (b->upload)
+		upload_notice_growing(b->upload);
+}
+
 static inline void bench_open_store(struct bench *b)
 {
 	struct store_config config = {.dir = b->dir,
 		.identity = "fake/bucket",
-		.part_size_bytes = PART,
+		.part_size_bytes = b->part_size_bytes,
+		.stream_bytes = b->config.stream_quiet_ms ? THRESHOLD : 0,
 		.settle_ms = b->settle_ms,
 		.boot_id = "boot-1"};
-	struct store_events events = {.user = b, .changed = bench_changed};
+	struct store_events events = {
+		.user = b, .changed = bench_changed, .growing = bench_growing};
 	char *message = NULL;
 	int r = store_open(&b->store, &config, 1000, &message);
 
@@ -843,17 +875,25 @@ static inline void bench_open_upload(struct bench *b)
 	assert_int_equal(upload_start(u), 0);
 }
 
-static inline struct bench *bench_begin(bool aws)
+static inline struct bench *bench_make(bool aws)
 {
 	struct bench *b = calloc(1, sizeof(*b));
 
 	(void)text_copy(b->dir, "/tmp/test-upload-XXXXXX", sizeof(b->dir));
 	assert_non_null(mkdtemp(b->dir));
 	b->fake = fake_create(aws);
+	b->part_size_bytes = PART;
 	b->config = (struct upload_config){.prefix = "p",
 		.acl = "bucket-owner-full-control",
 		.multipart_threshold_bytes = THRESHOLD};
 	log_set_level(getenv("TEST_LOG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
+	return b;
+}
+
+static inline struct bench *bench_begin(bool aws)
+{
+	struct bench *b = bench_make(aws);
+
 	bench_open_store(b);
 	return b;
 }
@@ -869,12 +909,8 @@ static inline void bench_stop_upload(struct bench *b)
 
 /* As after kill -9, as far as this room can tell: nothing about what is under way gets recorded.
  * Afterwards those requests are carried out (or dropped), and everything is opened anew. */
-static inline void bench_kill(struct bench *b, bool carried_out)
+static inline void bench_kill_stopped(struct bench *b, bool carried_out)
 {
-	lock_take(&b->fake->lock);
-	b->fake->deaf = true;
-	lock_drop(&b->fake->lock);
-	bench_stop_upload(b);
 	lock_take(&b->fake->lock);
 	b->fake->deaf = false;
 	for (struct fake_request *q = b->fake->first; q && !carried_out; q = q->next)
@@ -889,6 +925,15 @@ static inline void bench_kill(struct bench *b, bool carried_out)
 	lock_drop(&b->fake->lock);
 	bench_close_store(b);
 	bench_open_store(b);
+}
+
+static inline void bench_kill(struct bench *b, bool carried_out)
+{
+	lock_take(&b->fake->lock);
+	b->fake->deaf = true;
+	lock_drop(&b->fake->lock);
+	bench_stop_upload(b);
+	bench_kill_stopped(b, carried_out);
 }
 
 static inline void bench_restart(struct bench *b)
@@ -1029,6 +1074,14 @@ static inline void wait_state(struct bench *b, uint64_t ino, enum file_state sta
 		}
 		nanosleep(&pause, NULL);
 	}
+}
+
+static inline unsigned upload_pauses(struct bench *b)
+{
+	struct upload_status status;
+
+	upload_status(b->upload, &status);
+	return status.pauses;
 }
 
 static inline unsigned attempts_standing(struct bench *b)
