@@ -202,6 +202,8 @@ static void answers_that_are_traps(void **state)
 	write_file(*state, "config", ROLE);
 	answer(200, "<!DOCTYPE a [<!ENTITY x \"y\">]><a><AccessKeyId>&x;</AccessKeyId></a>");
 	assert_fails("up", -EAGAIN, "no usable answer");
+	answer(200, "<!DOCTYPE AssumeRoleResponse>" STS_ANSWER);
+	assert_fails("up", -EAGAIN, "no usable answer");
 	buf_add_text(&huge, "<a><Message>");
 	for (int i = 0; i < 70000; i++)
 		buf_add_char(&huge, 'x');
