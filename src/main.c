@@ -383,7 +383,7 @@ static int build_layout(struct stack *s)
 	cleanup_free char *message = NULL;
 	int r = s->options.layout == LAYOUT_MODE_OFF
 			? 0
-			: layout_create(&s->layout, layout_builtin("cellpainting"), &message);
+			: cli_layout_load(s->options.layout_name, &s->layout, &message);
 	return r < 0 ? fail(s, r, message ? message : "layout") : 0;
 }
 

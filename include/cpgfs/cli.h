@@ -41,6 +41,7 @@ struct cli_mount {
 	bool check_first; /* --check: cli_check_before_mount() decides */
 	struct naming_policy naming;
 	enum layout_mode layout;
+	char *layout_name;        /* for cli_layout_load; NULL: the default */
 	enum log_level log_level;
 	char *log_file;
 	char **options;           /* in force, "name=value", NULL-ended: for status */
@@ -56,6 +57,10 @@ void cli_mount_release(struct cli_mount *m);
 /* The report of `cpgfs check` on standard error, made by a child process. 0: mount; else the exit
  * code, and it was said why. */
 must_check int cli_check_before_mount(const struct cli_mount *m);
+
+/* A layout by name (that of a gallery; NULL: the Cell Painting Gallery's) or by the path of its file.
+ * *ret_message (malloc'ed) names the file and what is wrong in it. */
+must_check int cli_layout_load(const char *name, struct layout **ret, char **ret_message);
 
 /* Every command but mount. Returns the exit code. */
 int cli_run(int argc, char **argv);

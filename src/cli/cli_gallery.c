@@ -17,8 +17,7 @@
 
 #define FILE_MAX_BYTES MIB
 
-/* ---- folders
- * ---------------------------------------------------------------------------------------- */
+/* ---- folders -------------------------------------------------------------------------------- */
 
 static int user_dir(char **ret)
 {
@@ -57,8 +56,7 @@ void cli_gallery_dirs_release(struct cli_gallery_dirs *d)
 	*d = (struct cli_gallery_dirs){0};
 }
 
-/* ---- one file
- * ---------------------------------------------------------------------------------------- */
+/* ---- one file ------------------------------------------------------------------------------- */
 
 void cli_gallery_file_release(struct cli_gallery_file *f)
 {
@@ -150,8 +148,7 @@ int cli_gallery_file_find(const struct cli_gallery_dirs *dirs, const char *name,
 	return 0;
 }
 
-/* ---- names
- * ------------------------------------------------------------------------------------------- */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 void cli_gallery_names_release(char **names)
 {
@@ -243,8 +240,7 @@ static int no_such_gallery(
 	return r < 0 ? r : -EINVAL;
 }
 
-/* ---- one gallery
- * ----------------------------------------------------------------------------------- */
+/* ---- one gallery ---------------------------------------------------------------------------- */
 
 void cli_gallery_release(struct cli_gallery *g)
 {
@@ -354,6 +350,8 @@ static int apply(struct cli_mount *m, const struct cli_gallery *g, char **ret_me
 	if (g->preset.credentials == GALLERY_ACCESS_GRANT)
 		m->access_grant = true;
 	m->bucket = text_dup(g->preset.bucket);
+	if (g->preset.layout && !(m->layout_name = text_dup(g->preset.layout)))
+		return -ENOMEM;
 	return m->bucket ? 0 : -ENOMEM;
 }
 

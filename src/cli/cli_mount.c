@@ -384,7 +384,7 @@ void cli_mount_release(struct cli_mount *m)
 {
 	char **texts[] = {&m->gallery, &m->bucket, &m->prefix, &m->prefix_option, &m->mountpoint,
 		&m->endpoint, &m->region, &m->profile, &m->ca_bundle, &m->account_id, &m->acl,
-		&m->cache_dir, &m->identity, &m->log_file};
+		&m->cache_dir, &m->identity, &m->log_file, &m->layout_name};
 	for (size_t i = 0; i < array_len(texts); i++) {
 		free(*texts[i]);
 		*texts[i] = NULL;

@@ -12,24 +12,20 @@
 #include <jansson.h>
 #include <unistd.h>
 
-#define DEFAULT_LAYOUT "cellpainting"
-
 struct plan_command {
 	struct plan plan;
-	const char *layout;   /* --layout */
-	const char *problems; /* --problems */
-	bool layout_needed;   /* it was asked for */
+	struct cli_bucket bucket; /* its options: of the mount's table; open with --remote */
+	const char *layout_file;  /* --layout-file */
+	const char *problems;	  /* --problems */
+	bool remote;
 };
 
 static const struct option longs[] = {
-	{"naming", required_argument, NULL, 'n'},
-	{"clean-with", required_argument, NULL, 'c'},
-	{"layout", required_argument, NULL, 'l'},
+	{"layout-file", required_argument, NULL, 'l'},
 	{"expect", required_argument, NULL, 'e'},
 	{"rate", required_argument, NULL, 'r'},
-	{"part-size", required_argument, NULL, 'p'},
-	{"multipart-threshold", required_argument, NULL, 't'},
 	{"problems", required_argument, NULL, 'P'},
+	{"remote", no_argument, NULL, 'R'},
 	{"summary", no_argument, NULL, 's'},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
@@ -44,17 +40,19 @@ static void plan_usage(FILE *out)
 		     "Needs no network. Towards s3:// the content of each SRC lands below PREFIX, "
 		     "as with\n"
 		     "`aws s3 sync`; towards a mount SRC itself lands in PATH, as with `cp -r`.\n\n"
-		     "  -s, --summary           no line per file\n"
-		     "  --problems FILE         write every problem to FILE, as TSV\n"
-		     "  --layout NAME|FILE|off  where what belongs [" DEFAULT_LAYOUT "]\n"
-		     "  --naming MODE           hold, clean, refuse or off [hold, or as mounted]\n"
-		     "  --clean-with CHAR       with --naming=clean, as in cpgfs mount\n"
-		     "  --expect W,S,C          wells, sites per well, channels of a plate; a "
-		     "number left\n"
-		     "                          out is taken from what is there\n"
-		     "  --rate SIZE             bytes per second, for the time it takes [100M]\n"
-		     "  --part-size SIZE        as in cpgfs mount [8M]\n"
-		     "  --multipart-threshold SIZE  as in cpgfs mount [16M]\n\n"
+		     "  -s, --summary       no line per file\n"
+		     "  --remote            compare with the bucket: what is there already, and "
+		     "what is there\n"
+		     "                      with another size\n"
+		     "  --problems FILE     write every problem to FILE, as TSV\n"
+		     "  --expect W,S,C      wells, sites per well, channels of a plate; a number "
+		     "left out is\n"
+		     "                      taken from what is there\n"
+		     "  --rate SIZE         bytes per second, for the time it takes [100M]\n"
+		     "  --layout-file FILE  where what belongs [the gallery's]\n"
+		     "  --gallery, --naming, --clean-with, --layout, --part-size, --endpoint, "
+		     "--profile …\n"
+		     "                      as in cpgfs mount\n\n"
 		     "Exit codes: 0 nothing wrong, 1 error or nothing to upload, 3 problems.\n");
 }
 
@@ -63,26 +61,19 @@ static int set_option(struct plan_command *c, int option, const char *value)
 	struct plan *p = &c->plan;
 
 	switch (option) {
-	case 'n':
-		return naming_mode_parse(value, &p->naming.mode);
-	case 'c':
-		return naming_clean_with_parse(value, &p->naming.clean_with);
 	case 'l':
-		c->layout = value;
+		c->layout_file = value;
 		return 0;
 	case 'e':
 		return plate_pin_parse(value, &p->pin);
 	case 'r':
 		return size_parse(value, &p->rate_bytes_per_s) < 0 || !p->rate_bytes_per_s ? -EINVAL
 											   : 0;
-	case 'p':
-		return size_parse(value, &p->part_size_bytes) < 0 || p->part_size_bytes < 5 * MIB
-			       ? -EINVAL
-			       : 0;
-	case 't':
-		return size_parse(value, &p->threshold_bytes);
 	case 'P':
 		c->problems = value;
+		return 0;
+	case 'R':
+		c->remote = true;
 		return 0;
 	default:
 		p->lines = false;
@@ -91,11 +82,13 @@ static int set_option(struct plan_command *c, int option, const char *value)
 }
 
 /* 0; 1: help was printed; -EINVAL after a message. */
-static int parse(struct plan_command *c, int argc, char **argv)
+static int parse(struct plan_command *c, int *argc, char **argv)
 {
-	int at = 0;
+	int at = 0, r = cli_bucket_options(&c->bucket.options, argc, argv);
 
-	for (int o; (o = getopt_long(argc, argv, "sh", longs, &at)) != -1; at = 0) {
+	if (r < 0)
+		return -EINVAL;
+	for (int o; (o = getopt_long(*argc, argv, "sh", longs, &at)) != -1; at = 0) {
 		if (o == 'h' || o == '?') {
 			plan_usage(o == 'h' ? stdout : stderr);
 			return o == 'h' ? 1 : -EINVAL;
@@ -106,62 +99,44 @@ static int parse(struct plan_command *c, int argc, char **argv)
 			return -EINVAL;
 		}
 	}
-	if (argc - optind < 2) {
+	if (*argc - optind < 2) {
 		plan_usage(stderr);
 		return -EINVAL;
 	}
 	return 0;
 }
 
-/* ---- the layout
- * ---------------------------------------------------------------------------------- */
-
-static int read_file(const char *path, char **ret)
-{
-	cleanup_file FILE *f = fopen(path, "re");
-	size_t space = 0;
-	ssize_t n;
-
-	if (!f)
-		return -errno;
-	n = getdelim(ret, &space, '\0', f);
-	return n < 0 ? (ferror(f) ? -EIO : -ENODATA) : 0;
-}
-
 static int load_layout(struct plan_command *c)
 {
-	cleanup_free char *text = NULL, *message = NULL;
-	const char *builtin = layout_builtin(c->layout);
-	int status = 0;
+	cleanup_free char *message = NULL, *path = NULL;
+	int r = 0;
 
-	if (strcmp(c->layout, "off") == 0)
+	if (c->bucket.options.layout == LAYOUT_MODE_OFF)
 		return 0;
-	if (!builtin)
-		status = read_file(c->layout, &text);
-	if (status == 0)
-		status = layout_create(&c->plan.layout, builtin ? builtin : text, &message);
-	if (status < 0)
-		cli_error("--layout %s: %s", c->layout, message ? message : strerror(-status));
-	return status;
+	/* a name with a slash is a path */
+	if (c->layout_file)
+		r = text_printf(
+			&path, "%s%s", strchr(c->layout_file, '/') ? "" : "./", c->layout_file);
+	if (r == 0)
+		r = cli_layout_load(
+			path ? path : c->bucket.options.layout_name, &c->plan.layout, &message);
+	if (r < 0)
+		cli_error("%s", message ? message : strerror(-r));
+	return r;
 }
 
-/* ---- the destination
- * ----------------------------------------------------------------------------- */
+/* ---- the destination ------------------------------------------------------------------------ */
 
-static int dest_s3(struct plan *p, const char *dest, char **ret_prefix)
+static int dest_s3(struct plan_command *c, const char *dest, char **ret_prefix)
 {
-	const char *bucket = dest + strlen("s3://"), *slash = strchr(bucket, '/');
-	char prefix[KEY_MAX_BYTES + 1];
+	struct cli_bucket *b = &c->bucket;
+	int r = c->remote ? cli_bucket_open(b, dest) : cli_address_fill(&b->options, dest);
 
-	p->bucket = slash ? strndup(bucket, (size_t)(slash - bucket)) : text_dup(bucket);
-	if (!p->bucket)
-		return -ENOMEM;
-	if (!p->bucket[0] || prefix_normalise(slash ? slash + 1 : "", prefix) < 0) {
-		cli_error("%s: write s3://BUCKET/PREFIX", dest);
-		return -EINVAL;
-	}
-	*ret_prefix = text_dup(prefix);
-	return *ret_prefix ? 0 : -ENOMEM;
+	if (r < 0)
+		return r;
+	c->plan.bucket = text_dup(b->options.bucket);
+	*ret_prefix = text_dup(b->options.prefix);
+	return c->plan.bucket && *ret_prefix ? 0 : -ENOMEM;
 }
 
 static void json_free(json_t **j)
@@ -189,8 +164,9 @@ static int take_naming(struct plan *p, const json_t *status)
 	return r;
 }
 
-static int dest_mount(struct plan *p, const char *dest, bool own_naming, char **ret_prefix)
+static int dest_mount(struct plan_command *c, const char *dest, bool own_naming, char **ret_prefix)
 {
+	struct plan *p = &c->plan;
 	cleanup_with(json_free) json_t *status = NULL;
 	cleanup_buf struct buf text = {0};
 	struct cli_target target;
@@ -213,6 +189,12 @@ static int dest_mount(struct plan *p, const char *dest, bool own_naming, char **
 		return -EIO;
 	}
 	p->bucket = text_dup(bucket);
+	if (c->remote) {
+		cli_error("--remote is for s3:// destinations; for a mount, cpgfs verify SRC %s "
+			  "compares",
+			dest);
+		return -EINVAL;
+	}
 	p->mount_root = text_dup(target.root);
 	*ret_prefix = text_dup(target.path);
 	return p->bucket && p->mount_root && *ret_prefix ? 0 : -ENOMEM;
@@ -242,8 +224,7 @@ static int source_add(struct plan *p, char *path, const char *prefix)
 	return s->prefix ? 0 : -ENOMEM;
 }
 
-/* ---- the end
- * ------------------------------------------------------------------------------------- */
+/* ---- the end -------------------------------------------------------------------------------- */
 
 static void print_totals(const struct plan *p)
 {
@@ -256,18 +237,29 @@ static void print_totals(const struct plan *p)
 	printf("\nTotal: %" PRIu64 " files, %s, %zu plate%s, %" PRIu64 " requests to send them; "
 	       "%s at %s/s\n",
 		p->files, bytes, plates, plates == 1 ? "" : "s", p->parts, time, rate);
+	if (p->there_files > 0)
+		printf("In the bucket already, with the same size: %" PRIu64 " files\n",
+			p->there_files);
 	if (p->held_files == 0)
 		return;
 	size_format(p->held_bytes, bytes);
 	printf("Not uploaded for their names: %" PRIu64 " files, %s\n", p->held_files, bytes);
 }
 
-static int run(struct plan *p)
+static int run(struct plan_command *c)
 {
+	struct plan *p = &c->plan;
 	int status = 0;
 
-	for (; p->source_at < p->source_count && status == 0; p->source_at++)
-		status = plan_source(p, &p->sources[p->source_at]);
+	for (; p->source_at < p->source_count && status == 0; p->source_at++) {
+		struct plan_source *source = &p->sources[p->source_at];
+
+		if (c->remote)
+			status = plan_remote_open(&p->remote, c->bucket.s3, source->prefix);
+		if (status == 0)
+			status = plan_source(p, source);
+		plan_remote_close(&p->remote);
+	}
 	plan_progress(p, true);
 	if (status == 0)
 		status = plan_plates_finish(p);
@@ -276,7 +268,7 @@ static int run(struct plan *p)
 	plan_plates_print(p, stdout);
 	plan_problems_print(p, stdout);
 	print_totals(p);
-	if (p->files + p->held_files == 0) {
+	if (p->files + p->held_files + p->there_files == 0) {
 		cli_error("there is nothing to upload");
 		return -ENODATA;
 	}
@@ -300,12 +292,16 @@ static int prepare(struct plan_command *c, int argc, char **argv)
 {
 	struct plan *p = &c->plan;
 	cleanup_free char *prefix = NULL;
-	bool own_naming = p->naming.mode != NAMING_HOLD || p->naming.clean_with;
+	const struct cli_mount *o = &c->bucket.options;
+	bool own_naming = o->naming.mode != NAMING_HOLD || o->naming.clean_with;
 	int status;
 
-	status = text_starts(argv[argc - 1], "s3://")
-			 ? dest_s3(p, argv[argc - 1], &prefix)
-			 : dest_mount(p, argv[argc - 1], own_naming, &prefix);
+	p->naming = o->naming;
+	p->part_size_bytes = o->part_size_bytes;
+	p->threshold_bytes = o->multipart_threshold_bytes;
+	status = text_starts(argv[argc - 1], "s3:")
+			 ? dest_s3(c, argv[argc - 1], &prefix)
+			 : dest_mount(c, argv[argc - 1], own_naming, &prefix);
 	if (status == 0)
 		status = load_layout(c);
 	p->sources = calloc((size_t)argc, sizeof(*p->sources));
@@ -324,27 +320,26 @@ static int prepare(struct plan_command *c, int argc, char **argv)
 int cmd_plan(int argc, char **argv)
 {
 	struct plan_command c = {
-		.layout = DEFAULT_LAYOUT,
-		.plan = {.part_size_bytes = 8 * MIB,
-			.threshold_bytes = 16 * MIB,
-			.rate_bytes_per_s = 100000000,
-			.lines = true},
+		.plan = {.rate_bytes_per_s = 100000000, .lines = true},
 	};
 	bool problems = false;
-	int status = parse(&c, argc, argv), closed;
+	int status = parse(&c, &argc, argv), closed;
 
-	if (status != 0)
+	if (status != 0) {
+		cli_bucket_close(&c.bucket);
 		return status < 0 ? EXIT_USAGE : EXIT_VERIFIED;
+	}
 	c.plan.progress = isatty(STDERR_FILENO) && (!c.plan.lines || !isatty(STDOUT_FILENO));
 	status = prepare(&c, argc, argv);
 	if (status == 0)
-		status = run(&c.plan);
+		status = run(&c);
 	if (status == 0)
 		problems = plan_has_problems(&c.plan);
 	closed = plan_problems_close(c.plan.problems);
 	if (status == 0 && closed < 0)
 		cli_error("%s: %s", c.problems ? c.problems : "plan", strerror(-closed));
 	plan_release(&c.plan);
+	cli_bucket_close(&c.bucket);
 	if (status < 0 || closed < 0)
 		return EXIT_USAGE;
 	return problems ? EXIT_NEEDS_PERSON : EXIT_VERIFIED;

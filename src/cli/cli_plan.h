@@ -5,6 +5,7 @@
  *	cli_plan.c           the command, its options, where the destination is
  *	cli_plan_files.c     each file on its way to a line, a problem or both
  *	cli_plan_content.c   what a file's size and first bytes tell
+ *	cli_plan_remote.c    what the bucket has of it already (--remote)
  *	cli_plan_plates.c    plate by plate: what is there, what lacks
  *	cli_plan_problems.c  everything found, by kind
  */
@@ -12,6 +13,7 @@
 
 #include <limits.h>
 
+#include "cli_bucket.h"
 #include "cli_walk.h"
 
 enum plan_kind { /* in the order in which they are shown */
@@ -31,6 +33,7 @@ enum plan_kind { /* in the order in which they are shown */
 	PLAN_EXPECTED,
 	PLAN_LINKS,
 	PLAN_EXISTS,
+	PLAN_OTHER_SIZE,
 	PLAN_NOTES, /* from here on: worth a look, no problem */
 	PLAN_LAYOUT_WARN = PLAN_NOTES,
 	PLAN_LEAF_NAME,
@@ -44,6 +47,7 @@ enum plan_kind { /* in the order in which they are shown */
 
 struct plan_problems;
 struct plan_plates;
+struct plan_remote;
 
 struct plan {
 	/* what was asked for */
@@ -70,7 +74,8 @@ struct plan {
 	/* what was found */
 	struct plan_problems *problems;
 	struct plan_plates *plates;
-	uint64_t files, bytes, parts, held_files, held_bytes;
+	uint64_t files, bytes, parts, held_files, held_bytes, there_files;
+	struct plan_remote *remote; /* NULL: not asked */
 	struct plan_sizes { /* of the TIFFs of each folder from the source down to this one */
 		uint64_t usual_bytes; /* 0: no usual size */
 		bool equal;	      /* nearly all have it exactly */
@@ -95,6 +100,8 @@ void plan_plates_destroy(struct plan_plates *pl);
 /* at_ns: when it was uploaded; 0: not yet. */
 must_check int plan_plates_add(struct plan *p, const char *key, const struct layout_match *m,
 	uint64_t bytes, int64_t at_ns);
+/* The bucket has this file of a plate already. */
+must_check int plan_plates_there(struct plan *p, const char *key, const struct layout_match *m);
 must_check int plan_plates_finish(struct plan *p);
 void plan_plates_print(const struct plan *p, FILE *out);
 size_t plan_plates_count(const struct plan *p);
@@ -108,6 +115,13 @@ struct plan_plate {
 /* After plan_plates_finish, every plate folder; each returns non-zero to stop. */
 int plan_plates_each(
 	const struct plan *p, int (*each)(void *user, const struct plan_plate *plate), void *user);
+
+/* ---- cli_plan_remote.c ---- */
+must_check int plan_remote_open(struct plan_remote **ret, struct s3 *s3, const char *prefix);
+void plan_remote_close(struct plan_remote **remote); /* *remote may be NULL */
+/* 1: *ret is listed under the key; 0: nothing is; -errno after a message. Cheap where keys ascend.
+ */
+must_check int plan_remote_find(struct plan_remote *remote, const char *key, struct s3_object *ret);
 
 /* ---- cli_plan_problems.c ---- */
 must_check int plan_problems_create(struct plan_problems **ret, const char *tsv_path);

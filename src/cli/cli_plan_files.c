@@ -71,8 +71,7 @@ void plan_progress(struct plan *p, bool force)
 		force ? "\n" : "");
 }
 
-/* ---- names
- * --------------------------------------------------------------------------------------- */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 static enum plan_kind kind_of(enum name_verdict verdict)
 {
@@ -213,10 +212,10 @@ static int on_folder_end(void *user, const char *rel)
 	return 0;
 }
 
-/* ---- files
- * --------------------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------------- */
 
-static int judge_layout(struct plan *p, const char *key, const char *shown, uint64_t bytes)
+static int judge_layout(
+	struct plan *p, const char *key, const char *shown, uint64_t bytes, bool there)
 {
 	cleanup_buf struct buf text = {0};
 	struct layout_match m;
@@ -229,7 +228,8 @@ static int judge_layout(struct plan *p, const char *key, const char *shown, uint
 		plan_problem(p, m.class == LAYOUT_WARN ? PLAN_LAYOUT_WARN : PLAN_LAYOUT, shown,
 			buf_text(&text));
 	}
-	return plan_plates_add(p, key, &m, bytes, 0);
+	status = plan_plates_add(p, key, &m, bytes, 0);
+	return status == 0 && there ? plan_plates_there(p, key, &m) : status;
 }
 
 /* An earlier source has a file for the same key. */
@@ -263,12 +263,30 @@ static void print_line(const struct plan *p, const char *shown, const char *key)
 		printf("(dryrun) upload: %s to s3://%s/%s\n", shown, p->bucket, key);
 }
 
-/* A file under its key. */
-static void judge_upload(struct plan *p, const char *rel, const struct walk_entry *entry,
+/* Is it in the bucket already? 1: with this size; 0: no, or it will be a conflict. */
+static int judge_remote(struct plan *p, const char *shown, const char *key, uint64_t bytes)
+{
+	struct s3_object object;
+	int status = p->remote ? plan_remote_find(p->remote, key, &object) : 0;
+
+	if (status != 1 || object.size_bytes == bytes)
+		return status;
+	plan_problem_f(p, PLAN_OTHER_SIZE, shown, "%" PRIu64 " bytes there, %" PRIu64 " here",
+		object.size_bytes, bytes);
+	return 0;
+}
+
+/* A file under its key. 1: there is nothing to upload. */
+static int judge_upload(struct plan *p, const char *rel, const struct walk_entry *entry,
 	const char *shown, const char *key)
 {
 	uint64_t bytes = (uint64_t)entry->st.st_size;
+	int there = judge_remote(p, shown, key, bytes);
 
+	if (there != 0) {
+		p->there_files += there == 1;
+		return there;
+	}
 	p->files++;
 	p->bytes += bytes;
 	if (!is_plain(entry->name))
@@ -276,6 +294,7 @@ static void judge_upload(struct plan *p, const char *rel, const struct walk_entr
 	judge_size(p, shown, bytes);
 	judge_duplicate(p, rel, shown);
 	print_line(p, shown, key);
+	return 0;
 }
 
 static int on_regular(struct plan *p, int parent, const char *rel, const struct walk_entry *entry)
@@ -285,6 +304,7 @@ static int on_regular(struct plan *p, int parent, const char *rel, const struct 
 	char key[KEY_MAX_BYTES + 1];
 	uint64_t bytes = (uint64_t)entry->st.st_size;
 	enum name_verdict verdict;
+	int there = 0;
 
 	path_of(p, rel, &path);
 	shown_of(p, rel, &shown);
@@ -301,8 +321,10 @@ static int on_regular(struct plan *p, int parent, const char *rel, const struct 
 		0)
 		return 0;
 	if (verdict == NAME_OK)
-		judge_upload(p, rel, entry, buf_text(&shown), key);
-	return p->layout ? judge_layout(p, key, buf_text(&shown), bytes) : 0;
+		there = judge_upload(p, rel, entry, buf_text(&shown), key);
+	if (there < 0)
+		return there;
+	return p->layout ? judge_layout(p, key, buf_text(&shown), bytes, there == 1) : 0;
 }
 
 static const char *kind_text(mode_t mode)
@@ -336,8 +358,7 @@ static int on_unreadable(void *user, const char *rel, int error)
 	return 0;
 }
 
-/* ---- a source
- * ------------------------------------------------------------------------------------ */
+/* ---- a source ------------------------------------------------------------------------------- */
 
 /* A single file goes to the destination under its own name. */
 static int plan_single(

@@ -22,7 +22,7 @@ struct node {
 	/* LAYOUT_FULLPLATE */
 	struct plate_facts facts;
 	enum image_vendor vendor;
-	uint64_t files, bytes;
+	uint64_t files, bytes, there;
 	int64_t first_at_ns, last_at_ns; /* of what was given to plan_plates_add; 0: nothing */
 	char *missing;			 /* the first ones, for a person */
 };
@@ -116,8 +116,7 @@ static struct node *node_of(struct plan_plates *pl, enum layout_level level, con
 	return found ? *found : node_new(pl, buf_text(&name), level);
 }
 
-/* ---- the images of one plate folder
- * -------------------------------------------------------------- */
+/* ---- the images of one plate folder --------------------------------------------------------- */
 
 struct missing_text {
 	struct buf *out;
@@ -208,8 +207,7 @@ static int add_image(struct plan *p, struct node *node, const char *key, uint64_
 	return status == -ERANGE ? 0 : status; /* no well of a plate: not counted */
 }
 
-/* ---- every file
- * ---------------------------------------------------------------------------------- */
+/* ---- every file ----------------------------------------------------------------------------- */
 
 static void node_mark(struct node *node, const struct layout_match *m)
 {
@@ -270,12 +268,28 @@ int plan_plates_add(struct plan *p, const char *key, const struct layout_match *
 	return add_image(p, node, key, bytes);
 }
 
-/* ---- at the end
- * ---------------------------------------------------------------------------------- */
+int plan_plates_there(struct plan *p, const char *key, const struct layout_match *m)
+{
+	struct node *node;
+
+	if (m->class == LAYOUT_WRONG || m->level[LAYOUT_FULLPLATE].len == 0)
+		return 0;
+	node = node_of(p->plates, LAYOUT_FULLPLATE, key, m, &m->level[LAYOUT_FULLPLATE]);
+	if (!node)
+		return -ENOMEM;
+	node->there++;
+	return 0;
+}
+
+/* ---- at the end ----------------------------------------------------------------------------- */
 
 static void judge_images(struct plan *p, const struct node *node)
 {
 	const struct plate_facts *f = &node->facts;
+
+	if (node->there > 0)
+		plan_problem_f(p, PLAN_EXISTS, node->place, "%" PRIu64 " of its %" PRIu64 " files",
+			node->there, node->files);
 	bool pinned = p->pin.wells || p->pin.sites || p->pin.channels;
 
 	if (f->images == 0 || f->missing == 0)

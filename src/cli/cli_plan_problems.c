@@ -41,6 +41,8 @@ static const struct {
 		"mend the table, or copy what it names"},
 	[PLAN_EXISTS] = {"exists", "plates that are at the destination already",
 		"the same content is taken over, other content becomes a conflict"},
+	[PLAN_OTHER_SIZE] = {"other-size", "in the bucket already, with another size",
+		"uploading them makes conflicts: yours, or somebody else's?"},
 	[PLAN_LAYOUT_WARN] = {"layout-note", "taken by the layout, but worth a look", NULL},
 	[PLAN_LEAF_NAME] = {"file-name", "names with blanks or special characters below the plate",
 		"allowed; scripts may trip over them"},

@@ -1,6 +1,7 @@
 /*
  * cli_report - `cpgfs report`: the hand-over of an upload, from what a mount knows of it.
  */
+#include "cli_gallery.h"
 #include "cli_report.h"
 
 #include <fcntl.h>
@@ -25,8 +26,7 @@ static void report_usage(FILE *out)
 		     "are not verified yet; 3 findings.\n");
 }
 
-/* ---- rows
- * ---------------------------------------------------------------------------------------- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 static bool is_below(const char *key, const char *path)
 {
@@ -151,8 +151,7 @@ static int add_sha256(const struct report *r, struct report_row *row)
 	return status;
 }
 
-/* ---- judging
- * ------------------------------------------------------------------------------------- */
+/* ---- judging -------------------------------------------------------------------------------- */
 
 static int judge_row(struct report *r, const struct report_row *row)
 {
@@ -178,8 +177,10 @@ static int judge_row(struct report *r, const struct report_row *row)
 static int judge(struct report *r)
 {
 	cleanup_free char *message = NULL;
-	int status = layout_create(&r->plan.layout, layout_builtin("cellpainting"), &message);
+	int status = cli_layout_load(r->layout_name, &r->plan.layout, &message);
 
+	if (status < 0)
+		cli_error("%s", message ? message : strerror(-status));
 	if (status == 0)
 		status = plan_problems_create(&r->plan.problems, NULL);
 	if (status == 0)
@@ -193,8 +194,7 @@ static int judge(struct report *r)
 	return status < 0 ? status : report_links(r);
 }
 
-/* ---- files
- * --------------------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------------- */
 
 static int write_tsv(const struct report *r, FILE *out)
 {
@@ -298,8 +298,7 @@ static int write_all(const struct report *r, const char *dir)
 	return status < 0 ? status : write_file(r, dir, "report.html", report_html);
 }
 
-/* ---- the command
- * --------------------------------------------------------------------------------- */
+/* ---- the command ---------------------------------------------------------------------------- */
 
 static void json_free(json_t **j)
 {
@@ -307,7 +306,24 @@ static void json_free(json_t **j)
 }
 
 /* *ret_code: what the counts of the path amount to. */
-static int ask_mount(const struct cli_target *t, struct buf *text, char **ret_bucket, int *ret_code)
+/* The gallery it was mounted for, as its options say. */
+static char *gallery_of(const json_t *status)
+{
+	size_t i;
+	json_t *option;
+
+	json_array_foreach(json_object_get(status, "options"), i, option)
+	{
+		const char *text = json_string_value(option);
+
+		if (text && text_starts(text, "gallery=") && text[strlen("gallery=")])
+			return text_dup(text + strlen("gallery="));
+	}
+	return NULL;
+}
+
+static int ask_mount(const struct cli_target *t, struct buf *text, char **ret_bucket,
+	char **ret_gallery, int *ret_code)
 {
 	cleanup_with(json_free) json_t *counts = NULL, *status = NULL;
 	cleanup_buf struct buf json = {0};
@@ -326,6 +342,7 @@ static int ask_mount(const struct cli_target *t, struct buf *text, char **ret_bu
 	status = r == 0 ? json_loadb(buf_text(&json), json.len, 0, NULL) : NULL;
 	bucket = json_string_value(json_object_get(json_object_get(status, "mount"), "bucket"));
 	*ret_bucket = text_dup(bucket ? bucket : "?");
+	*ret_gallery = gallery_of(status);
 	if (r == 0)
 		*ret_code = cli_exit_of_counts(counts);
 	if (r < 0)
@@ -337,10 +354,14 @@ static int make(const struct cli_target *target, const char *dir, bool sha256)
 {
 	struct report r = {.root = target->root, .path = target->path};
 	cleanup_buf struct buf text = {0};
-	cleanup_free char *bucket = NULL;
-	int code = EXIT_USAGE, status = ask_mount(target, &text, &bucket, &code);
+	cleanup_free char *bucket = NULL, *gallery = NULL;
+	struct cli_mount preset = {0};
+	int code = EXIT_USAGE, status = ask_mount(target, &text, &bucket, &gallery, &code);
 
 	r.bucket = bucket;
+	if (status == 0 && gallery)
+		status = cli_gallery_apply(&preset, gallery);
+	r.layout_name = preset.layout_name;
 	if (status == 0)
 		status = text.data ? read_rows(&r, text.data) : -ENODATA;
 	if (status == 0 && r.files == 0) {
@@ -363,6 +384,7 @@ static int make(const struct cli_target *target, const char *dir, bool sha256)
 	plan_plates_destroy(r.plan.plates);
 	layout_destroy(r.plan.layout);
 	free(r.rows);
+	cli_mount_release(&preset);
 	return status < 0 ? EXIT_USAGE : code;
 }
 

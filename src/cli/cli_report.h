@@ -20,6 +20,7 @@ struct report_row {
 struct report {
 	const char *root; /* of the mount */
 	const char *bucket;
+	const char *layout_name; /* for cli_layout_load */
 	const char *path;	 /* below the root; "" all */
 	struct report_row *rows; /* by key: all that was uploaded */
 	size_t count;

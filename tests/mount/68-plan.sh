@@ -155,7 +155,7 @@ test_places_are_judged() {
 	found layout profiles/README.md
 	found layout-note scratch/x '"scratch"'
 	plan 0 --layout off
-	fails_with "line 1: \"nonsense\" is none of" "$CPGFS" plan --layout <(echo nonsense) "$T/src" "$DEST"
+	fails_with "line 1: \"nonsense\" is none of" "$CPGFS" plan --layout-file <(echo nonsense) "$T/src" "$DEST"
 	# the plate's folder lost on the way: `sync PLATE/` instead of `sync .`
 	exits 3 "$CPGFS" plan --summary --problems "$T/problems" "$at"/images/*/images/BR00117035*/ \
 		"$DEST/images/2021_04_26_Batch1/images"
@@ -202,7 +202,30 @@ test_a_mount_as_destination() {
 	"$CPGFS" ls -R "$M" | awk '{ print $4 }' | sort | cmp - "$T/planned"
 }
 
+test_what_is_there_already() {
+	local plate
+	make_project
+	s3d_start
+	plate=$(echo "$T/src/$PREFIX"/images/*/images/BR00117035*)
+	put_elsewhere "${plate#"$T/src/"}/Images/r01c01f01p01-ch1sk1fk1fl1.tiff" "$plate/Images/r01c01f01p01-ch1sk1fk1fl1.tiff"
+	put_elsewhere "${plate#"$T/src/"}/Images/r01c02f01p01-ch1sk1fk1fl1.tiff" "$plate/Images/Index.idx.xml"
+	plan 3 --remote --endpoint "$ENDPOINT"
+	found exists BR00117035__2021-05-02T16_02_51-Measurement1 "1 of its 97 files"
+	found other-size r01c02f01p01-ch1sk1fk1fl1.tiff "2048 here"
+	same problems "$(kinds)" "exists other-size "
+	says "In the bucket already, with the same size: 1 files"
+	says "Total: $(($(find "$T/src" -type f | wc -l) - 1)) files"
+	same "listings" "$(requests ListObjectsV2)" 1
+	# what was copied in is not planned again
+	mount_start
+	cp -r "$T/src/$PREFIX/workspace" "$P/"
+	exits 0 all_verified
+	exits 3 "$CPGFS" plan --remote --endpoint "$ENDPOINT" "$T/src/$PREFIX" "$DEST"
+	not grep -q 'upload: .*/workspace/' "$T/last"
+}
+
 test_usage() {
+	s3d_start
 	make_file "$T/src/a" 10
 	exits 1 "$CPGFS" plan
 	exits 1 "$CPGFS" plan "$T/src"
@@ -215,11 +238,14 @@ test_usage() {
 	exits 1 "$CPGFS" plan "$T/src" "$T"
 	says "neither s3://BUCKET/PREFIX nor in a mount"
 	exits 1 "$CPGFS" plan "$T/src" s3:///x
+	says "is not a bucket name"
 	mkdir "$T/empty"
 	exits 1 "$CPGFS" plan "$T/empty" "$DEST"
 	says "nothing to upload"
 	exits 1 "$CPGFS" plan --problems "$T/no/such" "$T/src" "$DEST"
 	says "$T/no/such: No such file"
+	exits 1 "$CPGFS" plan --remote --endpoint "$ENDPOINT" "$T/src" "s3://no-such-bucket/x"
+	says NoSuchBucket
 	exits 1 "$CPGFS" plan --problems /dev/full "$T/src" "$DEST"
 	# one file, and the same key twice
 	mkdir "$T/other"
