@@ -436,7 +436,8 @@ must_check int store_attempt_begin(struct store *s, struct store_attempt *a, enu
  * version: it becomes *a, and the file goes from `from` to SENDING, in one record. -ESTALE. */
 must_check int store_attempt_take(
 	struct store *s, const struct store_attempt *a, enum file_state from);
-/* Change phase, upload_id, md5 or crc of a recorded attempt. */
+/* Change phase, upload_id, md5 or crc of a recorded attempt. A new upload_id is on the disk when this
+ * returns: may wait for it. */
 must_check int store_attempt_update(struct store *s, const struct store_attempt *a);
 /* A part of a multipart attempt arrived (voided by any change of that chunk). */
 must_check int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t chunk,

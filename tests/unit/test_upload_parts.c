@@ -253,6 +253,16 @@ static void test_denied_part(void **state)
 
 /* ---- kill --------------------------------------------------------------------------------------- */
 
+static unsigned parts_recorded(struct bench *b, uint64_t ino)
+{
+	struct store_chunk c;
+	unsigned count = 0;
+
+	for (uint64_t n = 0; store_chunk(b->store, ino, n, &c) == 0; n++)
+		count += c.part_attempt != 0;
+	return count;
+}
+
 static void test_killed_while_sending_parts(void **state)
 {
 	(void)state;
@@ -265,7 +275,7 @@ static void test_killed_while_sending_parts(void **state)
 		fake_fault(b->fake, (struct fake_fault){.op = S3_UPLOAD_PART, .kind = FAULT_REFUSE,
 			.skip = 2, .times = 100, .class = S3_RETRY, .http_status = 500, .code = "x"});
 		ino = write_file(b, "p/big", data, LEN);
-		wait_until(fake_count(b->fake, S3_UPLOAD_PART) >= 6);
+		wait_until(fake_count(b->fake, S3_UPLOAD_PART) >= 6 && parts_recorded(b, ino) == 2);
 		fake_set_hold(b->fake, S3_UPLOAD_PART, true);
 		bench_kill(b, carried_out);
 		lock_take(&b->fake->lock);
