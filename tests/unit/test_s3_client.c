@@ -992,6 +992,28 @@ static void down_and_up_again(void **state)
 	rig_stop(&rig);
 }
 
+/* A label of more than 63 letters: no resolver asks anybody. */
+static void a_name_that_nobody_knows(void **state)
+{
+	char url[128];
+	struct rig rig = {.s3 = NULL};
+	struct s3_config config = {.endpoint = url,
+		.bucket = "bucket",
+		.credentials = {keys_get, keys_rejected, &rig.keys}};
+	const struct s3_request head = {.op = S3_HEAD, .key = "k"};
+
+	snprintf(url, sizeof(url), "http://%070d.invalid", 0);
+	text_copy(rig.keys.credentials.access_key, "AKIDEXAMPLE", 256);
+	text_copy(rig.keys.credentials.secret_key, "secret", 256);
+	assert_int_equal(s3_client_create(&rig.s3, &config), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_false(s3_is_down(rig.s3));
+		assert_call(&rig, head, S3_RETRY, "NameNotResolved");
+	}
+	assert_true(s3_is_down(rig.s3));
+	s3_destroy(rig.s3);
+}
+
 static void conditions_are_learned(void **state)
 {
 	RIG({ANSWER, "HTTP/1.1 412 X\r\n" EMPTY, 0});
@@ -1051,6 +1073,7 @@ int main(void)
 		cmocka_unit_test(callbacks_may_submit),
 		cmocka_unit_test(the_end_tells_everybody),
 		cmocka_unit_test(down_and_up_again),
+		cmocka_unit_test(a_name_that_nobody_knows),
 		cmocka_unit_test(conditions_are_learned),
 		cmocka_unit_test(aws_enforces_from_the_start),
 	};
