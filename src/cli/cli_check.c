@@ -11,9 +11,11 @@
 static void check_usage(FILE *out)
 {
 	fprintf(out,
-		"Usage: cpgfs check [--json] [--no-write] [OPTION…] --gallery NAME --prefix "
+		"Usage: cpgfs check [--json] [--quick] [--no-write] [OPTION…] --gallery NAME "
+		"--prefix "
 		"PREFIX\n"
-		"       cpgfs check [--json] [--no-write] [OPTION…] s3://BUCKET[/PREFIX]\n\n"
+		"       cpgfs check [--json] [--quick] [--no-write] [OPTION…] "
+		"s3://BUCKET[/PREFIX]\n\n"
 		"Look at everything that a long upload needs, before it begins: FUSE, the cache's "
 		"disk, the\n"
 		"clock, credentials and grant, region, the right to list, to put with the ACL, to "
@@ -22,6 +24,7 @@ static void check_usage(FILE *out)
 		"removed.\n"
 		"Options are those of `cpgfs mount`, which does the same first with --check.\n\n"
 		"  --json      the report as JSON\n"
+		"  --quick     do not measure how fast disk and line are\n"
 		"  --no-write  put nothing into the bucket\n\n"
 		"Each line: ok, skip, warn or FAIL, what was found, and what to do about it. Exit "
 		"code: 0 an\n"
@@ -29,7 +32,7 @@ static void check_usage(FILE *out)
 		"error.\n");
 }
 
-static void check_machine(struct check_report *r, const struct cli_mount *m)
+static void check_machine(struct check_report *r, const struct cli_mount *m, bool quick)
 {
 	const char *path = getenv("PATH");
 	struct check_places places = {.fuse_device = "/dev/fuse",
@@ -39,7 +42,7 @@ static void check_machine(struct check_report *r, const struct cli_mount *m)
 	check_fuse(r, &places);
 	if (m->allow_other)
 		check_allow_other(r, &places);
-	check_cache(r, m);
+	check_cache(r, m, quick);
 }
 
 static void check_bucket(struct check_run *run)
@@ -53,11 +56,11 @@ static void check_bucket(struct check_run *run)
 }
 
 /* Exit code. */
-static int check_all(const struct cli_mount *m, bool no_write, FILE *out)
+static int check_all(struct check_run run, FILE *out)
 {
 	struct check_report report;
-	struct check_run run = {
-		.options = m, .report = &report, .no_write = no_write, .body_fd = -1};
+	run.report = &report;
+	run.body_fd = -1;
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* a refusal only weakens that */
 	log_set_level(LOG_LEVEL_ERROR);
 	if (check_report_init(&report, out) < 0) {
@@ -65,7 +68,7 @@ static int check_all(const struct cli_mount *m, bool no_write, FILE *out)
 		return EXIT_USAGE;
 	}
 	check_catch_signals();
-	check_machine(&report, m);
+	check_machine(&report, run.options, run.quick);
 	if (!check_is_interrupted())
 		check_bucket(&run);
 	s3_destroy(run.s3);
@@ -98,15 +101,18 @@ int cmd_check(int argc, char **argv)
 {
 	struct cli_mount m;
 	int code;
-	if (argc == 1 || take_word(&argc, argv, "--help") || take_word(&argc, argv, "-h")) {
-		check_usage(argc == 1 ? stderr : stdout);
-		return argc == 1 ? EXIT_USAGE : EXIT_VERIFIED;
+	bool help = take_word(&argc, argv, "--help") || take_word(&argc, argv, "-h");
+	if (help || argc == 1) {
+		check_usage(help ? stdout : stderr);
+		return help ? EXIT_VERIFIED : EXIT_USAGE;
 	}
-	bool json = take_word(&argc, argv, "--json"),
-	     no_write = take_word(&argc, argv, "--no-write");
+	struct check_run run = {.options = &m};
+	bool json = take_word(&argc, argv, "--json");
+	run.quick = take_word(&argc, argv, "--quick");
+	run.no_write = take_word(&argc, argv, "--no-write");
 	if (cli_check_parse(argc, argv, &m, &code) < 0)
 		return code;
-	code = check_all(&m, no_write, json ? NULL : stdout);
+	code = check_all(run, json ? NULL : stdout);
 	cli_mount_release(&m);
 	return code;
 }
@@ -117,7 +123,7 @@ int cli_check_before_mount(const struct cli_mount *m)
 	fflush(NULL);
 	pid_t pid = fork();
 	if (pid == 0)
-		_exit(check_all(m, false, stderr));
+		_exit(check_all((struct check_run){.options = m}, stderr));
 	if (pid < 0) {
 		cli_error("no new process can be made: %s", strerror(errno));
 		return EXIT_USAGE;

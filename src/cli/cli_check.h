@@ -50,9 +50,11 @@ struct check_places {
 void check_fuse(struct check_report *r, const struct check_places *p);
 void check_allow_other(struct check_report *r, const struct check_places *p);
 
-/* Speed, room, kind and inodes of the disk that the cache directory is or will be on. Leaves
- * nothing. */
-void check_cache(struct check_report *r, const struct cli_mount *m);
+/* Speed (not if quick), room, kind and inodes of the disk that the cache directory is or will be
+ * on. Leaves nothing. */
+void check_cache(struct check_report *r, const struct cli_mount *m, bool quick);
+/* Noise that nothing can compress; len in steps of 8. */
+void check_fill(uint8_t *bytes, size_t len);
 /* Its judgements, pure. */
 void check_judge_speed(struct check_report *r, uint64_t bytes, int64_t elapsed_ms);
 void check_judge_space(struct check_report *r, uint64_t free_bytes, uint64_t min_free_bytes,
@@ -65,7 +67,7 @@ void check_judge_inodes(struct check_report *r, uint64_t total, uint64_t availab
 struct check_run {
 	const struct cli_mount *options;
 	struct check_report *report;
-	bool no_write;
+	bool no_write, quick;
 	struct auth *auth;
 	struct s3 *s3;
 	char region[64];

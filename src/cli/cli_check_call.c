@@ -53,6 +53,7 @@ static void await(struct check_run *run, struct call *call, uint64_t id)
 	bool cancelled = false, done = false;
 	while (!done) {
 		if (check_is_interrupted() && !run->cleaning && !cancelled) {
+			fprintf(stderr, "cpgfs: stopping; what was put is removed first\n");
 			s3_cancel(run->s3, id);
 			cancelled = true;
 		}

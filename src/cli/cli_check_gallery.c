@@ -45,20 +45,43 @@ static struct layout *layout_of(const struct cli_gallery_dirs *dirs, const char 
 	return layout;
 }
 
+/* What the layout says against this prefix; false: nothing. */
+static bool find_mistake(const struct layout *layout, const char *prefix, struct buf *out)
+{
+	/* an image below PROJECT or PROJECT/SOURCE shows whether those are right */
+	bool has_source = strchr(prefix, '/') != NULL;
+	cleanup_free char *key = NULL;
+	struct layout_match match;
+	if (!layout_takes_folder(layout, prefix)) {
+		buf_add_text(out,
+			"a gallery's prefix is PROJECT/SOURCE, such as cpg0123-example/broad, or a "
+			"folder below it");
+		return true;
+	}
+	if (has_source && strchr(strchr(prefix, '/') + 1, '/'))
+		return false;
+	if (text_printf(&key, "%s%s/images/batch/images/plate/x.tiff", prefix,
+		    has_source ? "" : "/source") < 0 ||
+		layout_match(layout, key, &match) < 0 || match.class == LAYOUT_REQUIRED ||
+		match.class == LAYOUT_OPTIONAL)
+		return false;
+	layout_explain(layout, key, &match, out);
+	return true;
+}
+
 static void check_prefix(struct check_report *r, const struct cli_gallery_dirs *dirs,
 	const char *layout_name, const char *prefix)
 {
+	cleanup_buf struct buf mistake = {0};
 	struct layout *layout = layout_name && prefix[0] ? layout_of(dirs, layout_name) : NULL;
 	if (!layout)
 		return;
-	if (layout_takes_folder(layout, prefix)) {
-		check_say(r, CHECK_OK, "prefix", "%s has the form that the gallery's have", prefix);
-	} else {
-		check_say(r, CHECK_WARN, "prefix", "%s is no place in the layout %s", prefix,
+	if (find_mistake(layout, prefix, &mistake)) {
+		check_say(r, CHECK_WARN, "prefix", "%s is an odd place in the layout %s", prefix,
 			layout_name);
-		check_remedy(r, "a gallery's prefix is PROJECT/SOURCE, such as "
-				"cpg0123-example/broad, or a folder "
-				"below it");
+		check_remedy(r, "%s", buf_text(&mistake));
+	} else {
+		check_say(r, CHECK_OK, "prefix", "%s has the form that the gallery's have", prefix);
 	}
 	layout_destroy(layout);
 }

@@ -24,14 +24,17 @@ void check_report_release(struct check_report *r)
 	r->lines = NULL;
 }
 
-/* Texts may hold what a server or a file name said. */
-static json_t *text_of(const char *text)
+/* Texts may hold what a server or a file name said: one line of UTF-8 is made of them. */
+static void tidy(char *text, size_t size)
 {
 	cleanup_buf struct buf escaped = {0};
-	if (utf8_is_valid(text, strlen(text)))
-		return json_string(text);
+	bool is_plain = utf8_is_valid(text, strlen(text));
+	for (const char *c = text; *c && is_plain; c++)
+		is_plain = (unsigned char)*c >= ' ' && *c != 0x7f;
+	if (is_plain)
+		return;
 	text_escape(&escaped, text);
-	return buf_error(&escaped) < 0 ? NULL : json_string(buf_text(&escaped));
+	(void)text_copy(text, buf_text(&escaped), size); /* its end may be cut */
 }
 
 static void set(struct check_report *r, json_t *line, const char *name, json_t *value)
@@ -54,11 +57,12 @@ void check_say(
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
+	tidy(text, sizeof(text));
 	r->count[level]++;
 	json_t *line = json_object();
 	set(r, line, "check", json_string(name));
 	set(r, line, "result", json_string(level_words[level]));
-	set(r, line, "text", text_of(text));
+	set(r, line, "text", json_string(text));
 	if (json_array_append_new(r->lines, line) < 0)
 		r->incomplete = true;
 	if (!r->out)
@@ -74,7 +78,8 @@ void check_remedy(struct check_report *r, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	set(r, last_line(r), "remedy", text_of(text));
+	tidy(text, sizeof(text));
+	set(r, last_line(r), "remedy", json_string(text));
 	if (!r->out)
 		return;
 	fprintf(r->out, "%*s-> %s\n", 6 + NAME_WIDTH, "", text);

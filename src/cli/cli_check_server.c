@@ -110,6 +110,7 @@ static bool say_oddity(struct check_run *run)
 	if (!oddity[0])
 		return false;
 	check_say(run->report, CHECK_FAIL, "credentials", "%s", oddity);
+	check_remedy(run->report, "export all values of one set, and nothing of another");
 	return true;
 }
 

@@ -32,8 +32,7 @@ static int make_body(struct check_run *run)
 	run->body_fd = bytes ? memfd_create("cpgfs-check", MFD_CLOEXEC) : -1;
 	if (!bytes || run->body_fd < 0)
 		return bytes ? -errno : -ENOMEM;
-	for (size_t i = 0; i < RATE_BYTES; i += 8)
-		put_be64(bytes + i, random_u64());
+	check_fill(bytes, RATE_BYTES);
 	return io_pwrite(run->body_fd, bytes, RATE_BYTES, 0);
 }
 
@@ -151,8 +150,9 @@ static bool check_put(struct check_run *run)
 	struct s3_reply reply;
 	run->acl = run->options->acl;
 	int r = put(run, SMALL_BYTES, run->acl, true, &reply);
-	if (r == 0 && reply.class == S3_FATAL && strcmp(reply.code, "NotImplemented") == 0) {
-		s3_reply_release(&reply); /* conditions: said below */
+	bool lost = r == 0 && reply.class == S3_UNKNOWN;
+	if (lost || (r == 0 && strcmp(reply.code, "NotImplemented") == 0)) {
+		s3_reply_release(&reply); /* the condition is tried below */
 		r = put(run, SMALL_BYTES, run->acl, false, &reply);
 	}
 	if (r < 0) {
@@ -344,6 +344,8 @@ static int64_t timed_put(struct check_run *run, uint64_t len)
 
 static void check_rate(struct check_run *run)
 {
+	if (run->quick)
+		return;
 	uint64_t len = RATE_FIRST_BYTES;
 	int64_t ms = timed_put(run, len);
 	if (ms > 0 && ms < RATE_QUICK_MS) {

@@ -299,4 +299,25 @@ test_outside_the_grant_is_said_when_mounting() {
 	not mountpoint -q "$M"
 }
 
+# What the bucket's policy demands, and this gateway's ways, are found out before a mount.
+test_check_finds_out() {
+	rgw_use
+	exits 0 "$CPGFS" check --quick --endpoint "$ENDPOINT" --cache-dir "$T/cache" "s3://$BUCKET/$PREFIX_MP"
+	says "ok    put"
+	says "signing their SHA-256"
+	says "ok    multipart"
+	says "ok    delete"
+	# here the policy wants the ACL of every request, also of those that have none
+	exits 3 "$CPGFS" check --quick --endpoint "$ENDPOINT" --cache-dir "$T/cache" "s3://$BUCKET/$PREFIX"
+	says "ok    put"
+	says "FAIL  multipart"
+	exits 3 "$CPGFS" check --quick --acl none --endpoint "$ENDPOINT" --cache-dir "$T/cache" "s3://$BUCKET/$PREFIX"
+	says "FAIL  acl           objects without an ACL"
+	exits 3 "$CPGFS" check --quick --endpoint "$ENDPOINT" --cache-dir "$T/cache" "s3://$BUCKET/cpg0999-another/broad"
+	says "FAIL  list"
+	exits 0 "$CPGFS" check --quick --no-write --endpoint "$ENDPOINT" --cache-dir "$T/cache" "s3://$BUCKET/$PREFIX"
+	same "probes left" "$("$TOOLS/s3" list "$BUCKET" "$PREFIX/" | grep -c cpgfs-check || true)" 0
+	same "probes left" "$("$TOOLS/s3" list "$BUCKET" "$PREFIX_MP/" | grep -c cpgfs-check || true)" 0
+}
+
 run_tests "$@"

@@ -33,6 +33,7 @@ SLOW=${CPGFS_TEST_SLOW:-1}
 
 BUCKET=staging-gallery
 PREFIX=cpg0123-example/broad
+REQUIRE_ACL=bucket-owner-full-control # of s3d; empty: none
 KEY=AKIDTESTUPLOADER SECRET=test/secret+key
 PYTHON=/usr/bin/python3
 AWS=/usr/bin/aws
@@ -297,7 +298,7 @@ s3d_start() {
 	[ -e "$T/faults" ] || : >"$T/faults"
 	"$S3D" --listen "$listen" --port-file "$T/port.new" --root "$T/s3" --key "$KEY:$SECRET" \
 		--bucket "$BUCKET" --fault-script "$T/faults" --request-log "$T/requests.log" \
-		--require-acl bucket-owner-full-control "$@" >>"$T/s3d.log" 2>&1 &
+		${REQUIRE_ACL:+--require-acl "$REQUIRE_ACL"} "$@" >>"$T/s3d.log" 2>&1 &
 	S3D_PID=$!
 	wait_for 10 s3d_answers
 	cp "$T/port.new" "$T/port"
