@@ -40,21 +40,17 @@ def judge_tree(ledger, daemon, power_cut=False):
     """Is what the mount shows a moment that it may show? Goes on from that one."""
     found, folders = read_tree(daemon)
     chain = ledger.chain()
-    first = len(chain) - 1
-    while first > 0 and not (power_cut and chain[first].synced and chain[first] is not ledger.pending):
-        first -= 1
-    if not power_cut:
-        first = len(ledger.moments) - 1
     best = None
-    for number in range(len(chain) - 1, first - 1, -1):
+    for number in range(len(chain) - 1, first_moment(ledger, power_cut) - 1, -1):
         following = chain[number + 1] if number + 1 < len(chain) else None
         moment = chain[number]
-        shown = without_foreign(ledger, moment, found) if power_cut else found
-        wrong = ledgers.differences(
-            moment, following, shown, folders,
-            lambda path: power_cut and not moment.files[path].durable)
+        own, own_folders = found, folders
+        if power_cut:
+            own, own_folders = without_foreign(ledger, moment, found, folders)
+        wrong = ledgers.differences(moment, following, own, own_folders,
+                                    lambda path: power_cut and not moment.files[path].durable)
         if not wrong:
-            ledger.settle_on(moment, found)
+            ledger.settle_on(moment, own)
             return
         if best is None or len(wrong) < len(best[1]):
             best = (moment.name, wrong)
@@ -62,11 +58,25 @@ def judge_tree(ledger, daemon, power_cut=False):
                   % (best[0], "\n  ".join(best[1][:8])))
 
 
-def without_foreign(ledger, moment, found):
-    """Objects whose record a power cut took: shown as what they are in the bucket."""
-    return {path: (data, state) for path, (data, state) in found.items()
-            if state or path in moment.files
-            or ledgers.digest(data) not in ledger.versions.get(path, ())}
+def first_moment(ledger, power_cut):
+    """The oldest one that may be seen: the last; after a power cut, the last whose records were synced."""
+    first = len(ledger.moments) - 1
+    while power_cut and first > 0 and not ledger.moments[first].synced:
+        first -= 1
+    return first
+
+
+def without_foreign(ledger, moment, found, folders):
+    """Objects whose records a power cut took are shown as what they are: in the bucket."""
+    foreign = {path for path, (data, state) in found.items()
+               if state in ("", "foreign")
+               and ledgers.digest(data) in ledger.versions.get(path, ())}
+
+    def only_foreign(folder):
+        inside = [path for path in found if not folder or path.startswith(folder + "/")]
+        return bool(inside) and all(path in foreign for path in inside)
+    return ({path: what for path, what in found.items() if path not in foreign},
+            {folder for folder in folders if folder in moment.folders or not only_foreign(folder)})
 
 
 # ---- the bucket: s3d's plain files, no client in between ----
@@ -121,7 +131,7 @@ def is_held(path):
     return os.path.basename(path).startswith(".")
 
 
-def judge_bucket(ledger, server, daemon):
+def judge_bucket(ledger, server, daemon, power_cut=False):
     """When nothing is on its way: I2, I3, and that every whole file has arrived. Returns how many
     multipart uploads were left that nobody can know of (begun, but their id never got here)."""
     check_versions(ledger, server)
@@ -142,7 +152,8 @@ def judge_bucket(ledger, server, daemon):
     kept = set().union(*(ledger.versions.get(path, ()) for path, version in ledger.files.items()
                          if not version.whole))
     for path in sorted(set(objects) - set(ledger.files)):
-        if ledgers.digest(objects[path]) not in kept:
+        known = ledger.versions.get(path, ()) if power_cut else ()
+        if ledgers.digest(objects[path]) not in kept | set(known):
             raise Failure("an object is left of %s, which is gone" % path)
     known, unknown = open_uploads(server)
     if known:

@@ -19,7 +19,7 @@ class Point:
         place, *rest = text.split("/")
         name, at, self.when = place.split(":")
         self.classes, self.at = (DISK if name == "disk" else [name]), int(at)
-        self.variant = rest[0] if rest else None
+        self.variant = rest[0] if rest and rest[0] in disk.VARIANTS else None
         self.options = ["--durability", "close"] if "close" in rest else []
 
 
@@ -74,6 +74,7 @@ class Run:
         if self.daemon.died() or not self.work() or self.daemon.stop() < 0:
             self.daemon.kill()
         if not self.control.met():
+            self.control.disarm()
             return False
         if not self.daemon.was_killed():
             raise Failure("the daemon ended by itself (%s): %s"
@@ -110,13 +111,14 @@ class Run:
         self.start()
         if self.daemon.died():
             raise Failure("the daemon does not start any more: %s" % self.daemon.log()[-600:])
-        check.judge_tree(self.ledger, self.daemon, self.boot > 1)
+        power_cut = self.boot > 1
+        check.judge_tree(self.ledger, self.daemon, power_cut)
         if not self.daemon.wait_idle():
             raise Failure("the daemon ended: %s" % self.daemon.log()[-600:])
-        lost = check.judge_bucket(self.ledger, self.server, self.daemon)
+        lost = check.judge_bucket(self.ledger, self.server, self.daemon, power_cut)
         if lost:
             self.notes.append("%d upload begun, its id not known here" % lost)
-        check.judge_tree(self.ledger, self.daemon)
+        check.judge_tree(self.ledger, self.daemon, power_cut)
         if self.daemon.stop() != 0:
             raise Failure("the daemon did not end well: %s" % self.daemon.log()[-600:])
 
