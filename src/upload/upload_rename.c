@@ -1,13 +1,13 @@
 /*
  * upload_rename - `cpgfs rename-clean`: folders whose names the gallery refuses get their cleaned
- * names, one rename each, until no held file below has a refused component left. Whatever was held
- * below is judged again by the re-key job that the rename opens.
+ * names, one rename each, until no held file below has a refused component left. The held files are
+ * noted first: each rename opens a re-key job by which they are judged again, so they may leave that
+ * state (and the named folder) while this goes on.
  */
 #include "upload_private.h"
 
 #define BATCH 128
-/* A folder can be renamed, then its parent, … : no path is deeper than this many passes. */
-#define PASSES_MAX 64
+#define RENAMES_MAX 512 /* of one file's folders: no path is deeper */
 
 struct refused {
 	char parent[4096]; /* path of the folder it lies in */
@@ -64,41 +64,73 @@ static bool lies_below(const char *path, const char *top)
 	return len == 0 || (strncmp(path, top, len) == 0 && path[len] == '/');
 }
 
-/* One walk over what is held: how many folders were renamed. */
-static int64_t rename_walk(struct upload *u, const char *top)
+/* What is held below a folder. */
+struct held {
+	uint64_t *inos;
+	size_t count, room;
+};
+
+static int held_add(struct held *h, uint64_t ino)
+{
+	if (h->count == h->room) {
+		size_t room = h->room ? 2 * h->room : BATCH;
+		uint64_t *bigger = reallocarray(h->inos, room, sizeof(*bigger));
+
+		if (!bigger)
+			return -ENOMEM;
+		h->inos = bigger;
+		h->room = room;
+	}
+	h->inos[h->count++] = ino;
+	return 0;
+}
+
+static int held_below(struct upload *u, const char *top, struct held *ret)
 {
 	struct store_queue_item items[BATCH], last, *after = NULL;
-	int64_t renamed = 0;
 	int n;
 
 	while ((n = store_queue(u->store, FILE_HELD, after, items, array_len(items))) > 0) {
 		for (int i = 0; i < n; i++) {
 			cleanup_buf struct buf path = {0};
-			struct refused what;
 
-			if (store_path(u->store, items[i].ino, &path) == 0 &&
-				buf_error(&path) == 0 && lies_below(buf_text(&path), top) &&
-				refused_of(u, buf_text(&path), &what))
-				renamed += rename_folder(u, &what);
+			if (store_path(u->store, items[i].ino, &path) < 0 ||
+				!lies_below(buf_text(&path), top))
+				continue;
+			if (held_add(ret, items[i].ino) < 0)
+				return -ENOMEM;
 		}
 		last = items[n - 1];
 		after = &last;
 	}
-	return n < 0 ? n : renamed;
+	return n;
+}
+
+/* All folders above a file that need it; how many were renamed. */
+static unsigned rename_above(struct upload *u, uint64_t ino)
+{
+	unsigned renamed = 0;
+
+	while (renamed < RENAMES_MAX) {
+		cleanup_buf struct buf path = {0};
+		struct refused what;
+
+		if (store_path(u->store, ino, &path) < 0 ||
+			!refused_of(u, buf_text(&path), &what) || !rename_folder(u, &what))
+			break;
+		renamed++;
+	}
+	return renamed;
 }
 
 int64_t upload_rename_clean(struct upload *u, const char *path)
 {
+	struct held held = {0};
 	int64_t renamed = 0;
+	int r = held_below(u, path, &held);
 
-	for (unsigned pass = 0; pass < PASSES_MAX; pass++) {
-		int64_t n = rename_walk(u, path);
-
-		if (n < 0)
-			return n;
-		renamed += n;
-		if (n == 0)
-			break;
-	}
-	return renamed;
+	for (size_t i = 0; r == 0 && i < held.count; i++)
+		renamed += rename_above(u, held.inos[i]);
+	free(held.inos);
+	return r < 0 ? r : renamed;
 }

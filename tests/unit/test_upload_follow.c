@@ -496,6 +496,23 @@ static void test_rename_clean(void **state)
 	bench_end(b);
 }
 
+/* The folder that was named is the first that gets another name. */
+static void test_rename_clean_of_the_folder_itself(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = write_text(b, "p/my plate/raw data/one", "first");
+	uint64_t two = write_text(b, "p/my plate/more data/two", "second");
+
+	(void)state;
+	wait_state(b, one, FILE_HELD);
+	wait_state(b, two, FILE_HELD);
+	assert_int_equal(upload_rename_clean(b->upload, "p/my plate"), 3);
+	wait_state(b, one, FILE_UPLOADED);
+	wait_state(b, two, FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/myplate/moredata/two", "second", 6));
+	bench_end(b);
+}
+
 /* ---- deletes ------------------------------------------------------------------------------------ */
 
 static void unlink_in(struct bench *b, const char *dir, const char *name, int64_t delay_ms)
@@ -601,7 +618,7 @@ static void test_delete_denied_keeps_trying_quietly(void **state)
 	unlink_in(b, "p/d", "one", 0);
 	wait_until(fake_count(b->fake, S3_DELETE) == 1 && attempts_standing(b) == 0);
 	assert_int_equal(deleting_count(b), 1);
-	assert_int_equal(upload_undelete(b->upload, "p/d/one"), 1);
+	wait_until(upload_undelete(b->upload, "p/d/one") == 1); /* the answer is being worked on */
 	bench_end(b);
 }
 
@@ -682,6 +699,7 @@ int main(void)
 		cmocka_unit_test(test_larger_than_one_copy),
 		cmocka_unit_test(test_killed_while_copying_parts),
 		cmocka_unit_test(test_rename_clean),
+		cmocka_unit_test(test_rename_clean_of_the_folder_itself),
 		cmocka_unit_test(test_deleted_when_due),
 		cmocka_unit_test(test_undelete),
 		cmocka_unit_test(test_undelete_too_late),
