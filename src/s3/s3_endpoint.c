@@ -58,16 +58,36 @@ static void url_parts_release(struct url_parts *u)
 		curl_free(*all[i]);
 }
 
+static int url_error(CURLUcode code)
+{
+	if (code == CURLUE_OUT_OF_MEMORY)
+		return -ENOMEM;
+	return code == CURLUE_OK ? 0 : -EINVAL;
+}
+
+/* What may be absent stays NULL. */
+static int url_part_take(CURLU *url, CURLUPart part, bool must_be, char **ret)
+{
+	CURLUcode code = curl_url_get(
+		url, part, ret, part == CURLUPART_PORT ? CURLU_NO_DEFAULT_PORT : 0);
+	return must_be || code == CURLUE_OUT_OF_MEMORY ? url_error(code) : 0;
+}
+
 static int url_parts_take(struct url_parts *u, CURLU *url)
 {
-	if (curl_url_get(url, CURLUPART_SCHEME, &u->scheme, 0) ||
-		curl_url_get(url, CURLUPART_HOST, &u->host, 0) ||
-		curl_url_get(url, CURLUPART_PATH, &u->path, 0))
-		return -EINVAL;
-	/* absent parts are an error to curl and stay NULL here */
-	(void)curl_url_get(url, CURLUPART_PORT, &u->port, CURLU_NO_DEFAULT_PORT);
-	(void)curl_url_get(url, CURLUPART_USER, &u->user, 0);
-	(void)curl_url_get(url, CURLUPART_QUERY, &u->query, 0);
+	int err = url_part_take(url, CURLUPART_SCHEME, true, &u->scheme);
+	if (!err)
+		err = url_part_take(url, CURLUPART_HOST, true, &u->host);
+	if (!err)
+		err = url_part_take(url, CURLUPART_PATH, true, &u->path);
+	if (!err)
+		err = url_part_take(url, CURLUPART_PORT, false, &u->port);
+	if (!err)
+		err = url_part_take(url, CURLUPART_USER, false, &u->user);
+	if (!err)
+		err = url_part_take(url, CURLUPART_QUERY, false, &u->query);
+	if (err)
+		return err;
 	bool http = strcmp(u->scheme, "http") == 0, https = strcmp(u->scheme, "https") == 0;
 	bool bare = strcmp(u->path, "/") == 0 && !u->user && !u->query;
 	return (http || https) && bare ? 0 : -EINVAL;
@@ -92,7 +112,7 @@ static int parse_endpoint(struct s3_endpoint *e, const char *text)
 	if (!url)
 		return -ENOMEM;
 	struct url_parts parts = {0};
-	int err = curl_url_set(url, CURLUPART_URL, text, 0) ? -EINVAL : 0;
+	int err = url_error(curl_url_set(url, CURLUPART_URL, text, 0));
 	if (!err)
 		err = url_parts_take(&parts, url);
 	if (!err)

@@ -142,6 +142,8 @@ static MDB_val val(const void *data, size_t len)
 int index_get(struct index *x, enum table t, const struct ikey *k, struct bytes *ret)
 {
 	MDB_val key = val(k->data, k->len), value;
+	if (!x->txn) /* the store has failed */
+		return -EIO;
 	int e = mdb_get(x->txn, x->dbi[t], &key, &value);
 	if (e)
 		return index_error(e);
@@ -177,6 +179,8 @@ int index_seek(struct index *x, enum table t, const struct ikey *from, bool afte
 	struct index_cursor *c)
 {
 	c->cursor = NULL;
+	if (!x->txn)
+		return -EIO;
 	int e = mdb_cursor_open(x->txn, x->dbi[t], &c->cursor);
 	if (e)
 		return index_error(e);

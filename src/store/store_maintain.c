@@ -141,8 +141,10 @@ static void tell_failure(struct store *s, bool *told)
 {
 	cleanup_free char *dir = store_quoted(s->dir);
 	lock_take(&s->lock);
-	int failed = s->failed;
+	int before = s->failed, failed = store_mend_locked(s);
 	lock_drop(&s->lock);
+	if (before && !failed)
+		log_warn("there was no memory for the index of the cache; now there is, nothing was lost");
 	if (!failed || *told)
 		return;
 	*told = true;

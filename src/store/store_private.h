@@ -485,6 +485,8 @@ must_check int journal_sync(struct store *s, uint64_t upto_number);
 uint64_t journal_last(struct store *s); /* takes the index lock */
 must_check int checkpoint_locked(struct store *s);
 must_check int index_replay(struct store *s); /* after an aborted transaction */
+/* If there was no memory for the index, perhaps there is now. Returns what store.failed says then. */
+int store_mend_locked(struct store *s);
 void mark_suspect(struct store *s, uint64_t ino);
 must_check int flush_unsynced(struct store *s);
 must_check int recover(struct store *s, char **ret_message);

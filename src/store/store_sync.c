@@ -43,6 +43,16 @@ static int reopen(struct store *s)
 	return r;
 }
 
+/* Short of memory for a moment is no end: the journal holds all that the index lacks. */
+int store_mend_locked(struct store *s)
+{
+	lock_assert_held(&s->lock);
+	if (s->failed != -ENOMEM)
+		return s->failed;
+	s->failed = 0;
+	return reopen(s);
+}
+
 static void all_synced(struct store *s, uint64_t number)
 {
 	with_lock(&s->sync.lock);
