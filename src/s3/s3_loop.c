@@ -31,30 +31,17 @@ static void easy_put_back(struct s3_client *c, CURL *easy)
 		curl_easy_cleanup(easy);
 }
 
-<<<<<<< Updated upstream
 /* curl keeps no pointer of ours: the handle left the multi and its options are set anew. One that
  * failed may not take them (after an unresolved name it keeps its buffer, and refuses another size). */
 static void detach(struct s3_client *c, struct s3_transfer *t, bool failed)
-=======
-/* curl keeps no pointer of ours: the handle left the multi and its options are set anew. One whose
- * transfer failed goes: short of memory, curl leaves some that take no options any more. */
-static void detach(struct s3_client *c, struct s3_transfer *t, bool is_fit)
->>>>>>> Stashed changes
 {
 	(void)curl_multi_remove_handle(c->multi, t->easy); /* fails only for a handle not in it */
 	(void)curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, NULL);
 	(void)curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, NULL);
-<<<<<<< Updated upstream
 	if (failed)
 		curl_easy_cleanup(steal_ptr(t->easy));
 	else
 		easy_put_back(c, steal_ptr(t->easy));
-=======
-	if (is_fit)
-		easy_put_back(c, steal_ptr(t->easy));
-	else
-		curl_easy_cleanup(steal_ptr(t->easy));
->>>>>>> Stashed changes
 	TAILQ_REMOVE(&c->active, t, link);
 	(*lane_of(c, t))--;
 }
@@ -97,11 +84,7 @@ static bool reap(struct s3_client *c)
 		CURLcode code = msg->data.result;
 		if (curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &t) || !t)
 			continue;
-<<<<<<< Updated upstream
 		detach(c, t, code != CURLE_OK);
-=======
-		detach(c, t, code == CURLE_OK);
->>>>>>> Stashed changes
 		finish(c, t, code);
 		any = true;
 	}
@@ -203,11 +186,7 @@ static void cancel_one(struct s3_client *c, uint64_t id)
 	if (!t || (s3_transfer_is_sent(t) && !is_read))
 		return;
 	t->stop = S3_STOP_CANCELLED;
-<<<<<<< Updated upstream
 	detach(c, t, true);
-=======
-	detach(c, t, false);
->>>>>>> Stashed changes
 	finish(c, t, CURLE_OK);
 }
 
@@ -235,11 +214,7 @@ static void end_all(struct s3_client *c)
 	struct s3_transfer *t;
 	while ((t = TAILQ_FIRST(&c->active))) {
 		t->stop = S3_STOP_SHUTDOWN;
-<<<<<<< Updated upstream
 		detach(c, t, true);
-=======
-		detach(c, t, false);
->>>>>>> Stashed changes
 		finish(c, t, CURLE_OK);
 	}
 	while ((t = TAILQ_FIRST(&c->waiting))) {
