@@ -72,6 +72,23 @@ static int write_holder(int fd, const char *what)
 	return r < 0 ? r : io_pwrite(fd, text, (size_t)len, 0);
 }
 
+#define NOBODY 65534 /* what root's files belong to on some network file systems */
+
+/* Files of two users in one cache: soon neither could use it. */
+static int check_owner(struct store *s, int fd, char **ret_message)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_uid == geteuid() || st.st_uid == NOBODY)
+		return 0;
+	store_say(ret_message,
+		"the cache directory %s belongs to user %u, not to %u: mount as that user, change its "
+		"owner (chown -R), or give another --cache-dir",
+		s->dir, (unsigned)st.st_uid, (unsigned)geteuid());
+	return -EPERM;
+}
+
 /* Waits only for a holder that says it is stopping, or has not said anything yet. */
 int store_take_lock(struct store *s, int64_t wait_ms, char **ret_message)
 {
@@ -79,6 +96,8 @@ int store_take_lock(struct store *s, int64_t wait_ms, char **ret_message)
 	int64_t deadline = clock_mono_ms() + wait_ms;
 	cleanup_fd int fd = -1;
 	int r = io_openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600, &fd);
+	if (r == 0)
+		r = check_owner(s, fd, ret_message);
 	if (r < 0)
 		return r;
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {

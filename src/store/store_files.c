@@ -297,6 +297,17 @@ static void mark_all_absent(struct store_file *f)
 	f->absent_count = count;
 }
 
+/* Can all of this version be fetched from the bucket? */
+static bool can_be_fetched(const struct record *r)
+{
+	const struct store_inode *i = &r->i;
+	enum file_state state = i->attr.state;
+	if (i->attr.flags & STORE_FLAG_FOREIGN)
+		return true;
+	return (state == FILE_UPLOADED || state == FILE_VERIFIED || state == FILE_MOVING) &&
+		i->object.key[0] && i->object.generation == i->attr.generation;
+}
+
 int file_mark_lost(struct store_file *f, struct news *news)
 {
 	struct store *s = f->store;
@@ -304,24 +315,26 @@ int file_mark_lost(struct store_file *f, struct news *news)
 	lock_assert_held(&f->lock);
 	store_enter(s);
 	int r = record_get(s, f->ino, &old);
+	if (r == 0 && (old.i.attr.flags & STORE_FLAG_UNLINKED))
+		r = -EIO; /* no file any more: nothing to show */
 	if (r == 0) {
 		struct record new = old;
-		bool in_bucket = old.i.attr.in_bucket || (old.i.attr.flags & STORE_FLAG_FOREIGN);
+		bool fetch = can_be_fetched(&old);
 		op_begin(s);
-		if (in_bucket) {
+		if (fetch) {
 			new.present_bytes = 0;
 			mark_all_absent(f);
-			r = -EREMOTE;
 		} else {
+			new.i.attr.size_bytes = atomic_load(&f->size_bytes);
 			record_enter(&new, FILE_LOST);
 			(void)text_copy(new.i.reason, /* it fits */
 				"its data file in the cache directory is missing or too short",
 				sizeof(new.i.reason));
-			r = -EIO;
 		}
 		op_inode(s, &old, &new);
-		int e = op_commit(s);
-		r = e < 0 ? e : r;
+		r = op_commit(s);
+		if (r == 0)
+			r = fetch ? -EREMOTE : -EIO;
 	}
 	store_leave(s, news);
 	return r;

@@ -4,6 +4,7 @@
 #include "store_private.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #define DUE_SLACK_NS (100 * INT64_C(1000000))
 
@@ -55,6 +56,14 @@ static int record_close(struct store_file *f, bool cut_off, const char *reason, 
 	return r;
 }
 
+/* Somebody removed or cut the data file under the writer: its close must say so (-EIO). */
+static bool data_vanished(struct store_file *f)
+{
+	struct stat st;
+	return f->fd >= 0 && fstat(f->fd, &st) == 0 &&
+		(st.st_nlink == 0 || (uint64_t)st.st_size < atomic_load(&f->size_bytes));
+}
+
 int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
 {
 	struct news news = { 0 };
@@ -62,14 +71,16 @@ int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
 	int r = 0;
 	lock_take(&f->lock);
 	file_wait_idle(f);
-	bool closes = f->dirty, synced = false;
+	bool closes = f->dirty, synced = false, lost = false;
 	if (closes) {
 		f->flushing = true;
 		while (f->in_flight)
 			(void)cond_wait_until(&f->idle, &f->lock, INT64_MAX); /* the predicate decides */
 		synced = f->synced_changes == f->changes + 1;
-		r = record_close(f, cut_off, reason, &news, &number);
-		if (r == 0) {
+		lost = data_vanished(f);
+		r = lost ? file_mark_lost(f, &news)
+			 : record_close(f, cut_off, reason, &news, &number);
+		if (r == 0 || lost) {
 			f->dirty = false;
 			atomic_store(&f->is_dirty_hint, false);
 			growth = f->growth_bytes;

@@ -119,24 +119,30 @@ uint64_t space_wanted(struct store *s)
 	return clock_mono_ms() < s->space.wanted_until_ms ? s->space.wanted_bytes : 0;
 }
 
-int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes)
+/* Room for it now? Else *ret_turn says whether it was its turn to ask. */
+static bool take_now(struct store *s, uint64_t ino, uint64_t growth_bytes, bool *ret_turn)
 {
 	uint64_t present = root_slot_bytes(s, SLOT_PRESENT);
-	if (s->cache_size_bytes && file_bytes + growth_bytes > s->cache_size_bytes)
-		return -ENOSPC; /* this file alone exceeds the buffer */
-	lock_take(&s->space.lock);
+	with_lock(&s->space.lock);
 	uint64_t used = present + s->space.growth_bytes, room = room_now(s, used);
 	bool turn = turn_take(s, ino, growth_bytes, used + room);
-	bool fits = turn && growth_bytes <= room;
-	if (fits) {
+	*ret_turn = turn;
+	if (turn && growth_bytes <= room) {
 		s->space.growth_bytes += growth_bytes;
 		s->space.disk_free_bytes = over(s->space.disk_free_bytes, growth_bytes);
-	} else {
-		s->space.writers_wait = true;
-		wanted_note(s, turn ? growth_bytes : 0);
+		return true;
 	}
-	lock_drop(&s->space.lock);
-	if (fits)
+	s->space.writers_wait = true;
+	wanted_note(s, turn ? growth_bytes : 0);
+	return false;
+}
+
+int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes)
+{
+	bool turn;
+	if (s->cache_size_bytes && file_bytes + growth_bytes > s->cache_size_bytes)
+		return -ENOSPC; /* this file alone exceeds the buffer */
+	if (take_now(s, ino, growth_bytes, &turn))
 		return 0;
 	if (!turn)
 		return -EDQUOT; /* asked again at the next tick, or when the turn ends */
@@ -145,6 +151,9 @@ int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t grow
 		turn_keep(s, ino);
 		return -EDQUOT;
 	}
+	/* nothing can free any more: perhaps because all of it just was */
+	if (take_now(s, ino, growth_bytes, &turn))
+		return 0;
 	turn_end(s, ino);
 	return -ENOSPC;
 }

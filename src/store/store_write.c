@@ -222,8 +222,8 @@ void store_file_write_failed(struct store_file *f)
 
 /* ---- truncate --------------------------------------------------------------------------------------------- */
 
-/* A file that becomes empty needs none of its absent chunks. */
-static int forget_absent(struct store_file *f, struct news *news)
+/* A file that becomes empty needs nothing of what is absent, or lost. */
+static int forget_bytes(struct store_file *f, struct news *news)
 {
 	struct store *s = f->store;
 	struct chunk_record none = { 0 };
@@ -263,8 +263,8 @@ static int truncate_locked(
 		return -EFBIG;
 	if (to == size && to > 0)
 		return 0;
-	if (to == 0 && f->absent_count)
-		r = forget_absent(f, news);
+	if (to == 0 && (f->absent_count || file_fd(f, true) == -ENODATA))
+		r = forget_bytes(f, news);
 	else if (to != size || !f->dirty)
 		r = prepare_change(f, to < size ? to : size, to < size ? size - to : to - size,
 			to > size ? to - size : 0, ret_chunk, news);

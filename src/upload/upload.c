@@ -176,10 +176,22 @@ static void notice_stale_locked(struct upload *u, uint64_t ino)
 		u->synced.stale_all = true;
 }
 
+static void tell_lost(struct upload *u, uint64_t ino)
+{
+	cleanup_buf struct buf path = {0}, shown = {0};
+
+	if (store_path(u->store, ino, &path) == 0)
+		text_escape(&shown, buf_text(&path));
+	log_error("%s: its bytes vanished from the cache directory: it is not sent; copy it again",
+		shown.len ? buf_text(&shown) : "a file");
+}
+
 void upload_notice(struct upload *u, const struct store_change *change)
 {
 	int64_t now_ms = clock_mono_ms();
 
+	if (change->to == FILE_LOST && change->from != FILE_LOST)
+		tell_lost(u, change->ino);
 	with_lock(&u->lock);
 	if (was_in_flight(change))
 		notice_stale_locked(u, change->ino);

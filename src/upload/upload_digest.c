@@ -288,7 +288,7 @@ static int digest_prepare(struct upload *u, struct digest *d)
 	else
 		r = store_version_open(u->store, d->version.ino, d->version.generation, &d->fd);
 	if (r < 0)
-		return r;
+		return d->task ? task_unreadable(u, d->task, r) : r;
 	if (d->kind == DIGEST_PART || d->kind == DIGEST_ETAG)
 		return 0;
 	d->crcs = calloc(d->version.chunk_count ? d->version.chunk_count : 1, sizeof(*d->crcs));

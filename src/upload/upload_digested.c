@@ -78,9 +78,30 @@ void version_damaged(struct upload *u, const struct version *v)
 	state_set(u, v, &(struct state_change){.to = FILE_TORN, .reason = reason});
 }
 
-static void digest_failed(struct upload *u, const struct digest *d)
+void version_unreadable(struct upload *u, const struct version *v, int error)
 {
 	char reason[REASON_MAX];
+
+	snprintf(reason, sizeof(reason),
+		"the cache disk could not be read (%s): see its health, then `cpgfs retry`",
+		strerror(-error));
+	log_error("inode %" PRIu64 " (%s): %s", v->ino, v->name, reason);
+	state_set(u, v, &(struct state_change){.to = FILE_FAILED, .reason = reason});
+}
+
+int task_unreadable(struct upload *u, const struct task *t, int error)
+{
+	bool heals = error != -EIO && error != -EACCES && error != -EPERM && error != -ELOOP &&
+		     error != -EISDIR && error != -ENOTDIR;
+
+	if (heals || t->attempt.id != 0)
+		return error;
+	version_unreadable(u, &t->version, error);
+	return -ESTALE;
+}
+
+static void digest_failed(struct upload *u, const struct digest *d)
+{
 	int fd;
 
 	if (d->error == -ESHUTDOWN)
@@ -94,11 +115,7 @@ static void digest_failed(struct upload *u, const struct digest *d)
 		wait_for(u, d->version.ino, AGAIN_MS);
 		return;
 	}
-	snprintf(reason, sizeof(reason),
-		"the cache disk could not be read (%s): see its health, then `cpgfs retry`",
-		strerror(-d->error));
-	log_error("inode %" PRIu64 " (%s): %s", d->version.ino, d->version.name, reason);
-	state_set(u, &d->version, &(struct state_change){.to = FILE_FAILED, .reason = reason});
+	version_unreadable(u, &d->version, d->error);
 }
 
 /* Does the bucket provably hold this content under the key that the file has now? Then *ret is

@@ -371,6 +371,11 @@ void sha_cache_drop(struct upload *u, uint64_t ino);
 void sha_cache_release(struct upload *u);
 /* The bytes here are not what their checksums say. */
 void version_damaged(struct upload *u, const struct version *v);
+/* Its bytes cannot be read: FAILED, with the reason. */
+void version_unreadable(struct upload *u, const struct version *v, int error);
+/* Opening the bytes of a task's version failed: if no second try can heal it and nothing was sent, the
+ * version is FAILED, and -ESTALE is returned; else the error. */
+int task_unreadable(struct upload *u, const struct task *t, int error);
 
 /* ---- asking ------------------------------------------------------------------------------------ */
 

@@ -172,7 +172,7 @@ int put_open(struct upload *u, struct task *t)
 	int fd, r = store_version_open(u->store, t->version.ino, t->version.generation, &fd);
 
 	if (r < 0)
-		return r;
+		return task_unreadable(u, t, r);
 	r = body_fd_create(fd, &t->body);
 	if (r < 0)
 		close(fd);
