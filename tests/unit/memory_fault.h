@@ -49,12 +49,12 @@ static void memory_fault_begin(long at, bool from_then_on)
 }
 
 /* The test looks around meanwhile. */
-static long memory_fault_pause(void)
+static inline long memory_fault_pause(void)
 {
 	return atomic_exchange(&memory_fault.at, 0);
 }
 
-static void memory_fault_resume(long at)
+static inline void memory_fault_resume(long at)
 {
 	atomic_store(&memory_fault.at, at);
 }
@@ -69,9 +69,6 @@ static bool memory_fault_end(void)
 
 /* ---- what is wrapped
  * ----------------------------------------------------------------------------- */
-
-/* A file need not use all of these. */
-#pragma GCC diagnostic ignored "-Wunused-function"
 
 #define WRAP(type, name, params, args, failed)                                                     \
 	type __real_##name params;                                                                 \
