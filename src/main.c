@@ -37,6 +37,7 @@
 struct stack {
 	struct cli_mount options;
 	bool is_daemon;
+	atomic_bool is_read_only;
 	struct layout *layout; /* NULL: not looked at */
 	struct auth *auth;
 	struct s3 *s3;
@@ -51,7 +52,7 @@ struct stack {
 
 static volatile sig_atomic_t stop_signals;
 static struct fs *signalled_fs;
-static struct fs *_Atomic granted_fs; /* told when the grant turns out to be for reading only */
+static struct stack *_Atomic mounted; /* whom news of credentials concern */
 
 /* ---- news between rooms --------------------------------------------------------------------- */
 
@@ -115,15 +116,19 @@ static bool grant_is_for_reading(struct stack *s)
 	return status.by_grant && status.permission == AUTH_READ;
 }
 
-/* The first credentials may come late, when everything is mounted. */
+/* New ones, or a try that failed. The first may come late, when everything is mounted. */
 static void on_credentials(void *user)
 {
-	struct stack *s = user;
-	struct fs *fs = atomic_load(&granted_fs);
-	if (!fs || !grant_is_for_reading(s))
+	struct stack *s = atomic_load(&mounted);
+	struct auth_status status;
+	if (!s)
 		return;
-	fs_set_read_only(fs);
-	atomic_store(&granted_fs, NULL);
+	auth_status(s->auth, &status);
+	if (status.state == AUTH_GOOD)
+		verify_again(s->verify);
+	if (!grant_is_for_reading(s) || atomic_exchange(&s->is_read_only, true))
+		return;
+	fs_set_read_only(s->fs);
 	log_warn("the access grant is for reading only: nothing can be changed from now on");
 }
 
@@ -443,12 +448,8 @@ static int build_fs(struct stack *s)
 		.virtual = control_virtual(s->control),
 	};
 	r = fs_create(&s->fs, &config);
-	if (r < 0)
-		return fail(s, r, "fs");
-	if (!o->read_only)
-		atomic_store(&granted_fs, s->fs);
-	on_credentials(s);
-	return 0;
+	atomic_store(&s->is_read_only, o->read_only);
+	return r < 0 ? fail(s, r, "fs") : 0;
 }
 
 /* Every room knows where its news goes; then the threads start, lowest room first. */
@@ -469,7 +470,11 @@ static int start_rooms(struct stack *s)
 		r = upload_start(s->upload);
 	if (r == 0)
 		r = verify_start(s->verify);
-	return r < 0 ? fail(s, r, s->options.mountpoint) : 0;
+	if (r < 0)
+		return fail(s, r, s->options.mountpoint);
+	atomic_store(&mounted, s);
+	on_credentials(s); /* what came since check_rights() */
+	return 0;
 }
 
 static int stack_build(struct stack *s)
@@ -524,7 +529,7 @@ static void stack_take_down(struct stack *s)
 	signalled_fs = NULL;
 	if (s->auth)
 		auth_stop(s->auth); /* no more news; what is there can still be used */
-	atomic_store(&granted_fs, NULL);
+	atomic_store(&mounted, NULL);
 	if (s->store)
 		store_mark_stopping(s->store);
 	if (s->remote)

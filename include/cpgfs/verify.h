@@ -38,6 +38,8 @@ void verify_notice(struct verify *v, const struct store_change *change);
 /* News from remote (remote_events.listed): what a listing does not show any more is GONE. Cheap, any
  * thread. */
 void verify_notice_listed(struct verify *v, const char *prefix, int error);
+/* What made listings fail has changed (other credentials): those that failed are tried again now. */
+void verify_again(struct verify *v);
 /* Look at once at everything that is UPLOADED below path ("" = all). */
 void verify_hurry(struct verify *v, const char *path);
 

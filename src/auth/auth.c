@@ -8,6 +8,7 @@
 #define RENEWAL_AWAITED_MS (30 * MS_PER_S)
 #define REFUSED_MS (60 * MS_PER_S)
 #define REFUSED_AGAIN_MS (5 * MS_PER_S)
+#define PLANNED_SOON_MS (10 * MS_PER_S)
 #define GRANT_MAX_S 43200
 #define GRANT_MIN_S 900
 
@@ -124,6 +125,8 @@ void auth_destroy(struct auth *a)
 
 static bool is_awaited(const struct auth *a)
 {
+	if (a->synced.planned && a->synced.try_at_ms - clock_mono_ms() <= PLANNED_SOON_MS)
+		return true;
 	return (a->synced.wanted || a->synced.trying) &&
 	       clock_mono_ms() - a->synced.asked_at_ms < RENEWAL_AWAITED_MS;
 }
@@ -207,7 +210,8 @@ bool auth_rejected(struct auth *a, const struct s3_credentials *which, const cha
 	if (delay_ms) {
 		if (a->synced.try_at_ms > clock_mono_ms() + delay_ms)
 			a->synced.try_at_ms = clock_mono_ms() + delay_ms;
-		return false;
+		a->synced.planned = true;
+		return is_awaited(a);
 	}
 	auth_want_locked(a);
 	return !a->synced.is_static || a->synced.handed_over;

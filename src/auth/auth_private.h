@@ -45,6 +45,7 @@ struct auth {
 		/* the schedule */
 		bool wanted;	     /* a try is due */
 		bool trying;	     /* one is under way */
+		bool planned;	     /* refused ones will be renewed at try_at_ms */
 		int64_t asked_at_ms; /* when wanted or trying became true */
 		int64_t tried_at_ms; /* when the last one began; INT64_MIN / 2: never */
 		int64_t try_at_ms;   /* after a failure; INT64_MAX: none */

@@ -5,6 +5,7 @@
  *   a file changed    the shared files, an SSO token, a web identity token: at once
  *   refused           when the server says that these are over: at once, but credentials that are
  *                     refused right after they came are asked for again after 5, 10, 20 … 60 s
+ *                     (requests wait up to 10 s for it, then they fail)
  *   after a failure   in a minute (and up to 15 s more); while the old ones are still good, later
  *                     and later up to 4 minutes
  *
@@ -290,7 +291,7 @@ static bool begin_try(struct auth *a, struct attempt *t, struct s3_credentials *
 	with_lock(&a->lock);
 	if (!a->synced.wanted)
 		a->synced.asked_at_ms = clock_mono_ms();
-	a->synced.wanted = false;
+	a->synced.wanted = a->synced.planned = false;
 	a->synced.trying = true;
 	a->synced.tried_at_ms = clock_mono_ms();
 	t->try.clock_offset_ns = a->synced.clock_offset_ns;

@@ -72,12 +72,20 @@ void verify_hurry(struct verify *v, const char *path)
 	cond_signal(&v->wake);
 }
 
+void verify_again(struct verify *v)
+{
+	with_lock(&v->lock);
+	v->synced.again = true;
+	cond_signal(&v->wake);
+}
+
 /* ---- the thread ---- */
 
 struct news {
 	struct verify_inos inos;
 	bool overflow;
 	char *hurry;
+	bool again;
 };
 
 static bool wait_for_news(struct verify *v, int64_t until_ms, struct news *ret)
@@ -86,14 +94,16 @@ static bool wait_for_news(struct verify *v, int64_t until_ms, struct news *ret)
 	if (v->synced.overflow && until_ms > clock_mono_ms() + NO_MEMORY_MS)
 		until_ms = clock_mono_ms() + NO_MEMORY_MS;
 	while (!v->synced.stopping && v->synced.noticed.count == 0 && !v->synced.hurry &&
-		v->synced.listed_count == 0) {
+		!v->synced.again && v->synced.listed_count == 0) {
 		if (cond_wait_until(&v->wake, &v->lock, until_ms) == -ETIMEDOUT)
 			break;
 	}
-	*ret = (struct news){v->synced.noticed, v->synced.overflow, v->synced.hurry};
+	*ret = (struct news){
+		v->synced.noticed, v->synced.overflow, v->synced.hurry, v->synced.again};
 	v->synced.noticed = (struct verify_inos){0};
 	v->synced.overflow = false;
 	v->synced.hurry = NULL;
+	v->synced.again = false;
 	return !v->synced.stopping;
 }
 
@@ -131,6 +141,8 @@ static int take_news(struct verify *v, struct news *news, struct store_inode *in
 		r = add_upload(v, news->inos.ino[i], inode);
 	if (news->hurry)
 		verify_folders_hurry(&v->folders, news->hurry);
+	if (news->again)
+		verify_folders_again(&v->folders);
 	verify_inos_release(&news->inos);
 	free(news->hurry);
 	return r;

@@ -152,6 +152,16 @@ void verify_folders_hurry(struct verify_folders *fs, const char *key)
 	}
 }
 
+void verify_folders_again(struct verify_folders *fs)
+{
+	for (size_t i = 0; i < fs->count; i++) {
+		if (fs->sorted[i]->failures == 0)
+			continue;
+		fs->sorted[i]->failures = 0;
+		fs->sorted[i]->not_before_ms = 0;
+	}
+}
+
 static int64_t due_ms_of(const struct verify_folder *f, int64_t quiet_ms)
 {
 	int64_t due_ms = f->last_ms + (f->hurry ? quiet_ms / HURRY_FACTOR : quiet_ms);

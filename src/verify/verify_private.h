@@ -32,6 +32,8 @@ void verify_folders_release(struct verify_folders *fs);
 must_check int verify_folders_add(
 	struct verify_folders *fs, const char *key, uint64_t ino, int64_t now_ms);
 void verify_folders_hurry(struct verify_folders *fs, const char *key);
+/* Those that failed may be looked at now. */
+void verify_folders_again(struct verify_folders *fs);
 /* A folder whose time has come, else NULL and *ret_next_ms, when the next one's does. */
 struct verify_folder *verify_folders_due(
 	struct verify_folders *fs, int64_t quiet_ms, int64_t *ret_next_ms);
@@ -75,6 +77,7 @@ struct verify {
 		struct verify_inos noticed;
 		bool overflow;	/* out of memory: the queue is read again */
 		char *hurry;	/* key to look at now; "" all; NULL none */
+		bool again;	/* those that failed, now */
 		char *listed[VERIFY_LISTED_MAX]; /* folders that were listed; no order */
 		unsigned listed_count;
 	} synced; /* by lock */

@@ -12,7 +12,9 @@
  * On with --services FILE, which is read again for every such request. One word list a line, `#`
  * begins a comment line:
  *
- *   lifetime SECONDS [told=SECONDS]  credentials work so long; and say so, unless told says else
+ *   lifetime SECONDS[,SECONDS…] [told=SECONDS]    credentials work so long (the first, the second …
+ *                            that are given out, the last for all others); and say so, unless told
+ *                            says else
  *   role ARN [external=ID] [by=ACCESS] [limit=BUCKET/PREFIX]      may be assumed
  *   web-token TEXT           of AssumeRoleWithWebIdentity
  *   account NUMBER           x-amz-account-id of GetDataAccess

@@ -76,6 +76,16 @@ const char *service_line_value(const struct service_line *line, const char *name
 
 /* --- giving out --- */
 
+/* The n-th of a list with commas (from 0), or its last one. */
+static char *list_item(const char *list, unsigned long n)
+{
+	const char *comma;
+
+	while (n-- && (comma = strchr(list, ',')))
+		list = comma + 1;
+	return str_dupn(list, strcspn(list, ","));
+}
+
 static int64_t number_or(const char *text, int64_t otherwise)
 {
 	int64_t v;
@@ -86,12 +96,15 @@ static int64_t number_or(const char *text, int64_t otherwise)
 void service_keys_issue(struct request *request, const char *bucket, const char *prefix,
 	bool read_only, struct service_keys *ret)
 {
+	static _Atomic unsigned long issued;
 	AUTO(service_line_release) struct service_line line = {0};
+	AUTO(free_str) char *lifetime = NULL;
 	int64_t now_ms = time_now_ms(), lifetime_s, told_s;
 	const struct sig_key *key;
 
 	service_line_find(request, "lifetime", NULL, &line);
-	lifetime_s = number_or(line.words_len > 1 ? line.words[1] : NULL, LIFETIME_DEFAULT_S);
+	lifetime = list_item(line.words_len > 1 ? line.words[1] : "", issued++);
+	lifetime_s = number_or(lifetime, LIFETIME_DEFAULT_S);
 	told_s = number_or(service_line_value(&line, "told"), lifetime_s);
 	key = sig_keys_issue(&request->server->keys, bucket, prefix, read_only,
 		now_ms + 1000 * lifetime_s);
