@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <pwd.h>
 #include <sys/stat.h>
 
 static char top[64];
@@ -72,6 +73,27 @@ static void the_first_folder_wins(void **state)
 		assert_found_in(&dirs, "cellpainting", dir);
 	}
 	assert_found_in(&dirs, "cellpainting-staging", "built into");
+	cli_gallery_dirs_release(&dirs);
+}
+
+/* mount(8) at boot has no HOME. */
+static void without_a_home_in_the_environment(void **state)
+{
+	struct cli_gallery_dirs dirs;
+	char expected[256];
+	const struct passwd *me = getpwuid(geteuid());
+	assert_non_null(me);
+	snprintf(expected, sizeof(expected), "%s/.config/cpgfs/galleries", me->pw_dir);
+	unsetenv("XDG_CONFIG_HOME");
+	unsetenv("HOME");
+	assert_int_equal(cli_gallery_dirs_init(&dirs), 0);
+	assert_string_equal(dirs.dirs[0], expected);
+	assert_string_equal(dirs.dirs[1], "/etc/cpgfs/galleries");
+	assert_true(text_ends(dirs.dirs[2], "/cpgfs/galleries"));
+	cli_gallery_dirs_release(&dirs);
+	setenv("HOME", "/nonexistent", 1);
+	assert_int_equal(cli_gallery_dirs_init(&dirs), 0);
+	assert_string_equal(dirs.dirs[0], "/nonexistent/.config/cpgfs/galleries");
 	cli_gallery_dirs_release(&dirs);
 }
 
@@ -283,6 +305,7 @@ int main(void)
 	unsetenv("AWS_ENDPOINT_URL_S3");
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_first_folder_wins, begin, end),
+		cmocka_unit_test_setup_teardown(without_a_home_in_the_environment, begin, end),
 		cmocka_unit_test_setup_teardown(names_stand_once, begin, end),
 		cmocka_unit_test_setup_teardown(what_is_wrong_names_file_and_line, begin, end),
 		cmocka_unit_test_setup_teardown(staging_in_one_line, begin, end),
