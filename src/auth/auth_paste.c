@@ -71,18 +71,77 @@ static char *strip_quotes(char *text)
 	return text;
 }
 
+static const char *const before[] = {"export ", "declare -x ", "setx ", "set ", "$env:"};
+
+/* Several settings on one line get lines of their own. Only where one begins: secrets of other
+ * servers may hold any character. */
+static void split_settings(char *text)
+{
+	const char *line = text;
+	for (char *p = text; *p; p++) {
+		char *next = p + strspn(p, " \t;&");
+		if (*p == '\n')
+			line = p + 1;
+		if (next == p)
+			continue;
+		bool begins = text_starts(next, "AWS_");
+		for (size_t i = 0; i < array_len(before) && !begins; i++)
+			begins = strncasecmp(next, before[i], strlen(before[i])) == 0;
+		if (begins && memchr(line, '=', (size_t)(p - line))) {
+			memset(p, '\n', (size_t)(next - p));
+			line = next;
+		}
+		p = next - 1;
+	}
+}
+
+/* set "NAME=value", as cmd.exe has it; setx NAME value. */
+static char *strip_cmd(char *text, bool is_setx)
+{
+	size_t len = strlen(text);
+	if (len >= 2 && text[0] == '"' && text[len - 1] == '"') {
+		text[len - 1] = '\0';
+		text++;
+	}
+	char *blank = is_setx ? strpbrk(text, " \t=") : NULL;
+	if (blank)
+		*blank = '=';
+	return text;
+}
+
 static int take_line(struct s3_credentials *keys, char *line)
 {
-	static const char *const before[] = {"export ", "declare -x ", "setx ", "set ", "$env:"};
 	char *text = strip(line);
+	bool is_setx = strncasecmp(text, "setx ", 5) == 0;
 	for (size_t i = 0; i < array_len(before); i++)
 		text = strip_word(text, before[i]);
+	text = strip_cmd(text, is_setx);
 	char *equals = strchr(text, '=');
 	if (!equals)
 		return 0;
 	*equals = '\0';
 	int err = auth_keys_set(keys, strip(text), strip_quotes(strip(equals + 1)));
 	return err == -ENOENT ? 0 : err;
+}
+
+static bool has(const char *text, size_t len, const char *word)
+{
+	return memmem(text, len, word, strlen(word)) != NULL;
+}
+
+/* Nothing was found: what may it have been? */
+static int refuse_nothing(char **ret_message, const char *text, size_t len)
+{
+	bool is_named = has(text, len, "AccessKeyId");
+	if (is_named && has(text, len, "{"))
+		return refuse(ret_message,
+			"this JSON is cut off or broken: paste all of it, from { to the last }");
+	if (is_named || has(text, len, "CREDENTIALS\t"))
+		return refuse(ret_message, "credentials in another form than JSON: give the aws "
+					   "command --output json");
+	return refuse(ret_message,
+		"no credentials in this text: paste the JSON of `aws s3control get-data-access`, "
+		"or lines AWS_ACCESS_KEY_ID=…, AWS_SECRET_ACCESS_KEY=… and AWS_SESSION_TOKEN=…");
 }
 
 static int take_lines(const char *text, size_t len, struct s3_credentials *ret, char **ret_message)
@@ -93,14 +152,12 @@ static int take_lines(const char *text, size_t len, struct s3_credentials *ret, 
 	if (!copy || !keys)
 		return -ENOMEM;
 	memcpy(copy, text, len);
+	split_settings(copy);
 	for (char *line = strtok_r(copy, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save))
 		if (take_line(keys, line))
 			return refuse(ret_message, "a value is longer than any key");
 	if (auth_keys_are_empty(keys))
-		return refuse(ret_message,
-			"no credentials in this text: paste the JSON of `aws s3control "
-			"get-data-access`, or lines AWS_ACCESS_KEY_ID=…, AWS_SECRET_ACCESS_KEY=… "
-			"and AWS_SESSION_TOKEN=…");
+		return refuse_nothing(ret_message, text, len);
 	const char *wrong = auth_keys_check(keys);
 	if (wrong)
 		return refuse(ret_message, wrong);

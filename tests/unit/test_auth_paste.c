@@ -106,6 +106,27 @@ static void lines(void **state)
 		"A", "SECRET", "", 0);
 }
 
+static void lines_of_other_shells(void **state)
+{
+	static const char *const texts[] = {
+		"export AWS_ACCESS_KEY_ID=A; export AWS_SECRET_ACCESS_KEY=SECRET/1+=; export "
+		"AWS_SESSION_TOKEN=T\n",
+		"export AWS_ACCESS_KEY_ID=A AWS_SECRET_ACCESS_KEY=SECRET/1+= AWS_SESSION_TOKEN='T'",
+		"AWS_ACCESS_KEY_ID=A && AWS_SECRET_ACCESS_KEY=SECRET/1+= && AWS_SESSION_TOKEN=T",
+		"set \"AWS_ACCESS_KEY_ID=A\"\r\nset \"AWS_SECRET_ACCESS_KEY=SECRET/1+=\"\r\nset "
+		"\"AWS_SESSION_TOKEN=T\"\r\n",
+		"setx AWS_ACCESS_KEY_ID A\r\nsetx AWS_SECRET_ACCESS_KEY \"SECRET/1+=\"\r\nsetx "
+		"AWS_SESSION_TOKEN T\r\n",
+		"$Env:AWS_ACCESS_KEY_ID = 'A'; $Env:AWS_SECRET_ACCESS_KEY = 'SECRET/1+='; "
+		"$Env:AWS_SESSION_TOKEN = 'T'",
+	};
+	for (size_t i = 0; i < array_len(texts); i++)
+		assert_taken(texts[i], "A", "SECRET/1+=", "T", 0);
+	/* a secret of another server may hold any character */
+	assert_taken("aws_access_key_id = A\naws_secret_access_key = SEC;RET&&1\n", "A",
+		"SEC;RET&&1", "", 0);
+}
+
 static void what_is_refused(void **state)
 {
 	char token[5000];
@@ -132,6 +153,13 @@ static void what_is_refused(void **state)
 				 token),
 		0);
 	assert_refused_text(text, "longer than any key");
+	/* cut off while copying; another --output */
+	assert_refused_text(
+		"{\"Credentials\": {\"AccessKeyId\": \"A\", \"SecretAccessKey\": \"SEC", "all of it");
+	assert_refused_text("CREDENTIALS\tA\t2026-03-01T13:00:00Z\tSECRET\tT\n", "--output json");
+	assert_refused_text("|  AccessKeyId  |  A  |\n|  SecretAccessKey  |  SECRET |\n",
+		"--output json");
+	assert_refused_text("Credentials:\n  AccessKeyId: A\n", "--output json");
 	cleanup_free char *message = NULL;
 	assert_int_equal(auth_parse_pasted("A\0B", 3, &keys, target, &message), -EINVAL);
 	assert_non_null(strstr(message, "this is no text"));
@@ -142,6 +170,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(json_of_the_aws_tool),
 		cmocka_unit_test(lines),
+		cmocka_unit_test(lines_of_other_shells),
 		cmocka_unit_test(what_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
