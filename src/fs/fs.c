@@ -144,7 +144,7 @@ int fs_mount(struct fs *fs, char **ret_message)
 	if (r == 0)
 		r = fs_park_create(&fs->park);
 	if (r == 0)
-		r = fs_notify_create(&fs->notify, fs->session, fs->config.store);
+		r = fs_notify_create(&fs->notify, fs->session);
 	if (r < 0) {
 		if (text_printf(ret_message, "FUSE cannot be set up: %s", strerror(-r)) < 0)
 			*ret_message = NULL;
@@ -268,8 +268,6 @@ void fs_notice_store(struct fs *fs, const struct store_change *change)
 		fs_hidden_add_object(fs, change->ino);
 	if (!atomic_load(&fs->live))
 		return;
-	if (change->from == FILE_DELETING && change->to != FILE_NONE)
-		fs_notify_name(fs->notify, change->ino);
 	if (is_in_bucket(change->from) != is_in_bucket(change->to) || change->to == FILE_NONE)
 		fs_notify_inode(fs->notify, change->ino); /* its link count, or that it is gone */
 }

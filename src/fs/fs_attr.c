@@ -138,11 +138,19 @@ int fs_reply_attr_of(struct fs_call *c, const struct store_attr *attr, bool cert
 
 /* ---- lookup ---- */
 
-static int reply_absent(struct fs_call *c, bool certain)
+/* Something went from this folder: it may come back, without a word to the kernel (fs_notify.c). */
+static bool may_come_back(struct fs *fs, struct fs_place *dir)
+{
+	char prefix[KEY_MAX_BYTES + 2];
+
+	return fs_place_prefix(fs, dir, prefix) < 0 || fs_hidden_below(fs, prefix);
+}
+
+static int reply_absent(struct fs_call *c, struct fs_place *dir, bool certain)
 {
 	struct fuse_entry_param none = {.entry_timeout = c->fs->timeout_s};
 
-	if (!certain)
+	if (!certain || may_come_back(c->fs, dir))
 		return -ENOENT; /* the kernel keeps nothing */
 	(void)fuse_reply_entry(c->req, &none);
 	return FS_DONE;
@@ -183,7 +191,7 @@ static int lookup_in(struct fs_call *c, struct fs_place *dir)
 	if (r == -EINPROGRESS)
 		return fs_wait_for_listing(c, listing, fs_lookup_patience_ms(c->fs));
 	if (r == -ENOENT)
-		return reply_absent(c, certain);
+		return reply_absent(c, dir, certain);
 	return r < 0 ? r : fs_reply_place(c, &found);
 }
 

@@ -1,23 +1,21 @@
 /*
  * fs_notify - tell the kernel that what it keeps of an inode is old.
  *
- * Such a notice may wait inside the kernel for an inode's lock, which a request that we have not
- * answered yet may hold. So one thread does nothing else, and nobody waits for it but the end of
- * the mount. An inode that waits to be told stands in the queue once; what does not fit is
- * dropped: the kernel asks again anyway when its time-out (a second) is over.
+ * Only attributes are told, which waits for no lock. A notice about a name does wait inside the
+ * kernel, for the lock of its folder, which a request that we have not answered may hold: killed in
+ * that moment this process would never end, nor would the program that made the request. So names
+ * that may come back (`cpgfs undelete`) are not kept by the kernel in the first place (fs_attr.c).
  *
- * Names that came back (`cpgfs undelete`) are told as well, for the kernel keeps that there were
- * none; and those of their folders, if these had to be made again.
+ * One thread does it, so that nobody waits for the kernel. An inode that waits to be told stands in
+ * the queue once; what does not fit is dropped: the kernel asks again anyway when its time-out (a
+ * second) is over.
  */
 #include "fs_private.h"
 
 #define QUEUE_MAX 8192 /* inodes; a power of 2 */
-#define NAMES_MAX 1024
-#define DEPTH_MAX 256
 
 struct fs_notify {
 	struct fuse_session *session;
-	struct store *store;
 	struct thread *thread;
 	struct lock lock;
 	struct cond work;
@@ -25,8 +23,6 @@ struct fs_notify {
 		uint64_t *ring;
 		uint64_t *set; /* open addressing over twice the ring: what is in it; 0: free */
 		unsigned first, count;
-		uint64_t names[NAMES_MAX]; /* inodes whose name came back */
-		unsigned names_count;
 		bool stopping;
 	} synced; /* by lock */
 };
@@ -82,27 +78,13 @@ void fs_notify_inode(struct fs_notify *n, uint64_t ino)
 	cond_signal(&n->work);
 }
 
-void fs_notify_name(struct fs_notify *n, uint64_t ino)
+static bool take(struct fs_notify *n, uint64_t *ret_ino)
 {
 	with_lock(&n->lock);
-	if (n->synced.stopping || n->synced.names_count == NAMES_MAX)
-		return;
-	n->synced.names[n->synced.names_count++] = ino;
-	cond_signal(&n->work);
-}
-
-static bool take(struct fs_notify *n, uint64_t *ret_ino, bool *ret_by_name)
-{
-	with_lock(&n->lock);
-	while (n->synced.count == 0 && n->synced.names_count == 0 && !n->synced.stopping)
+	while (n->synced.count == 0 && !n->synced.stopping)
 		(void)cond_wait_until(&n->work, &n->lock, INT64_MAX);
 	if (n->synced.stopping)
 		return false;
-	*ret_by_name = n->synced.names_count > 0;
-	if (*ret_by_name) {
-		*ret_ino = n->synced.names[--n->synced.names_count];
-		return true;
-	}
 	*ret_ino = n->synced.ring[n->synced.first];
 	n->synced.first = (n->synced.first + 1) % QUEUE_MAX;
 	n->synced.count--;
@@ -110,38 +92,16 @@ static bool take(struct fs_notify *n, uint64_t *ret_ino, bool *ret_by_name)
 	return true;
 }
 
-/* A folder that is younger than what lies in it was made again for it. (The others are left alone:
- * dropping the name of a folder that somebody works in takes his working directory away.) */
-static void tell_names(struct fs_notify *n, uint64_t ino)
-{
-	cleanup_free struct store_inode *inode = calloc(1, sizeof(*inode));
-	uint64_t file = ino;
-
-	for (unsigned depth = 0; inode && depth < DEPTH_MAX && ino != STORE_ROOT_INO; depth++) {
-		if (store_inode(n->store, ino, inode) < 0)
-			return; /* gone again */
-		if (ino >= file)
-			(void)fuse_lowlevel_notify_inval_entry(
-				n->session, inode->attr.parent, inode->name, strlen(inode->name));
-		ino = inode->attr.parent;
-	}
-}
-
 static void notify_main(void *user)
 {
 	struct fs_notify *n = user;
 	uint64_t ino;
-	bool by_name;
 
-	while (take(n, &ino, &by_name)) {
-		if (by_name)
-			tell_names(n, ino);
-		else /* attributes only; that the kernel does not know it is fine */
-			(void)fuse_lowlevel_notify_inval_inode(n->session, ino, -1, 0);
-	}
+	while (take(n, &ino)) /* that the kernel does not know it is fine */
+		(void)fuse_lowlevel_notify_inval_inode(n->session, ino, -1, 0);
 }
 
-int fs_notify_create(struct fs_notify **ret, struct fuse_session *session, struct store *store)
+int fs_notify_create(struct fs_notify **ret, struct fuse_session *session)
 {
 	struct fs_notify *n = calloc(1, sizeof(*n));
 	int r;
@@ -149,7 +109,6 @@ int fs_notify_create(struct fs_notify **ret, struct fuse_session *session, struc
 	if (!n)
 		return -ENOMEM;
 	n->session = session;
-	n->store = store;
 	lock_init(&n->lock, RANK_FS_PARK, "fs notify");
 	cond_init(&n->work);
 	n->synced.ring = calloc(QUEUE_MAX, sizeof(*n->synced.ring));

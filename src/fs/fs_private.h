@@ -375,11 +375,8 @@ enum fs_ending fs_writer_judge(const char *stat_line, int *ret_signal);
 enum fs_ending fs_writer_ending(pid_t pid, int *ret_signal);
 
 /* fs_notify.c: tell the kernel what changed behind its back. */
-must_check int fs_notify_create(
-	struct fs_notify **ret, struct fuse_session *session, struct store *store);
+must_check int fs_notify_create(struct fs_notify **ret, struct fuse_session *session);
 void fs_notify_inode(struct fs_notify *n, uint64_t ino);
-/* Its name was not there, and is again. */
-void fs_notify_name(struct fs_notify *n, uint64_t ino);
 /* Waits for a notice under way: requests must still be served, or the mount be gone. */
 void fs_notify_stop(struct fs_notify *n);
 void fs_notify_destroy(struct fs_notify *n);

@@ -5,7 +5,7 @@ import os
 import urllib.parse
 
 import ledger as ledgers
-from rig import BUCKET, PREFIX, Failure
+from rig import BUCKET, PREFIX, Failure, wait_for
 from workload import TOP
 def read_tree(daemon):
     """({path: (bytes, state)}, {folders}) below the workload's folder."""
@@ -37,7 +37,22 @@ def read_file(daemon, path):
 
 
 def judge_tree(ledger, daemon, power_cut=False):
-    """Is what the mount shows a moment that it may show? Goes on from that one."""
+    """Is what the mount shows a moment that it may show? Goes on from that one. An empty folder whose
+    objects are just being removed is shown as long as its listing is not there: nothing is hidden on
+    doubt."""
+    why = []
+
+    def is_right():
+        why[:] = wrong_in(ledger, daemon, power_cut)
+        return not why or any(not line.endswith("too much") for line in why[1:])
+    wait_for(10, "empty folders to be hidden: %s" % why, is_right)
+    if why:
+        raise Failure("the tree is at no moment of the ledger; compared with that after \"%s\":\n  %s"
+                      % (why[0], "\n  ".join(why[1:9])))
+
+
+def wrong_in(ledger, daemon, power_cut):
+    """[]; or the name of the nearest moment, and the differences."""
     found, folders = read_tree(daemon)
     chain = ledger.chain()
     best = None
@@ -51,11 +66,10 @@ def judge_tree(ledger, daemon, power_cut=False):
                                     lambda path: power_cut and not moment.files[path].durable)
         if not wrong:
             ledger.settle_on(moment, own)
-            return
-        if best is None or len(wrong) < len(best[1]):
-            best = (moment.name, wrong)
-    raise Failure("the tree is at no moment of the ledger; compared with that after \"%s\":\n  %s"
-                  % (best[0], "\n  ".join(best[1][:8])))
+            return []
+        if best is None or len(wrong) < len(best) - 1:
+            best = [moment.name] + wrong
+    return best
 
 
 def first_moment(ledger, power_cut):

@@ -221,4 +221,29 @@ time.sleep(600)' "$T/src/a.bin" "$P/images/half.bin" >"$T/says" &
 	cmp "$T/src/a.bin" "$(bucket_file "$PREFIX/images/half.bin")"
 }
 
+# A notice to the kernel that waits for the lock of a folder would outlive the kill: neither the
+# daemon nor the program that holds the lock would ever end.
+test_while_a_lookup_waits_and_a_delete_is_taken_back() {
+	s3d_start
+	make_file "$T/src/b" 100
+	put_elsewhere "$PREFIX/images/one/b.bin" "$T/src/b"
+	mount_start --delete-delay 1h
+	make_file "$P/images/one/a.bin" 3000
+	exits 0 all_verified
+	rm "$P/images/one/a.bin"
+	mount_end
+	faults <<<"ListObjectsV2 n=2+ hold=$T/go"
+	mount_start --delete-delay 1h
+	stat "$P/images/one/none" >/dev/null 2>&1 &
+	local looker=$!
+	wait_for 10 test -e "$T/go.held"
+	"$CPGFS" undelete "$M"
+	mount_crash
+	touch "$T/go"
+	wait $looker || true
+	mount_start
+	exits 0 all_verified
+	test -e "$P/images/one/a.bin"
+}
+
 run_tests "$@"

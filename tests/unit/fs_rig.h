@@ -227,7 +227,7 @@ static inline void rig_start(struct fs_rig *r)
 	r->config.remote = r->remote;
 	assert_int_equal(fs_create(&r->fs, &r->config), 0);
 	assert_int_equal(fs_park_create(&r->fs->park), 0);
-	assert_int_equal(fs_notify_create(&r->fs->notify, NULL, r->store), 0);
+	assert_int_equal(fs_notify_create(&r->fs->notify, NULL), 0);
 	assert_int_equal(fs_hidden_load(r->fs), 0);
 	store_subscribe(r->store, &store);
 	remote_subscribe(r->remote, &remote);
