@@ -540,6 +540,8 @@ static void stack_take_down(struct stack *s)
 		upload_stop(s->upload, clock_mono_ms() + STOP_WAIT_MS);
 	if (s->verify)
 		verify_stop(s->verify);
+	if (s->store)
+		store_stop(s->store); /* it tells the rooms above of what it does */
 	s3_destroy(s->s3);
 	if (s->fs)
 		fs_destroy(s->fs);

@@ -156,9 +156,11 @@ must_check int store_open(struct store **ret, const struct store_config *config,
 /* Up to 8 subscribers, before store_start. */
 void store_subscribe(struct store *s, const struct store_events *events);
 must_check int store_start(struct store *s); /* the maintenance thread */
+/* Ends that thread: from then on events come only from calls. Before any subscriber goes. */
+void store_stop(struct store *s);
 /* Say in the lock that this daemon is on its way out, so that the next mount waits for it. */
 void store_mark_stopping(struct store *s);
-/* Stops the thread, checkpoints, lets go of the lock. All files must be released. */
+/* Checkpoints, lets go of the lock. All files must be released. */
 void store_close(struct store *s);
 
 /* What recovery found: for the log and status. */

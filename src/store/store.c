@@ -502,7 +502,7 @@ void store_close(struct store *s)
 {
 	if (!s)
 		return;
-	maintenance_stop(s);
+	store_stop(s);
 	if (purge_waiting(s) < 0) {
 		/* their grave entries stay: the next start does it */
 	}

@@ -370,7 +370,8 @@ void store_file_attr(struct store_file *f, struct store_attr *ret)
  * that is where the file ends for now; otherwise bytes are missing, unless a change came in between.
  * Never zeros.
  */
-static ssize_t read_short(struct store_file *f, void *data, size_t len, uint64_t off, ssize_t n)
+static ssize_t read_short(struct store_file *f, void *data, size_t len, uint64_t off, ssize_t n,
+	uint64_t *ret_chunk, struct news *news)
 {
 	with_lock(&f->lock);
 	uint64_t size = atomic_load(&f->size_bytes);
@@ -379,7 +380,10 @@ static ssize_t read_short(struct store_file *f, void *data, size_t len, uint64_t
 	if (len > size - off)
 		len = size - off;
 	n = io_pread(f->fd, data, len, off);
-	return n >= 0 && (size_t)n < len ? -EIO : n;
+	if (n < 0 || (size_t)n == len)
+		return n;
+	*ret_chunk = chunk_of(f->part_size_bytes, off);
+	return f->dirty ? -EIO : file_mark_lost(f, news); /* its writer's close says it */
 }
 
 ssize_t store_file_read(
@@ -404,6 +408,7 @@ ssize_t store_file_read(
 	}
 	lock_drop(&f->lock);
 	news_fire(f->store, &news);
+	news = (struct news){ 0 };
 	if (r == -ENOENT) { /* nothing was written yet: all of it is a hole */
 		memset(data, 0, len);
 		return (ssize_t)len;
@@ -412,7 +417,8 @@ ssize_t store_file_read(
 		return r;
 	ssize_t n = io_pread(fd, data, len, off);
 	if (n >= 0 && (size_t)n < len)
-		n = read_short(f, data, len, off, n);
+		n = read_short(f, data, len, off, n, ret_chunk, &news);
+	news_fire(f->store, &news);
 	return n;
 }
 

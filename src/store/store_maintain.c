@@ -177,7 +177,7 @@ int store_start(struct store *s)
 	return thread_start(&s->maintenance, "store", maintain, s);
 }
 
-void maintenance_stop(struct store *s)
+void store_stop(struct store *s)
 {
 	lock_take(&s->wake_lock);
 	s->stopping = true;

@@ -491,6 +491,5 @@ void mark_suspect(struct store *s, uint64_t ino);
 must_check int flush_unsynced(struct store *s);
 must_check int recover(struct store *s, char **ret_message);
 must_check int sync_data_dir(struct store *s, uint64_t ino);
-void maintenance_stop(struct store *s);
 /* CRC64NVME of a range of a file; -ENODATA if the file ends before. */
 must_check int crc_of_range(int fd, uint64_t start, uint64_t len, uint64_t *ret);

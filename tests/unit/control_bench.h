@@ -100,6 +100,7 @@ static int teardown(void **state)
 	upload_stop(upload, 0);
 	remote_stop(the_remote);
 	verify_stop(verify);
+	store_stop(store);
 	control_destroy(control);
 	verify_destroy(verify);
 	upload_destroy(upload);

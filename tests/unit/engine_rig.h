@@ -439,6 +439,7 @@ static inline void rig_stop(struct engine *e)
 	upload_stop(e->upload, clock_mono_ms());
 	remote_stop(e->remote);
 	verify_stop(e->verify);
+	store_stop(e->store);
 	verify_destroy(steal_ptr(e->verify));
 	upload_destroy(steal_ptr(e->upload));
 	remote_destroy(steal_ptr(e->remote));

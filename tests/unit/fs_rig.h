@@ -255,6 +255,7 @@ static inline void rig_stop(struct fs_rig *r)
 
 static inline void rig_unmake(struct fs_rig *r)
 {
+	store_stop(r->store);
 	fs_destroy(r->fs);
 	remote_destroy(r->remote);
 	store_close(r->store);

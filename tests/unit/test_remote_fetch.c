@@ -82,6 +82,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
+	store_stop(store);
 	remote_stop(the_remote);
 	remote_destroy(the_remote);
 	s3_destroy(&bucket->s3);

@@ -299,6 +299,36 @@ static void waiting_writer_gets_its_room(void **state)
 	must(!present(r, ino));
 }
 
+/* While it asks, the last evictable file goes, and with it all that could free room: there is room then. */
+static void asking_while_the_last_one_goes(void **state)
+{
+	struct rig *r = *state;
+	time_t deadline = time(NULL) + DEADLINE_S;
+
+	r->config.cache_size_bytes = 40 * RIG_PART_BYTES;
+	rig_reopen(r);
+	must_eq(store_start(r->s), 0);
+	for (unsigned round = 0; round < 25 && time(NULL) < deadline; round++) {
+		char name[16];
+		uint64_t ino, chunk;
+		struct store_file *f;
+
+		snprintf(name, sizeof(name), "f%u", round);
+		ino = rig_create(r, STORE_ROOT_INO, name, STORE_FILE);
+		f = rig_write_begin(r, ino);
+		for (unsigned n = 0; n < 36; n++) {
+			static const char part[RIG_PART_BYTES];
+			int e;
+
+			while ((e = store_file_write(f, part, sizeof(part), 0, true, &chunk)) == -EDQUOT)
+				must(time(NULL) < deadline);
+			must_eq(e, 0);
+		}
+		rig_write_end(f);
+		rig_bring(r, ino, FILE_VERIFIED);
+	}
+}
+
 /* One large piece (a chunk, a fallocate) waits for more than the usual slack. */
 static void large_piece_gets_its_room(void **state)
 {
@@ -548,6 +578,7 @@ int main(void)
 		rig_test(waiters_are_let_in_after_eviction),
 		rig_test(eviction_says_so),
 		rig_test(waiting_writer_gets_its_room),
+		rig_test(asking_while_the_last_one_goes),
 		rig_test(large_piece_gets_its_room),
 		rig_test_clock(oldest_verified_go_first),
 		rig_test(pending_never_goes),

@@ -63,6 +63,7 @@ static int teardown(void **state)
 {
 	remote_stop(the_remote);
 	verify_stop(verify);
+	store_stop(store);
 	verify_destroy(verify);
 	remote_destroy(the_remote);
 	s3_destroy(&bucket->s3);
@@ -357,6 +358,7 @@ static void a_refused_listing_verifies_nothing(void **state)
 	verify_hurry(verify, "");
 	assert_int_equal(state_of(ino), FILE_UPLOADED);
 	verify_stop(verify);
+	store_stop(store);
 	assert_int_equal(state_of(ino), FILE_UPLOADED);
 	assert_int_equal(fake_count(bucket, S3_LIST), 1); /* not again at once */
 }

@@ -858,6 +858,7 @@ static inline void bench_open_store(struct bench *b)
 
 static inline void bench_close_store(struct bench *b)
 {
+	store_stop(b->store);
 	remote_stop(b->remote);
 	remote_destroy(b->remote);
 	store_close(b->store);
