@@ -86,9 +86,18 @@ test_index_is_overwritten() {
 	goes_on "$(f02)"
 }
 
+witness_names() { # FILE…
+	local file
+	for file in "$@"; do
+		grep -qaF "$(basename "$file")" "$T/cache/witness" || return 1
+	done
+}
+
 test_journal_is_emptied() {
 	prepare
 	cp "$T/src"/*f02* "$M/$PLATE/" # not digested, perhaps not committed
+	# what only the journal knows goes with it
+	wait_for 10 witness_names "$T/src"/*f02*
 	mount_crash
 	dd if=/dev/zero of="$T/cache/journal" bs=1M count=64 conv=notrunc status=none
 	refuses
