@@ -295,6 +295,7 @@ void auth_renew(struct auth *a)
 		return;
 	with_lock(&a->lock);
 	a->synced.refused_until_ms = clock_mono_ms();
+	a->synced.told_to_try = true;
 	if (!a->synced.trying)
 		auth_want_locked(a);
 }

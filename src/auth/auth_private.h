@@ -40,6 +40,7 @@ struct auth {
 		int64_t fetched_at_ms;
 		/* refused by the server */
 		bool refused;
+		bool told_to_try; /* by a person (auth_renew): the same keys once more are fine */
 		int64_t refused_until_ms; /* then one more attempt may show that it was wrong */
 		unsigned refusals;	  /* of credentials that were just fetched, in a row */
 		/* the schedule */

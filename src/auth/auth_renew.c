@@ -272,13 +272,14 @@ static void end_try(struct auth *a, struct attempt *t, int err)
 	a->synced.clock_offset_ns = t->try.clock_offset_ns;
 	if (err == -ECANCELED || t->hand_serial != a->synced.hand_serial)
 		return; /* stopped, or a person was faster */
-	if (!err && is_refused_again(a, t->try.result)) {
+	if (!err && !a->synced.told_to_try && is_refused_again(a, t->try.result)) {
 		auth_refuse_locked(a);
 		*why = a->synced.why; /* of auth_rejected() */
 		err = -EKEYEXPIRED;
 	}
 	if (err && !why->error[0])
 		text_copy(why->error, strerror(-err), sizeof(why->error));
+	a->synced.told_to_try = false;
 	if (err)
 		fail_locked(a, err, why);
 	else

@@ -35,6 +35,8 @@ static int64_t run_resume(struct control *c, const char *path, json_t *answer)
 
 static int64_t run_retry(struct control *c, const char *path, json_t *answer)
 {
+	if (c->config.auth)
+		auth_renew(c->config.auth); /* refused credentials are tried again, too */
 	return upload_retry(c->config.upload, path);
 }
 

@@ -111,7 +111,8 @@ test_parts_of_others() {
 	make_file "$T/src/d/small" 1000
 	s3d_start --crc64nvme off
 	aws_cli s3 cp --quiet --recursive --acl bucket-owner-full-control "$T/src/d" "s3://$BUCKET/$PREFIX/d"
-	"$TOOLS/s3" head "$BUCKET" "$PREFIX/d/in parts" | grep -q 'etag: .*-3'
+	"$TOOLS/s3" head "$BUCKET" "$PREFIX/d/in parts" >"$T/head"
+	grep -q "etag: .*-3" "$T/head"
 	exits 0 "$CPGFS" verify --endpoint "$ENDPOINT" "$T/src/d" "s3://$BUCKET/$PREFIX/d"
 	says "2 files"
 	says "(2 by tag, 0 by checksum"
