@@ -102,14 +102,22 @@ void upload_resume(struct upload *u)
 	pause_set(u, false);
 }
 
+/* What a conflict goes on as: nothing may be concluded from the recorded object, which is in
+ * question. Bytes that are only in the bucket (under an older name) go the way of a rename. */
+static int resolve_conflict(struct upload *u, const struct store_inode *inode)
+{
+	struct version v = {.ino = inode->attr.ino, .generation = inode->attr.generation};
+
+	return command_state(u, inode, version_is_here(u, &v) ? FILE_QUEUED : FILE_CLOSED);
+}
+
 /* ---- retry -------------------------------------------------------------------------------------- */
 
-/* Settled anew: the name is judged, the bytes are read, the bucket is asked. In a conflict what is
- * recorded of the object is in question, so that nothing may be concluded from it. */
+/* Settled anew: the name is judged, the bytes are read, the bucket is asked. */
 static int command_retry(struct upload *u, const struct store_inode *inode)
 {
 	if (inode->attr.state == FILE_CONFLICT)
-		return command_state(u, inode, FILE_QUEUED);
+		return resolve_conflict(u, inode);
 	if (inode->attr.state != FILE_FAILED)
 		return 0;
 	if (inode->object.etag[0] != '\0' &&
@@ -138,9 +146,10 @@ static int command_accept(struct upload *u, const struct store_inode *inode)
 		inode->attr.state != FILE_TORN)
 		return 0;
 	r = store_setattr(u->store, inode->attr.ino, STORE_SET_FLAGS, &values, &after);
-	return r < 0 ? r
-		     : command_state(u, inode,
-			       inode->attr.state == FILE_CONFLICT ? FILE_QUEUED : FILE_SETTLED);
+	if (r < 0)
+		return r;
+	return inode->attr.state == FILE_CONFLICT ? resolve_conflict(u, inode)
+						  : command_state(u, inode, FILE_SETTLED);
 }
 
 int64_t upload_accept(struct upload *u, const char *path)

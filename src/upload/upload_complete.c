@@ -58,10 +58,41 @@ static void expected_etag(struct task *t, const struct s3_part *parts)
 
 /* ---- Complete ----------------------------------------------------------------------------------- */
 
+static void made_closed(struct upload *u, struct task *t, struct request *rq)
+{
+	switch (rq->reply.class) {
+	case S3_DONE:
+	case S3_NOT_FOUND:
+	case S3_DENIED:
+	case S3_FATAL:
+		put_done(u, t, &t->found.object);
+		return;
+	case S3_RETRY:
+	case S3_THROTTLED:
+	case S3_AUTH:
+	case S3_CLOCK:
+	case S3_CONFLICT:
+	case S3_UNKNOWN:
+		task_transient(u, t, &rq->reply);
+		return;
+	}
+}
+
+void multipart_made(struct upload *u, struct task *t)
+{
+	struct s3_request req = {.op = S3_ABORT_MULTIPART,
+		.key = t->key,
+		.upload_id = t->attempt.upload_id};
+	int r = request_send(u, t, &req, NULL, 0, made_closed);
+
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
 static void complete_asked(struct upload *u, struct task *t)
 {
 	if (attempt_made(&t->attempt, &t->found))
-		put_done(u, t, &t->found.object);
+		multipart_made(u, t);
 	else if (!store_version_is(u->store, t->version.ino, t->version.generation))
 		multipart_end(u, t, PARTS_STALE);
 	else

@@ -10,15 +10,23 @@
 #define AT_ONCE 4
 #define UNSENT_MS 1000
 
+/* What follows once the requests under way are back and the upload is aborted. */
+enum copy_end {
+	COPY_GOES_ON,
+	COPY_AGAIN,
+	COPY_REFUSED,	/* it is no use */
+	COPY_NO_SOURCE, /* so it was said: find out */
+	COPY_REPLAN,	/* under the new key is something else than we thought */
+};
+
 struct copy_parts {
 	struct s3_part *parts; /* etag set: copied */
 	uint64_t count, next, copied;
 	unsigned busy, errors;
 	struct waits waiting; /* part indexes */
 	bool ready;
-	bool ends;	      /* abort once the requests under way are back */
-	char why[64];	      /* … and if set, the copy is no use */
-	bool ask_source;      /* … and find out about the source */
+	enum copy_end end;
+	char why[64]; /* COPY_REFUSED */
 };
 
 void copy_large_release(struct task *t)
@@ -31,28 +39,47 @@ void copy_large_release(struct task *t)
 	t->copy = NULL;
 }
 
+static bool is_final(const struct s3_reply *reply)
+{
+	return reply->class == S3_DENIED || reply->class == S3_FATAL;
+}
+
 /* ---- ends --------------------------------------------------------------------------------------- */
+
+static void copy_ended(struct upload *u, struct task *t)
+{
+	enum copy_end end = t->copy->end;
+	char why[sizeof(t->copy->why)];
+
+	memcpy(why, t->copy->why, sizeof(why));
+	copy_large_release(t);
+	switch (end) {
+	case COPY_GOES_ON:
+	case COPY_AGAIN:
+		move_again(u, t);
+		return;
+	case COPY_REFUSED:
+		move_by_sending(u, t, why, FILE_FAILED);
+		return;
+	case COPY_NO_SOURCE:
+		move_ask_source(u, t);
+		return;
+	case COPY_REPLAN:
+		put_replan(u, t);
+		return;
+	}
+}
 
 static void abort_answered(struct upload *u, struct task *t, struct request *rq)
 {
-	struct copy_parts *c = t->copy;
 	const struct s3_reply *reply = &rq->reply;
-	char why[sizeof(c->why)];
-	bool ask_source = c->ask_source;
 
-	if (reply->class != S3_DONE && reply->class != S3_NOT_FOUND &&
-		reply->class != S3_DENIED && reply->class != S3_FATAL) {
+	if (reply->class != S3_DONE && reply->class != S3_NOT_FOUND && !is_final(reply)) {
 		task_transient(u, t, reply); /* asked about, and aborted, by upload_doubt.c */
 		return;
 	}
 	(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
-	memcpy(why, c->why, sizeof(why));
-	if (ask_source)
-		move_ask_source(u, t);
-	else if (why[0])
-		move_by_sending(u, t, why, FILE_FAILED);
-	else
-		move_again(u, t);
+	copy_ended(u, t);
 }
 
 static void copy_abort(struct upload *u, struct task *t)
@@ -70,20 +97,30 @@ static void copy_abort(struct upload *u, struct task *t)
 		put_unsent(u, t, r);
 }
 
-static void copy_ends(struct upload *u, struct task *t, const char *why)
+/* The first reason counts. */
+static void copy_ends(struct upload *u, struct task *t, enum copy_end end, const char *why)
 {
-	t->copy->ends = true;
-	(void)text_copy(t->copy->why, why, sizeof(t->copy->why)); /* may be cut */
+	if (t->copy->end == COPY_GOES_ON) {
+		t->copy->end = end;
+		(void)text_copy(t->copy->why, why, sizeof(t->copy->why)); /* may be cut */
+	}
 	if (t->outstanding == 0)
 		copy_abort(u, t);
 }
 
-static bool is_final(const struct s3_reply *reply)
-{
-	return reply->class == S3_DENIED || reply->class == S3_FATAL;
-}
-
 /* ---- Complete ----------------------------------------------------------------------------------- */
+
+static void complete_refused(struct upload *u, struct task *t, const struct s3_reply *reply)
+{
+	bool vanished = reply->class == S3_NOT_FOUND && strcmp(reply->code, "NoSuchUpload") != 0;
+
+	if (reply->http_status == 412 || vanished)
+		copy_ends(u, t, COPY_REPLAN, "");
+	else if (is_final(reply) && !parts_were_refused(reply))
+		copy_ends(u, t, COPY_REFUSED, reply->code);
+	else
+		copy_ends(u, t, COPY_AGAIN, "");
+}
 
 static void complete_answered(struct upload *u, struct task *t, struct request *rq)
 {
@@ -100,7 +137,7 @@ static void complete_answered(struct upload *u, struct task *t, struct request *
 		put_doubtful(u, t, reply);
 		return;
 	case APPLIED_NO:
-		copy_ends(u, t, is_final(reply) && !parts_were_refused(reply) ? reply->code : "");
+		complete_refused(u, t, reply);
 		return;
 	}
 }
@@ -138,7 +175,7 @@ static void before_complete(struct upload *u, struct task *t)
 	if (holds)
 		complete_now(u, t);
 	else
-		copy_ends(u, t, ""); /* planned anew */
+		copy_ends(u, t, COPY_REPLAN, "");
 }
 
 /* ---- parts -------------------------------------------------------------------------------------- */
@@ -161,19 +198,18 @@ static void part_answered(struct upload *u, struct task *t, struct request *rq)
 		(void)text_copy(c->parts[rq->chunk].etag, reply->object.etag, S3_ETAG_MAX);
 		c->errors = 0;
 	} else if (speaks_of_source(reply)) {
-		c->ask_source = true;
-		copy_ends(u, t, "");
+		copy_ends(u, t, COPY_NO_SOURCE, "");
 		return;
 	} else if (is_final(reply)) {
-		copy_ends(u, t, reply->code);
+		copy_ends(u, t, COPY_REFUSED, reply->code);
 		return;
 	} else if (reply->class == S3_NOT_FOUND ||
 		   waits_add(&c->waiting, rq->chunk,
 			   clock_mono_ms() + s3_backoff_ms(++c->errors, false)) < 0) {
-		copy_ends(u, t, "");
+		copy_ends(u, t, COPY_AGAIN, "");
 		return;
 	}
-	if (c->ends && t->outstanding == 0)
+	if (c->end != COPY_GOES_ON && t->outstanding == 0)
 		copy_abort(u, t);
 	else if (c->copied == c->count && s3_enforces(u->s3, S3_COMPLETE_MULTIPART))
 		complete_now(u, t);
@@ -225,7 +261,7 @@ void copy_large_pass(struct upload *u)
 
 	for (struct task *t = u->sched.tasks; t && u->sched.pauses == 0; t = next) {
 		next = t->next;
-		if (!t->copy || !t->copy->ready || t->copy->ends)
+		if (!t->copy || !t->copy->ready || t->copy->end != COPY_GOES_ON)
 			continue;
 		while (part_send(u, t))
 			;
@@ -252,7 +288,7 @@ static void create_answered(struct upload *u, struct task *t, struct request *rq
 	r = store_attempt_update(u->store, &t->attempt);
 	if (r < 0) {
 		pause_note_store(u, r);
-		copy_ends(u, t, "");
+		copy_ends(u, t, COPY_AGAIN, "");
 		return;
 	}
 	t->copy->ready = true;

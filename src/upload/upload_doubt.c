@@ -128,7 +128,10 @@ static void doubt_judge(struct upload *u, struct task *t)
 	} else if (attempt_made(&t->attempt, &t->found) ||
 		   (t->compared && t->content == CONTENT_SAME)) {
 		map_remove(&u->sched.asked_attempts, t->attempt.id);
-		put_done(u, t, &t->found.object);
+		if (t->attempt.upload_id[0] != '\0')
+			multipart_made(u, t);
+		else
+			put_done(u, t, &t->found.object);
 	} else if (t->found.says == BUCKET_HOLDS && reading_may_tell(u, t)) {
 		same_by_reading(u, t, doubt_judge);
 	} else if (fetching_may_tell(t)) {

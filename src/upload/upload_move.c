@@ -15,15 +15,6 @@
 
 /* ---- the other way: send it again --------------------------------------------------------------- */
 
-static bool bytes_are_here(struct upload *u, const struct version *v)
-{
-	int fd, r = store_version_open(u->store, v->ino, v->generation, &fd);
-
-	if (r == 0)
-		close(fd);
-	return r == 0;
-}
-
 void move_by_sending(
 	struct upload *u, struct task *t, const char *why, enum file_state otherwise)
 {
@@ -33,7 +24,7 @@ void move_by_sending(
 	if (otherwise == FILE_GONE && t->object.verified_at_ns != 0) {
 		change = (struct state_change){
 			.to = FILE_GONE, .reason = "removed from the bucket by someone else"};
-	} else if (!bytes_are_here(u, &t->version)) {
+	} else if (!version_is_here(u, &t->version)) {
 		snprintf(reason, sizeof(reason),
 			"renamed, but the object cannot follow (%.120s), and its bytes are only in "
 			"the bucket under the old name",
@@ -121,7 +112,7 @@ static void move_refused(struct upload *u, struct task *t, const struct s3_reply
 		move_by_sending(u, t, reply->code, FILE_FAILED);
 	else if (reply->class != S3_CONFLICT)
 		task_transient(u, t, reply);
-	else if (bytes_are_here(u, &t->version))
+	else if (version_is_here(u, &t->version))
 		move_by_sending(u, t, reply->code, FILE_FAILED);
 	else if (reply->http_status == 409)
 		move_again(u, t);
@@ -164,10 +155,6 @@ void move_copy(struct upload *u, struct task *t)
 		copy_large_begin(u, t);
 		return;
 	}
-	if (s3_etag_is_md5(t->object.etag)) {
-		t->version.has_md5 = true;
-		(void)text_copy(t->version.md5, t->object.etag, sizeof(t->version.md5));
-	}
 	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
 	r = task_attempt_begin(
 		u, t, ATTEMPT_COPY, FILE_NONE, t->condition[0] ? t->condition : NULL);
@@ -192,6 +179,10 @@ static int move_load(struct upload *u, uint64_t ino, struct version *v, struct s
 	if (object->has_crc64nvme) {
 		v->has_crc64nvme = true;
 		v->crc64nvme = object->crc64nvme;
+	}
+	if (s3_etag_is_md5(object->etag)) {
+		v->has_md5 = true;
+		(void)text_copy(v->md5, object->etag, sizeof(v->md5));
 	}
 	return 0;
 }
@@ -245,7 +236,7 @@ static bool fetch_some(struct upload *u, const struct version *v)
 static enum start move_blocked(struct upload *u, struct task *t)
 {
 	struct version v = t->version;
-	bool here = bytes_are_here(u, &v);
+	bool here = version_is_here(u, &v);
 
 	task_destroy(u, t);
 	if (here && state_set(u, &v, &(struct state_change){.to = FILE_QUEUED}) == 0)

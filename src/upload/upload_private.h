@@ -275,6 +275,8 @@ struct state_change {
 int state_set(struct upload *u, const struct version *v, const struct state_change *c);
 must_check int version_load(struct upload *u, uint64_t ino, struct version *ret);
 void version_of_inode(struct upload *u, const struct store_inode *inode, struct version *ret);
+/* All its bytes, as it was closed. Any thread. */
+bool version_is_here(struct upload *u, const struct version *v);
 
 /* ---- upload_key.c ------------------------------------------------------------------------------ */
 
@@ -453,6 +455,9 @@ void multipart_pass(struct upload *u);
 void multipart_stale(struct upload *u, struct task *t);
 void multipart_release(struct task *t);
 void multipart_abort(struct upload *u, struct task *t);
+/* t->found is what t->attempt would have made, but perhaps someone else's doing: then the upload
+ * stands open yet. Sees to that, and records the object. */
+void multipart_made(struct upload *u, struct task *t);
 /* Say that an upload may be open which nobody can name. */
 void multipart_id_lost(const struct task *t);
 void multipart_not_created(const struct task *t, const struct s3_reply *reply);

@@ -40,8 +40,9 @@ bool found_is_recorded(struct upload *u, const struct task *t)
 
 static struct plan_facts facts_of(struct upload *u, struct task *t)
 {
-	bool large = t->kind != TASK_MOVE && is_large(u, &t->version);
-	enum s3_op op = t->kind == TASK_MOVE ? S3_COPY : large ? S3_COMPLETE_MULTIPART : S3_PUT;
+	bool moves = t->kind == TASK_MOVE;
+	bool large = moves ? t->object.size_bytes > u->copy_max_bytes : is_large(u, &t->version);
+	enum s3_op op = large ? S3_COMPLETE_MULTIPART : moves ? S3_COPY : S3_PUT;
 	struct plan_facts f = {.own_known = t->own_known,
 		.own_same = t->own_same,
 		.enforced = s3_enforces(u->s3, op),

@@ -340,7 +340,7 @@ static inline void fake_do_create(struct fake *f, const struct fake_request *q, 
 {
 	struct fake_upload *up = f->uploads;
 
-	while (up->id[0])
+	while (up->open)
 		up++;
 	assert_true(up < f->uploads + FAKE_UPLOADS);
 	snprintf(up->id, sizeof(up->id), "upload-%u", (unsigned)++f->next_upload);
