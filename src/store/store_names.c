@@ -3,6 +3,7 @@
  */
 #include "store_private.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 /* An open file knows its size and time better than its last record. */
@@ -321,6 +322,21 @@ static void set_values(struct record *r, uint32_t mask, const struct store_attr 
 	a->ctime_ns = clock_wall_ns();
 }
 
+/* A file that is being written carries its time on the data file, where recovery finds it. Only an
+ * incomplete file's time is at stake: an error changes nothing that matters. */
+static void note_on_data(struct store *s, uint64_t ino, int64_t mtime_ns)
+{
+	char path[64];
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT },
+		{ .tv_sec = mtime_ns / NS_PER_S, .tv_nsec = mtime_ns % NS_PER_S } };
+	if (times[1].tv_nsec < 0) {
+		times[1].tv_sec--;
+		times[1].tv_nsec += NS_PER_S;
+	}
+	data_path(ino, path);
+	(void)utimensat(s->dir_fd, path, times, AT_SYMLINK_NOFOLLOW);
+}
+
 int store_setattr(struct store *s, uint64_t ino, uint32_t mask, const struct store_attr *values,
 	struct store_attr *ret)
 {
@@ -340,9 +356,12 @@ int store_setattr(struct store *s, uint64_t ino, uint32_t mask, const struct sto
 	struct store_file *f = r == 0 ? file_find_held(s, ino) : NULL;
 	if (f && (mask & STORE_SET_MTIME))
 		atomic_store(&f->mtime_ns, values->mtime_ns);
+	bool written = f && (mask & STORE_SET_MTIME) && atomic_load(&f->is_dirty_hint);
 	if (r == 0)
 		r = attr_of(s, ino, ret);
 	store_leave(s, &news);
+	if (written)
+		note_on_data(s, ino, values->mtime_ns);
 	news_fire(s, &news);
 	return r;
 }

@@ -38,12 +38,17 @@ int crc_of_range(int fd, uint64_t start, uint64_t len, uint64_t *ret)
 
 /* ---- files that were open ---------------------------------------------------------------------------------- */
 
-static uint64_t data_size(struct store *s, uint64_t ino)
+/* Size and time as the data file has them: the record learns of them at the next FLUSH only. */
+static void learn_from_data(struct store *s, uint64_t ino, struct store_inode *i)
 {
 	char path[64];
 	struct stat st;
 	data_path(ino, path);
-	return fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
+	i->attr.size_bytes = 0;
+	if (fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	i->attr.size_bytes = (uint64_t)st.st_size;
+	i->attr.mtime_ns = (int64_t)st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec;
 }
 
 /* -EUCLEAN: the queue speaks of a file that is not open. */
@@ -58,10 +63,9 @@ static int close_open_file(struct store *s, const struct store_queue_item *item)
 	if (old.i.attr.state != FILE_OPEN || order_of(&old) != item->order)
 		return -EUCLEAN;
 	struct record new = old;
-	uint64_t size = data_size(s, ino);
-	new.i.attr.size_bytes = size;
-	new.i.chunk_count = chunk_count_of(new.i.part_size_bytes, size);
-	new.present_bytes = size;
+	learn_from_data(s, ino, &new.i);
+	new.i.chunk_count = chunk_count_of(new.i.part_size_bytes, new.i.attr.size_bytes);
+	new.present_bytes = new.i.attr.size_bytes;
 	record_enter(&new, FILE_INCOMPLETE);
 	(void)text_copy(new.i.reason, "cpgfs ended while it was being written", /* it fits */
 		sizeof(new.i.reason));

@@ -137,6 +137,45 @@ static void work_rewrite(struct rig *r, void *arg)
 	rig_write_pattern(f, P, 10, 9);
 }
 
+static void set_mtime(struct rig *r, uint64_t ino, int64_t mtime_ns)
+{
+	struct store_attr values = {.mtime_ns = mtime_ns}, got;
+
+	must_eq(store_setattr(r->s, ino, STORE_SET_MTIME, &values, &got), 0);
+	must_eq(got.mtime_ns, mtime_ns);
+}
+
+#define OLD_NS (-1500 * NS_PER_S + 7)
+
+static void work_times(struct rig *r, void *arg)
+{
+	uint64_t set = rig_create(r, STORE_ROOT_INO, "set", STORE_FILE);
+	uint64_t written = rig_create(r, STORE_ROOT_INO, "written", STORE_FILE);
+	uint64_t closed = rig_put(r, STORE_ROOT_INO, "closed", 10, 1);
+	struct store_file *f = rig_write_begin(r, set);
+
+	rig_write_pattern(f, 0, 10, 1);
+	set_mtime(r, set, OLD_NS);
+	set_mtime(r, closed, OLD_NS);
+	f = rig_write_begin(r, written);
+	rig_write_pattern(f, 0, 10, 1);
+	set_mtime(r, written, OLD_NS);
+	rig_write_pattern(f, 10, 10, 1);
+}
+
+/* Who was being written when the daemon was killed has the time of its last write, or what was set. */
+static void times_after_a_kill(void **state)
+{
+	struct rig *r = *state;
+	int64_t began_ns = clock_wall_ns();
+
+	rig_child(r, work_times, NULL, CHILD_KILLED);
+	rig_open(r);
+	must_eq(rig_attr(r, rig_find(r, "set")).mtime_ns, OLD_NS);
+	must_eq(rig_attr(r, rig_find(r, "closed")).mtime_ns, OLD_NS);
+	must(rig_attr(r, rig_find(r, "written")).mtime_ns > began_ns - NS_PER_S);
+}
+
 static void rewritten_and_killed_is_incomplete(void **state)
 {
 	struct rig *r = *state;
@@ -511,6 +550,7 @@ int main(void)
 		rig_test_closed(exit_without_close_is_no_different),
 		rig_test_closed(killed_after_a_checkpoint),
 		rig_test_closed(killed_again_and_again),
+		rig_test_closed(times_after_a_kill),
 		rig_test_closed(rewritten_and_killed_is_incomplete),
 		rig_test_closed(version_is_over_before_its_bytes_change),
 		rig_test_closed(unlinked_and_open_is_gone),
