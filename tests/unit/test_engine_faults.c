@@ -792,8 +792,10 @@ static void check_counts(struct cell *c)
 	count_requests(c, &requests, &writes);
 	if (writes != c->kind->writes)
 		bad(c, "%u writes of objects, not %u", writes, c->kind->writes);
-	if (!c->fault->rule && mode->like_aws && !mode->clock_off_ms ? requests != c->kind->requests
-								     : requests < c->kind->requests)
+	/* questions may be asked again where a busy machine is slow against the fake clock */
+	if (c->kind->writes && !c->fault->rule && mode->like_aws && !mode->clock_off_ms
+			? requests < c->kind->requests || requests > 3 * c->kind->requests
+			: requests < c->kind->requests)
 		bad(c, "%u requests, not %u", requests, c->kind->requests);
 }
 
