@@ -1,0 +1,61 @@
+"""copying a plate in: cp -r into the mount, and to the same disk
+
+Daemons are started for each sample anew, on an empty cache. `pass-through` is bench_passthrough: what a
+FUSE daemon costs that does nothing but hand on.
+"""
+import os
+
+import plates
+from measure import Watched
+
+
+def run(rig, results):
+    files = rig.count(plates.IMAGES, 20)
+    source = plates.plate(rig, files)
+    server, nowhere = rig.s3d(), rig.nowhere()
+    gb = plates.bytes_in(source) / 1e9
+    if results.wanted("ingest/plate"):
+        case = results.case("plate", "cp -r of %d files, %.2f GB" % (files, gb), base="disk")
+        case.add("disk", lambda: to_disk(rig, source))
+        case.add("pass-through", lambda: to_pass_through(rig, source, gb))
+        case.add("pass-through direct", lambda: to_pass_through(rig, source, gb, "direct"))
+        case.add("cpgfs", lambda: to_cpgfs(rig, source, gb, server))
+        case.add("cpgfs paused", lambda: to_cpgfs(rig, source, gb, server, "--paused"))
+        case.add("cpgfs unreachable", lambda: to_cpgfs(rig, source, gb, nowhere))
+        for who in ("cpgfs", "cpgfs paused", "cpgfs unreachable"):
+            case.budget(who, "wall_s", most=2.5, ratio=True)
+        case.run(rig.repeats)
+
+
+def to_disk(rig, source):
+    dest = os.path.join(rig.dir, rig.fresh("copy"))
+    rig.settle_disk()
+    wall_s = rig.run(["cp", "-r", source, dest]).wall_s
+    plates.remove(dest)
+    return {"wall_s": wall_s}
+
+
+def copied(rig, mount, source, dest, gb):
+    rig.settle_disk()
+    with Watched(mount.pid) as daemon:
+        wall_s = rig.run(["cp", "-r", source, dest]).wall_s
+    return {"wall_s": wall_s, "cpu_s_per_gb": daemon.cpu_s / gb, "peak_mb": daemon.peak_mb}
+
+
+def to_pass_through(rig, source, gb, *options):
+    below, path = rig.folder(rig.fresh("below")), rig.folder(rig.fresh("mnt"))
+    mount = rig.mounted(path, [rig.tool("bench_passthrough"), below, path, *options], "passthrough.log")
+    sample = copied(rig, mount, source, os.path.join(path, "copy"), gb)
+    rig.unmount(mount)
+    plates.remove(below)
+    return sample
+
+
+def to_cpgfs(rig, source, gb, server, *options):
+    prefix = rig.prefix()
+    mount = rig.mount(server, prefix, *options)
+    batch = os.path.join(mount.path, prefix, "images", "2021_04_26_Batch1", "images")
+    os.makedirs(batch)
+    sample = copied(rig, mount, source, os.path.join(batch, "BR00117035__2021-05-02T16_02_51-Measurement1"), gb)
+    rig.unmount(mount)
+    return sample
