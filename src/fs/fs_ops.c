@@ -34,7 +34,9 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_ASYNC_DIO, true);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
 	want(conn, FUSE_CAP_READDIRPLUS, true);
-	want(conn, FUSE_CAP_READDIRPLUS_AUTO, true);
+	/* With AUTO only a folder's first request is one of these: ls -l, which reads all names
+	 * before it looks at the first, would then cost a lookup for each of the rest. */
+	want(conn, FUSE_CAP_READDIRPLUS_AUTO, false);
 	want(conn, FUSE_CAP_EXPORT_SUPPORT, true);
 	want(conn, FUSE_CAP_WRITEBACK_CACHE, false);
 	want(conn, FUSE_CAP_POSIX_ACL, false);
