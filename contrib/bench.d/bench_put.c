@@ -82,6 +82,8 @@ static void prepare(struct put *put)
 	curl_easy_setopt(put->easy, CURLOPT_READDATA, put);
 	curl_easy_setopt(put->easy, CURLOPT_WRITEFUNCTION, drop_reply);
 	curl_easy_setopt(put->easy, CURLOPT_HTTPHEADER, headers);
+	/* an empty "Expect:" would be signed, but not sent */
+	curl_easy_setopt(put->easy, CURLOPT_EXPECT_100_TIMEOUT_MS, 1L);
 	curl_easy_setopt(put->easy, CURLOPT_PRIVATE, put);
 	curl_easy_setopt(put->easy, CURLOPT_AWS_SIGV4, "aws:amz:us-east-1:s3");
 	curl_easy_setopt(put->easy, CURLOPT_USERPWD, user_and_key);
@@ -125,7 +127,6 @@ int main(int argc, char **argv)
 	snprintf(user_and_key, sizeof(user_and_key), "%s:%s", id, key);
 	headers = curl_slist_append(headers, "x-amz-content-sha256: UNSIGNED-PAYLOAD");
 	headers = curl_slist_append(headers, "x-amz-acl: bucket-owner-full-control");
-	headers = curl_slist_append(headers, "Expect:");
 	CURLM *multi = curl_multi_init();
 	struct put *puts = calloc((size_t)transfers, sizeof(*puts));
 	if (!multi || !puts || !headers)

@@ -145,12 +145,12 @@ class Rig:
 
     # ---- servers
 
-    def s3d(self, *options, sink=True):
+    def s3d(self, *options, sink=True, root=None):
         """The scripted server; with sink it keeps no bodies, so that the disk is the client's."""
         name = self.fresh("s3d")
         port_file = os.path.join(self.dir, name + ".port")
         command = [os.path.join(self.args.build, "tests", "s3d", "s3d"), "--listen", "127.0.0.1:0", "--port-file",
-                   port_file, "--root", self.folder(name), "--key", "%s:%s" % (ACCESS, SECRET), "--bucket", BUCKET]
+                   port_file, "--root", root or self.folder(name), "--key", "%s:%s" % (ACCESS, SECRET), "--bucket", BUCKET]
         if sink:
             command += ["--sink", "--etag", "fast"]
         process = self.start(command + list(options), name + ".log")
@@ -176,6 +176,13 @@ class Rig:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             return Server("nowhere", "http://127.0.0.1:%d" % unused.getsockname()[1])
+
+    def s3(self, server, *words):
+        return self.run([os.path.join(self.top, "tests", "tools", "s3"), *words], server).output
+
+    def objects(self, server, prefix):
+        """How many objects there are below a prefix."""
+        return len(self.s3(server, "list", server.bucket, prefix).splitlines())
 
     # ---- mounts
 

@@ -1,5 +1,6 @@
 """Files changed by hand, restarts, many keys, the sink."""
 
+import base64
 import os
 
 from s3d_client import (
@@ -135,7 +136,10 @@ def many_keys(server, client):
 @one(["--sink"])
 def sink(server, client):
     data = os.urandom(70000)
-    equal(client.put("a/b", data, crc64(data)).status, 200)
+    reply = client.put("a/b", data, crc64(data))
+    equal((reply.status, reply.etag[32:]), (200, "-1"))
+    equal(client.put("with-md5", data, {"content-md5": base64.b64encode(bytes.fromhex(md5(data))).decode()}).etag, md5(data))
+    client.delete("with-md5")
     reply = client.get("a/b", headers={"range": "bytes=10-19"})
     equal((reply.status, reply.body), (206, b"\0" * 10))
     equal(int(client.head("a/b").headers["content-length"]), len(data))

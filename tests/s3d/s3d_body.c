@@ -21,6 +21,11 @@ static bool body_wants_md5(const struct body_options *options)
 	return options->kind == BODY_FILE && !store_options(options->store)->fast_tag;
 }
 
+bool body_has_md5(const struct body *body)
+{
+	return body_wants_md5(&body->options);
+}
+
 static enum s3d_error body_check_options(const struct body_options *options)
 {
 	uint8_t out[DIGEST_MAX_BYTES];

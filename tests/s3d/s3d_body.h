@@ -45,4 +45,6 @@ enum s3d_error body_init(struct body *body, const struct body_options *options);
 void body_feed(struct body *body, const char *data, size_t len);
 /* All came in: is it what was promised? */
 enum s3d_error body_finish(struct body *body);
+/* Is `etag` the MD5 of the content? Else it is cheaper (--etag fast). */
+bool body_has_md5(const struct body *body);
 void body_release(struct body *body);

@@ -48,7 +48,8 @@ void handle_put_object(struct request *request)
 		body->options.checksum != DIGEST_CRC64NVME;
 	int r;
 
-	memcpy(object->etag, body->etag, sizeof(object->etag));
+	/* with a dash no client takes it for an MD5 */
+	snprintf(object->etag, sizeof(object->etag), "%.32s%s", body->etag, body_has_md5(body) ? "" : "-1");
 	object->crc64 = body->crc64;
 	object->checksum_kind = plain_checksum ? body->options.checksum : DIGEST_CRC64NVME;
 	if (plain_checksum)

@@ -370,7 +370,7 @@ static int object_digest(struct object *object, int fd, bool fast_tag)
 	digest_release(&md5);
 	hex_encode(out, 16, object->etag);
 	if (fast_tag)
-		snprintf(object->etag, sizeof(object->etag), "%016llx%016llx",
+		snprintf(object->etag, sizeof(object->etag), "%016llx%016llx-1",
 			(unsigned long long)object->crc64, (unsigned long long)offset);
 	return n < 0 ? -errno : 0;
 }
