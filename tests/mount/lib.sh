@@ -14,7 +14,8 @@
 #
 # Whatever happens, the case's processes are ended and its mounts taken away: they are known by
 # CPGFS_TEST_CASE in their environment and by $T. A case fails on every line of level warn or error
-# in the daemon's log that it did not name with expect_log, and on every sanitizer report.
+# in the daemon's log that it did not name with expect_log, on every multipart upload that it leaves
+# open on the server (may_stay_open says which may be), and on every sanitizer report.
 #
 # Settings from outside: CPGFS, S3D (binaries), CPGFS_TEST_TMP (scratch, default /var/tmp),
 # CPGFS_TEST_LOGS (where logs of failed cases go), CPGFS_TEST_SLOW (multiplies deadlines).
@@ -183,6 +184,7 @@ case_main() { # NAME
 	if mountpoint -q "$M"; then
 		mount_end
 	fi
+	judge_uploads
 	judge_logs
 }
 
@@ -199,6 +201,27 @@ skip() {
 # REGEX: lines of level warn or error that match it are what this case is about.
 expect_log() {
 	echo "$1" >>"$T/expected"
+}
+
+# KEY-REGEX: multipart uploads of such keys may be left open on the server; say why where it is called.
+may_stay_open() {
+	echo "$1" >>"$T/may-stay-open"
+}
+
+# The keys of the multipart uploads that s3d still holds, read from its disk.
+open_uploads() {
+	local file
+	for file in "$T"/s3/.s3d/*/uploads/*/upload.tsv; do
+		[ ! -e "$file" ] || cut -f1 "$file"
+	done
+}
+
+# Somebody pays for what is never completed and never aborted.
+judge_uploads() {
+	local odd
+	odd=$(open_uploads | grep -vEf <(cat "$T/may-stay-open" 2>/dev/null) || true)
+	[ -z "$odd" ] || fail "uploads left open on the server:
+$(head -n 10 <<<"$odd")"
 }
 
 judge_logs() {
