@@ -505,7 +505,9 @@ struct store_space {
 	uint64_t used_bytes;    /* chunks present */
 	uint64_t pending_bytes; /* of these: not (yet) safe in the bucket */
 	uint64_t evictable_bytes;
+	uint64_t growing_bytes; /* of these: what open files grew by since their last FLUSH */
 	uint64_t disk_free_bytes;
+	uint64_t cache_size_bytes, min_free_bytes; /* as set; 0: no limit */
 	uint64_t index_bytes, journal_bytes;
 };
 void store_space(struct store *s, struct store_space *ret);

@@ -15,11 +15,12 @@ static json_t *text_or_null(const char *text)
 
 static json_t *cache_of(const struct control_facts *f)
 {
-	return json_pack("{s:o s:o s:o s:o s:o s:o s:o}", "size_bytes", number(f->space.size_bytes),
+	return json_pack("{s:o s:o s:o s:o s:o s:o s:o s:o}", "size_bytes", number(f->space.size_bytes),
 		"used_bytes", number(f->space.used_bytes), "pending_bytes",
 		number(f->space.pending_bytes), "evictable_bytes", number(f->space.evictable_bytes),
 		"disk_free_bytes", number(f->space.disk_free_bytes), "index_bytes",
-		number(f->space.index_bytes), "journal_bytes", number(f->space.journal_bytes));
+		number(f->space.index_bytes), "journal_bytes", number(f->space.journal_bytes), "filled_by",
+		control_json_fill(f));
 }
 
 static json_t *transfers_of(const struct control_facts *f)

@@ -96,6 +96,16 @@ must_check int control_json_counts(json_t *object, const struct store_counts *co
 /* A string whatever its bytes are (escaped if they are not UTF-8). */
 json_t *control_json_text(const char *text);
 
+/* ---- control_space.c: what fills the cache ------------------------------------------------------- */
+struct control_fill {
+	uint64_t bytes[FILE_STATE_COUNT]; /* of what is not clean */
+	uint64_t clean_bytes;
+};
+void control_fill(const struct control_facts *f, struct control_fill *ret);
+/* Nothing while there is room and nobody waits for it. */
+void control_write_fill(const struct control_facts *f, struct buf *out);
+json_t *control_json_fill(const struct control_facts *f); /* {"queued": 5, …, "clean": 7} */
+
 /* ---- control_commands.c ------------------------------------------------------------------------------ */
 must_check int control_command_write(struct control *c, const char *data, size_t len);
 

@@ -75,9 +75,7 @@ static void write_cache(struct control *c, const struct control_facts *f, struct
 	buf_add_text(out, " not yet safe in the bucket, in ");
 	text_escape(out, c->cache_dir);
 	buf_add_char(out, '\n');
-	if (f->fs.writers_waiting > 0)
-		buf_printf(out, "%u writers wait for room: it comes with each upload\n",
-			f->fs.writers_waiting);
+	control_write_fill(f, out);
 }
 
 /* Why the first of them is in this state: often all are for one reason. */

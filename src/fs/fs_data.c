@@ -16,6 +16,7 @@
 
 #include <fcntl.h>
 
+#define NO_ROOM_SAID_AGAIN_MS 60000
 #define TRIES_AT_ONCE 8 /* "it is here now" said again and again for the same request */
 
 static struct fs_file *file_of(const struct fs_call *c)
@@ -57,6 +58,19 @@ static int wait_for_chunk(struct fs_call *c, uint64_t ino, uint64_t chunk)
 	return FS_PARK;
 }
 
+/* Once a minute at most. */
+static int say_no_room(struct fs_call *c, const char *why)
+{
+	int64_t now_ms = clock_mono_ms(), said_ms = atomic_load(&c->fs->no_room_said_ms);
+
+	if ((!said_ms || now_ms - said_ms >= NO_ROOM_SAID_AGAIN_MS) &&
+		atomic_compare_exchange_strong(&c->fs->no_room_said_ms, &said_ms, now_ms))
+		log_warn("no room for a write: %s; the writer is told ENOSPC; `cpgfs status` says what "
+			 "fills the cache",
+			why);
+	return -ENOSPC;
+}
+
 int fs_wait_for_data(struct fs_call *c, int error, uint64_t ino, uint64_t chunk)
 {
 	switch (error) {
@@ -64,10 +78,13 @@ int fs_wait_for_data(struct fs_call *c, int error, uint64_t ino, uint64_t chunk)
 		return wait_for_chunk(c, ino, chunk);
 	case -EDQUOT:
 		if (c->impatient)
-			return -ENOSPC;
+			return say_no_room(c, "it waited for --full-timeout");
 		c->wait = (struct fs_wait){
 			.kind = FS_WAIT_ROOM, .patience_ms = c->fs->config.full_timeout_ms};
 		return FS_PARK;
+	case -ENOSPC:
+		return say_no_room(c, "the disk is full, the file alone is larger than the cache, or what "
+				      "fills the cache goes only with somebody's help");
 	default:
 		return error;
 	}

@@ -148,6 +148,7 @@ struct fs {
 	/* the end (fs.c) */
 	sem_t exit_asked;
 	atomic_bool exiting, loop_ended, live, read_only;
+	_Atomic int64_t no_room_said_ms; /* 0: never */
 	atomic_bool listings_late; /* a lookup waited in vain, and no listing came since */
 	pthread_t loop_thread;
 

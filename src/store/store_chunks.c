@@ -87,8 +87,10 @@ int store_chunk_fill_begin(struct store_file *f, uint64_t n)
 	uint64_t size = atomic_load(&f->size_bytes);
 	uint64_t len = chunk_len(f->part_size_bytes, n, size);
 	int r = f->dirty || !bit_test(f->absent, n) ? -ESTALE : 0;
+	if (r == 0 && bit_test(f->leaving, n))
+		r = -EDQUOT; /* its old bytes go first */
 	if (r == 0)
-		r = space_take(f->store, 0, size - len, len);
+		r = space_take(f->store, 0, 0, len); /* the others can go meanwhile */
 	if (r == 0)
 		f->growth_bytes += len;
 	if (r == 0)

@@ -46,6 +46,7 @@ static void file_free(struct store_file *f)
 	if (f->fd >= 0)
 		close(f->fd);
 	heat_free(f);
+	free(f->leaving);
 	free(f->recorded);
 	free(f->absent);
 	cond_release(&f->idle);
@@ -88,6 +89,7 @@ static int file_load(struct store *s, uint64_t ino, struct store_file **ret)
 	f->ino = ino;
 	f->fd = -1;
 	f->dirty = r.i.attr.state == FILE_OPEN;
+	f->read_at_ms = clock_mono_ms();
 	f->part_size_bytes = r.i.part_size_bytes;
 	f->generation = r.i.attr.generation;
 	atomic_store(&f->size_bytes, r.i.attr.size_bytes);
@@ -344,6 +346,7 @@ int store_file_fd(struct store_file *f)
 {
 	with_lock(&f->lock);
 	int r = file_fd(f, false);
+	f->fd_is_lent = true;
 	return r < 0 ? r : f->fd;
 }
 
@@ -386,7 +389,13 @@ static ssize_t read_short(struct store_file *f, void *data, size_t len, uint64_t
 	return f->dirty ? -EIO : file_mark_lost(f, news); /* its writer's close says it */
 }
 
-ssize_t store_file_read(
+static void note_reader(struct store_file *f, uint64_t off)
+{
+	f->read_chunk = chunk_of(f->part_size_bytes, off);
+	f->read_at_ms = clock_mono_ms();
+}
+
+static ssize_t read_once(
 	struct store_file *f, void *data, size_t len, uint64_t off, uint64_t *ret_chunk)
 {
 	struct news news = { 0 };
@@ -397,6 +406,8 @@ ssize_t store_file_read(
 		len = 0;
 	else if (len > size - off)
 		len = size - off;
+	if (len)
+		note_reader(f, off);
 	if (len && !file_range_present(f, off, len, ret_chunk))
 		r = -EREMOTE;
 	if (len && r == 0)
@@ -420,6 +431,18 @@ ssize_t store_file_read(
 		n = read_short(f, data, len, off, n, ret_chunk, &news);
 	news_fire(f->store, &news);
 	return n;
+}
+
+/* Bytes that went while they were read may have been read as zeros: the next look sees them absent. */
+ssize_t store_file_read(
+	struct store_file *f, void *data, size_t len, uint64_t off, uint64_t *ret_chunk)
+{
+	for (;;) {
+		unsigned evictions = atomic_load(&f->evictions);
+		ssize_t n = read_once(f, data, len, off, ret_chunk);
+		if (n <= 0 || atomic_load(&f->evictions) == evictions)
+			return n;
+	}
 }
 
 int64_t store_file_seek(struct store_file *f, uint64_t off, int whence)

@@ -239,11 +239,17 @@ struct store_file {
 	struct heat *heat;       /* NULL: not larger than stream_bytes so far */
 
 	uint64_t growth_bytes;   /* counted in space.growth_bytes */
+	uint64_t read_chunk;     /* the last one a reader asked for, at read_at_ms (or opened then) */
+	int64_t read_at_ms;
+	int64_t whole_until_ms;  /* a writer waits until all chunks are here: none may go */
+	uint8_t *leaving;        /* bit per chunk: "absent" is recorded, the bytes are about to go; or NULL */
+	bool fd_is_lent;         /* store_file_fd: others read past the chunk bits */
 
 	_Atomic unsigned writers;    /* handles that may write */
 	_Atomic uint64_t size_bytes; /* of the version being written (read without the lock too) */
 	_Atomic int64_t mtime_ns;
 	_Atomic bool is_dirty_hint;  /* dirty, for readers without the lock */
+	_Atomic unsigned evictions;  /* changes before bytes go: what was read meanwhile may be zeros */
 };
 
 /* ---- the store ---------------------------------------------------------------------------------------- */
@@ -261,6 +267,7 @@ struct space {
 	int64_t wanted_until_ms;
 	uint64_t turn_ino; /* 0: nobody's */
 	int64_t turn_until_ms;
+	bool no_holes; /* the cache's file system punches none */
 };
 
 /* The second record of names and checksums (store_witness.c). */
@@ -478,6 +485,7 @@ must_check int space_take(
 	struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes);
 void space_give(struct store *s, uint64_t ino, uint64_t growth_bytes);
 bool room_may_come(struct store *s); /* without a person */
+bool evict_deleted_holds_bytes(struct store *s); /* does any file that waits to be deleted? */
 uint64_t space_wanted(struct store *s); /* space lock: what a waiting writer asked for, or 0 */
 void space_wake(struct store *s);
 uint64_t root_slot_bytes(struct store *s, unsigned slot); /* takes the index lock */

@@ -1,5 +1,5 @@
 /*
- * store_space - how much the buffer may hold, who must wait, and what is evicted.
+ * store_space - how much the buffer may hold, and who must wait.
  *
  * Used bytes are the counted present bytes of all records (SLOT_PRESENT) plus what open files grew by
  * since their last FLUSH (growth_bytes). A writer that finds no room is told -EDQUOT while something
@@ -15,7 +15,6 @@
 #include <sys/vfs.h>
 
 #define STATVFS_EVERY_MS 100
-#define EVICT_BATCH 64
 #define TURN_IDLE_MS 2000
 #define TURN_WAIT_MS 60000
 #define WANTED_MS 5000
@@ -51,7 +50,8 @@ static uint64_t room_now(struct store *s, uint64_t used)
 	return room;
 }
 
-/* Will anything that is on its way, or can be evicted, free room without a person? */
+/* Will anything that is on its way, or can be evicted, or waits to be deleted, free room without a
+ * person? */
 bool room_may_come(struct store *s)
 {
 	static const enum file_state moving[] = { FILE_CLOSED, FILE_SETTLED, FILE_QUEUED, FILE_SENDING,
@@ -64,7 +64,7 @@ bool room_may_come(struct store *s)
 	for (size_t i = 0; i < array_len(moving); i++)
 		if (counts.bytes[moving[i]] > 0)
 			return true;
-	return false;
+	return counts.bytes[FILE_DELETING] > 0 && evict_deleted_holds_bytes(s);
 }
 
 static void want_eviction(struct store *s)
@@ -181,7 +181,9 @@ void space_wake(struct store *s)
 
 void store_space(struct store *s, struct store_space *ret)
 {
-	struct store_space out = { 0 };
+	struct store_space out = {
+		.cache_size_bytes = s->cache_size_bytes, .min_free_bytes = s->min_free_bytes
+	};
 	out.evictable_bytes = root_slot_bytes(s, SLOT_EVICTABLE);
 	uint64_t present = root_slot_bytes(s, SLOT_PRESENT);
 	lock_take(&s->lock);
@@ -193,109 +195,11 @@ void store_space(struct store *s, struct store_space *ret)
 	out.journal_bytes = s->journal.offset;
 	lock_drop(&s->lock);
 	lock_take(&s->space.lock);
-	out.used_bytes = present + s->space.growth_bytes;
+	out.growing_bytes = s->space.growth_bytes;
+	out.used_bytes = present + out.growing_bytes;
 	out.disk_free_bytes = disk_free(s);
 	out.size_bytes = out.used_bytes + room_now(s, out.used_bytes);
 	lock_drop(&s->space.lock);
 	out.pending_bytes = over(out.used_bytes, out.evictable_bytes);
 	*ret = out;
-}
-
-/* ---- eviction ------------------------------------------------------------------------------------------------ */
-
-/* The oldest evictable files that nobody has open, behind `after`. */
-static int evict_candidates(struct store *s, struct ikey *after, uint64_t *out, size_t max)
-{
-	with_lock(&s->lock);
-	cleanup_cursor struct index_cursor c;
-	size_t count = 0;
-	int r = index_seek(&s->index, TABLE_EVICT, after, after->len > 0, &c);
-	for (; r == 0 && count < max && c.key.len == 17; r = index_next(&c)) {
-		uint64_t ino = get_be64((const uint8_t *)c.key.data + 9);
-		memcpy(after->data, c.key.data, c.key.len);
-		after->len = c.key.len;
-		if (!file_find_held(s, ino))
-			out[count++] = ino;
-	}
-	return r < 0 && r != -ENOENT ? r : (int)count;
-}
-
-/* Record "absent" for all its chunks. Returns the bytes this frees. */
-static int64_t evict_record(struct store *s, uint64_t ino)
-{
-	struct record old;
-	struct chunk_record absent = { .absent = true };
-	with_lock(&s->lock);
-	s->op.told_count = 0;
-	if (file_find_held(s, ino) || record_get(s, ino, &old) < 0)
-		return 0; /* opened or gone meanwhile */
-	bool clean = old.i.attr.state == FILE_VERIFIED || old.i.attr.state == FILE_UPLOADED ||
-		(old.i.attr.flags & STORE_FLAG_FOREIGN);
-	if (!clean || !old.present_bytes)
-		return 0;
-	struct record new = old;
-	new.present_bytes = 0;
-	op_begin(s);
-	for (uint64_t n = 0; n < old.i.chunk_count; n++) {
-		struct chunk_record c;
-		int r = chunk_get(s, ino, n, &c);
-		if (r < 0)
-			return r;
-		absent.has_crc = c.has_crc; /* what a fetched chunk must have */
-		absent.crc64nvme = c.crc64nvme;
-		op_chunk(s, ino, n, &absent);
-	}
-	op_inode(s, &old, &new);
-	s->op.told_count = 0;
-	int r = op_commit(s);
-	return r < 0 ? r : (int64_t)old.present_bytes;
-}
-
-/* The records are durable: the bytes may go, if nobody fetched them again meanwhile. */
-static void evict_data(struct store *s, uint64_t ino)
-{
-	char path[64];
-	struct record r;
-	data_path(ino, path);
-	with_lock(&s->lock);
-	if (file_find_held(s, ino) || record_get(s, ino, &r) < 0 || r.present_bytes)
-		return;
-	if (unlinkat(s->dir_fd, path, 0) < 0 && errno != ENOENT)
-		return; /* harmless: the bytes are ignored and overwritten by the next fetch */
-}
-
-int store_evict(struct store *s, uint64_t bytes)
-{
-	struct ikey after = { .len = 0 };
-	struct news news = { .room_freed = false };
-	uint64_t freed = 0;
-	int r = 0;
-	while (r == 0 && freed < bytes) {
-		uint64_t inos[EVICT_BATCH];
-		int count = evict_candidates(s, &after, inos, EVICT_BATCH);
-		if (count <= 0) {
-			r = count;
-			break;
-		}
-		uint64_t batch = 0;
-		int taken = 0;
-		for (; taken < count && freed + batch < bytes; taken++) {
-			int64_t got = evict_record(s, inos[taken]);
-			if (got < 0)
-				return (int)got;
-			batch += (uint64_t)got;
-		}
-		r = journal_sync(s, journal_last(s));
-		for (int i = 0; r == 0 && i < taken; i++)
-			evict_data(s, inos[i]);
-		freed += r == 0 ? batch : 0;
-	}
-	if (freed) {
-		lock_take(&s->space.lock);
-		s->space.statvfs_at_ms = 0;
-		lock_drop(&s->space.lock);
-		news.room_freed = true;
-	}
-	news_fire(s, &news);
-	return r;
 }

@@ -10,6 +10,7 @@
 
 #define FILE_MAX_BYTES (5 * TIB) /* S3's largest object */
 #define REWRITE_MEMORY_NS (600 * NS_PER_S)
+#define WHOLE_WANTED_MS 60000 /* asked again with each chunk that comes */
 
 void file_wait_idle(struct store_file *f)
 {
@@ -126,14 +127,23 @@ static uint64_t file_limit(const struct store_file *f)
 	return by_chunks < FILE_MAX_BYTES ? by_chunks : FILE_MAX_BYTES;
 }
 
+/* All chunks must be here at once. A reader of a file that the buffer cannot hold is luckier. */
+static int want_whole(struct store_file *f, uint64_t *ret_chunk)
+{
+	uint64_t most = f->store->cache_size_bytes;
+	if (most && atomic_load(&f->size_bytes) > most)
+		return -ENOSPC;
+	f->whole_until_ms = clock_mono_ms() + WHOLE_WANTED_MS;
+	(void)file_range_present(f, 0, UINT64_MAX, ret_chunk);
+	return -EREMOTE;
+}
+
 /* Room, record, descriptor: everything before the bytes. f->lock held. */
 static int prepare_change(struct store_file *f, uint64_t off, uint64_t len, uint64_t growth,
 	uint64_t *ret_chunk, struct news *news)
 {
-	if (f->absent_count) {
-		(void)file_range_present(f, 0, UINT64_MAX, ret_chunk);
-		return -EREMOTE;
-	}
+	if (f->absent_count)
+		return want_whole(f, ret_chunk);
 	int r = file_fd(f, true); /* before the record: a missing data file must be noticed first */
 	if (r == -ENODATA) {
 		r = file_mark_lost(f, news);

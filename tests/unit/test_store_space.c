@@ -507,6 +507,249 @@ static void fill_of_a_file_as_large_as_the_buffer(void **state)
 	store_file_close(f);
 }
 
+/* ---- files that wait to be deleted ------------------------------------------------------------------------------- */
+
+static void delete_later(struct rig *r, const char *name)
+{
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, name, 600 * MS_PER_S), 0);
+}
+
+/* The object still has it: its bytes go, and come back with it. */
+static void deleted_files_go_when_the_bucket_has_them(void **state)
+{
+	struct rig *r = *state;
+	struct store_file *f;
+	uint64_t ino, chunk;
+	uint8_t data[P];
+
+	rig_small(r);
+	ino = rig_put(r, STORE_ROOT_INO, "f", ROOM, 1);
+	rig_bring(r, ino, FILE_VERIFIED);
+	delete_later(r, "f");
+	must_state(rig_state(r, ino), FILE_DELETING);
+	must_eq(try_write(r, "x", P), -EDQUOT);
+	must_eq(store_evict(r->s, P), 0);
+	must_eq(space_of(r).used_bytes, 0);
+	must_eq(try_write(r, "x", P), 0);
+	must_eq(store_undelete(r->s, ino), 0);
+	must_state(rig_state(r, ino), FILE_VERIFIED);
+	f = rig_file(r, ino);
+	must_eq(store_file_read(f, data, P, 0, &chunk), -EREMOTE);
+	store_file_close(f);
+}
+
+/* What the object does not hold stays until its time has come, and writers wait for that. */
+static void deleted_versions_of_their_own_stay(void **state)
+{
+	struct rig *r = *state;
+	struct store_file *f;
+	uint64_t ino;
+
+	rig_small(r);
+	ino = rig_put(r, STORE_ROOT_INO, "f", ROOM, 1);
+	rig_bring(r, ino, FILE_VERIFIED);
+	f = rig_write_begin(r, ino);
+	rig_write_pattern(f, 0, ROOM, 2);
+	rig_write_end(f);
+	delete_later(r, "f");
+	must_eq(try_write(r, "x", P), -EDQUOT);
+	must_eq(store_evict(r->s, P), 0);
+	must_eq(space_of(r).used_bytes, ROOM);
+	must_eq(try_write(r, "x", P), -EDQUOT);
+	must_eq(store_forget(r->s, ino), 0);
+	must_eq(try_write(r, "x", P), 0);
+}
+
+/* ---- chunks of a file that is being read --------------------------------------------------------------------------- */
+
+static bool chunk_is_here(struct rig *r, uint64_t ino, uint64_t n)
+{
+	struct store_chunk c;
+
+	must_eq(store_chunk(r->s, ino, n, &c), 0);
+	return c.present;
+}
+
+static void fill_chunk(struct store_file *f, uint64_t n, unsigned seed)
+{
+	uint8_t data[P];
+
+	rig_pattern(data, P, n * P, seed);
+	must_eq(store_chunk_fill_write(f, n, 0, data, P), 0);
+	must_eq(store_chunk_fill_end(f, n, true), 0);
+}
+
+static void must_read_chunk(struct store_file *f, uint64_t n, unsigned seed)
+{
+	uint8_t want[P];
+
+	rig_pattern(want, P, n * P, seed);
+	rig_must_read(f, n * P, want, P);
+}
+
+static void behind_a_reader_chunks_go(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 16 * P, 1), chunk = 99;
+	struct store_file *f;
+	uint8_t data[P];
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	f = rig_file(r, ino);
+	must_read_chunk(f, 5, 1);
+	must_eq(store_evict(r->s, 2 * P), 0);
+	for (uint64_t n = 0; n < 16; n++)
+		must_eq(chunk_is_here(r, ino, n), n >= 2);
+	must_eq(space_of(r).used_bytes, 14 * P);
+	must_eq(store_file_read(f, data, P, P, &chunk), -EREMOTE);
+	must_eq(chunk, 1);
+	must_read_chunk(f, 5, 1);
+	/* all but what lies under its hands */
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	for (uint64_t n = 0; n < 16; n++)
+		must_eq(chunk_is_here(r, ino, n), n >= 5 && n <= 9);
+	must_eq(store_chunk_fill_begin(f, 1), 0);
+	fill_chunk(f, 1, 1);
+	must_read_chunk(f, 1, 1);
+	store_file_close(f);
+	must_eq(space_of(r).used_bytes, 6 * P);
+	rig_reopen(r);
+	must_eq(space_of(r).used_bytes, 6 * P);
+	must(!chunk_is_here(r, ino, 0));
+	must_state(rig_state(r, ino), FILE_VERIFIED);
+}
+
+/* Nor of a file that must be whole for its next change, or is being changed. */
+static void no_chunks_go_that_a_writer_waits_for(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 16 * P, 1), chunk = 99;
+	struct store_file *f;
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	f = rig_write_begin(r, ino);
+	must_read_chunk(f, 5, 1);
+	must_eq(store_evict(r->s, 1), 0);
+	must(!chunk_is_here(r, ino, 0));
+	must_eq(store_file_write(f, "x", 1, 9 * P, false, &chunk), -EREMOTE);
+	must_eq(chunk, 0);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	must(chunk_is_here(r, ino, 1) && chunk_is_here(r, ino, 15));
+	must_eq(store_chunk_fill_begin(f, 0), 0);
+	fill_chunk(f, 0, 1);
+	must_eq(store_file_write(f, "x", 1, 9 * P, false, &chunk), 0);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	must(chunk_is_here(r, ino, 0) && chunk_is_here(r, ino, 15));
+	rig_write_end(f);
+}
+
+/* It passes through the buffer. To be changed in place it would have to be in it as a whole. */
+static void object_larger_than_the_buffer_is_read(void **state)
+{
+	struct store_object o = {.key = "k", .etag = "e", .size_bytes = 4 * ROOM};
+	struct rig *r = *state;
+	struct store_file *f;
+	struct store_attr a;
+	uint64_t chunk;
+
+	rig_small(r);
+	must_eq(store_import(r->s, &o, &a), 0);
+	f = rig_file(r, a.ino);
+	for (uint64_t n = 0; n < 4 * ROOM / P; n++) {
+		uint8_t data[P];
+		int e;
+
+		must_eq(store_file_read(f, data, P, n * P, &chunk), -EREMOTE);
+		e = store_chunk_fill_begin(f, n);
+		if (e == -EDQUOT) {
+			must_eq(store_evict(r->s, P), 0);
+			e = store_chunk_fill_begin(f, n);
+		}
+		must_eq(e, 0);
+		fill_chunk(f, n, 3);
+		must_read_chunk(f, n, 3);
+		must(space_of(r).used_bytes <= ROOM);
+	}
+	must_eq(store_file_write(f, "x", 1, 0, false, &chunk), -ENOSPC);
+	store_file_close(f);
+}
+
+/* Runs when the next read of bytes is about to look at the disk. */
+static void (*before_read)(void);
+
+ssize_t pread(int fd, void *data, size_t len, off_t off)
+{
+	void (*hook)(void) = before_read;
+
+	before_read = NULL;
+	if (hook)
+		hook();
+	return syscall(SYS_pread64, fd, data, len, off);
+}
+
+static struct rig *evicting;
+static struct store_file *evicted;
+static uint64_t evicted_ino;
+
+/* Another reader goes on ahead, and what the first is about to read lies behind. */
+static void evict_what_is_read(void)
+{
+	must_read_chunk(evicted, 9, 1);
+	must_eq(store_evict(evicting->s, UINT64_MAX), 0);
+	must(!chunk_is_here(evicting, evicted_ino, 3));
+}
+
+/* What goes while it is read is not read as zeros. */
+static void going_while_it_is_read(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 16 * P, 1), chunk = 99;
+	uint8_t data[P];
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	evicting = r;
+	evicted = rig_file(r, ino);
+	evicted_ino = ino;
+	before_read = evict_what_is_read;
+	must_eq(store_file_read(evicted, data, P, 3 * P, &chunk), -EREMOTE);
+	must_eq(chunk, 3);
+	must(!before_read);
+	must_eq(store_chunk_fill_begin(evicted, 3), 0);
+	fill_chunk(evicted, 3, 1);
+	must_read_chunk(evicted, 3, 1);
+	store_file_close(evicted);
+}
+
+/* And is not filled again before it went: those bytes would go. */
+static bool tried_to_fill;
+
+static void fill_at_the_sync(enum disk_call call, enum disk_file file)
+{
+	if (call != DISK_SYNC || file != DISK_JOURNAL || tried_to_fill)
+		return;
+	tried_to_fill = true;
+	must_eq(store_chunk_fill_begin(evicted, 0), -EDQUOT);
+}
+
+static void filling_while_it_goes(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 16 * P, 1);
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	evicted = rig_file(r, ino);
+	must_read_chunk(evicted, 5, 1);
+	disk_on(DISK_PASS, 0, 0);
+	disk.hook = fill_at_the_sync;
+	must_eq(store_evict(r->s, P), 0);
+	disk_off();
+	must(tried_to_fill);
+	must_eq(store_chunk_fill_begin(evicted, 0), 0);
+	fill_chunk(evicted, 0, 1);
+	must_read_chunk(evicted, 0, 1);
+	store_file_close(evicted);
+}
+
 /* ---- "absent" is recorded and synced before the bytes go ---------------------------------------------------------- */
 
 static void work_evict_killed(struct rig *r, void *arg)
@@ -587,6 +830,13 @@ int main(void)
 		rig_test(foreign_chunks_go),
 		rig_test(evicted_keeps_its_crc_and_comes_back),
 		rig_test(fill_of_a_file_as_large_as_the_buffer),
+		rig_test(deleted_files_go_when_the_bucket_has_them),
+		rig_test(deleted_versions_of_their_own_stay),
+		rig_test(behind_a_reader_chunks_go),
+		rig_test(no_chunks_go_that_a_writer_waits_for),
+		rig_test(object_larger_than_the_buffer_is_read),
+		rig_test(going_while_it_is_read),
+		rig_test(filling_while_it_goes),
 		rig_test_closed(killed_in_the_middle_of_eviction),
 		rig_test(sync_comes_before_the_unlink),
 	};
