@@ -264,6 +264,32 @@ static int forget_bytes(struct store_file *f, struct news *news)
 	return 0;
 }
 
+/* Cut to the size that it has: only its times change, as on ext4. An open version's is on its data
+ * file, too, where recovery finds it. */
+static int truncate_to_same(struct store_file *f, struct news *news)
+{
+	struct store *s = f->store;
+	int64_t now = clock_wall_ns();
+	struct record old;
+	int r = f->dirty && f->fd >= 0 ? io_truncate(f->fd, atomic_load(&f->size_bytes)) : 0;
+	if (r < 0)
+		return r;
+	store_enter(s);
+	if (!f->dirty)
+		r = record_get(s, f->ino, &old);
+	if (r == 0 && !f->dirty) {
+		struct record new = old;
+		new.i.attr.mtime_ns = new.i.attr.ctime_ns = now;
+		op_begin(s);
+		op_inode(s, &old, &new);
+		r = op_commit(s);
+	}
+	if (r == 0)
+		atomic_store(&f->mtime_ns, now);
+	store_leave(s, news);
+	return r;
+}
+
 static int truncate_locked(
 	struct store_file *f, uint64_t to, uint64_t *ret_chunk, struct news *news)
 {
@@ -272,7 +298,7 @@ static int truncate_locked(
 	if (to > file_limit(f))
 		return -EFBIG;
 	if (to == size && to > 0)
-		return 0;
+		return truncate_to_same(f, news);
 	if (to == 0 && (f->absent_count || file_fd(f, true) == -ENODATA))
 		r = forget_bytes(f, news);
 	else if (to != size || !f->dirty)

@@ -114,6 +114,37 @@ static void truncate_forgets_what_it_cuts(void **state)
 	must_eq(rig_inode(r, ino)->chunk_count, 1);
 }
 
+/* As ext4 does it, also where POSIX leaves it open. No new version: no byte changed. */
+static void truncate_to_the_same_size_changes_times_only(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 100, 1);
+	uint64_t generation = rig_attr(r, ino).generation;
+	struct store_attr old = {.mtime_ns = T0_NS}, got;
+	struct store_file *f;
+
+	must_eq(store_setattr(r->s, ino, STORE_SET_MTIME, &old, &got), 0);
+	f = rig_write_begin(r, ino);
+	must_eq(cut(f, 100), 0);
+	store_file_attr(f, &got);
+	must(got.mtime_ns > T0_NS && got.ctime_ns >= got.mtime_ns);
+	rig_write_end(f);
+	got = rig_attr(r, ino);
+	must(got.mtime_ns > T0_NS);
+	must_eq(got.generation, generation);
+	must_state(got.state, FILE_CLOSED);
+
+	f = rig_write_begin(r, ino);
+	rig_write_pattern(f, 0, 100, 2);
+	must_eq(store_setattr(r->s, ino, STORE_SET_MTIME, &old, &got), 0);
+	must_eq(cut(f, 100), 0);
+	store_file_attr(f, &got);
+	must(got.mtime_ns > T0_NS);
+	rig_write_end(f);
+	must(rig_attr(r, ino).mtime_ns > T0_NS);
+	rig_must_hold(r, ino, 100, 2);
+}
+
 static void rewrite_inside(void **state)
 {
 	struct rig *r = *state;
@@ -629,6 +660,7 @@ int main(void)
 		rig_test(reads_end_at_the_end),
 		rig_test(holes_are_zeros),
 		rig_test(truncate_forgets_what_it_cuts),
+		rig_test(truncate_to_the_same_size_changes_times_only),
 		rig_test(rewrite_inside),
 		rig_test(appends_go_to_the_end),
 		rig_test(fallocate_modes),
