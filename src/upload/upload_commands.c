@@ -269,30 +269,54 @@ static int command_hurry(struct upload *u, const struct store_inode *inode)
 	return command_state(u, inode, FILE_CLOSED);
 }
 
-/* Everything: by the queue, which holds only what is closed. */
-static int64_t hurry_all(struct upload *u)
+static bool is_below(struct upload *u, uint64_t ino, const char *top)
 {
-	struct store_queue_item items[BATCH], last, *after = NULL;
+	cleanup_buf struct buf path = {0};
+
+	return *top == '\0' ||
+	       (store_path(u->store, ino, &path) == 0 && is_at_or_below(buf_text(&path), top));
+}
+
+/* `cpgfs wait` asks for it again and again: what settles is found by its queue, and what is due
+ * already needs no hurry, so that a million pending files cost nothing. */
+static int64_t hurry_below(struct upload *u, const char *top)
+{
+	struct store_queue_item items[BATCH], at = {.order = (uint64_t)clock_wall_ns(), .ino = UINT64_MAX};
 	int64_t touched = 0;
 	int n;
 
-	while ((n = store_queue(u->store, FILE_CLOSED, after, items, array_len(items))) > 0) {
-		last = items[n - 1];
+	while ((n = store_queue(u->store, FILE_CLOSED, &at, items, array_len(items))) > 0) {
+		at = items[n - 1];
 		for (int i = 0; i < n; i++) {
-			int r = apply_one(u, items[i].ino, command_hurry);
+			int r = is_below(u, items[i].ino, top)
+					? apply_one(u, items[i].ino, command_hurry)
+					: 0;
 
 			if (r < 0)
 				return r;
 			touched += r;
 		}
-		after = &last;
 	}
 	return n < 0 ? n : touched;
 }
 
+static int64_t hurry(struct upload *u, const char *path)
+{
+	cleanup_buf struct buf top = {0};
+	struct store_attr attr;
+	int r = store_resolve(u->store, path, &attr);
+
+	if (r < 0)
+		return r;
+	if (attr.type == STORE_FILE)
+		return apply_one(u, attr.ino, command_hurry);
+	r = store_path(u->store, attr.ino, &top);
+	return r < 0 ? r : hurry_below(u, buf_text(&top));
+}
+
 int64_t upload_hurry(struct upload *u, const char *path)
 {
-	int64_t n = path[0] == '\0' ? hurry_all(u) : apply(u, path, command_hurry);
+	int64_t n = hurry(u, path);
 
 	nudge(u, false);
 	return n;

@@ -316,6 +316,31 @@ static void test_settle_and_hurry(void **state)
 	end_bench(b);
 }
 
+static void test_hurry_is_for_what_is_below(void **state)
+{
+	struct bench *b = bench_begin(true);
+	uint64_t below, deeper, beside, file;
+
+	(void)state;
+	bench_close_store(b);
+	b->settle_ms = 5000;
+	bench_open_store(b);
+	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
+	bench_open_upload(b);
+	below = write_text(b, "p/in/one", "hello");
+	deeper = write_text(b, "p/in/deep/two", "hello");
+	beside = write_text(b, "p/in2/three", "hello");
+	file = write_text(b, "p/four", "hello");
+	assert_int_equal(upload_hurry(b->upload, "p/none"), -ENOENT);
+	assert_int_equal(upload_hurry(b->upload, "p/in"), 2);
+	assert_int_equal(upload_hurry(b->upload, "p/in"), 0);
+	assert_int_equal(upload_hurry(b->upload, "p/four"), 1);
+	wait_advancing(1, state_of(b, below) == FILE_UPLOADED && state_of(b, deeper) == FILE_UPLOADED &&
+				  state_of(b, file) == FILE_UPLOADED);
+	assert_int_equal(state_of(b, beside), FILE_CLOSED);
+	end_bench(b);
+}
+
 static void test_open_writer_holds_back(void **state)
 {
 	struct bench *b = open_bench();
@@ -372,6 +397,7 @@ int main(void)
 		cmocka_unit_test(test_denied_ended_by_retry),
 		cmocka_unit_test(test_by_hand),
 		cmocka_unit_test(test_settle_and_hurry),
+		cmocka_unit_test(test_hurry_is_for_what_is_below),
 		cmocka_unit_test(test_open_writer_holds_back),
 		cmocka_unit_test(test_stop_does_not_wait_for_ever),
 	};
