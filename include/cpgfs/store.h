@@ -197,6 +197,10 @@ struct store_entry {
 must_check int store_readdir(struct store *s, uint64_t dir_ino, const char *after,
 	struct store_entry *out, size_t max);
 
+/* The same of the folders in it only: does not look at its files, however many these are. */
+must_check int store_readdir_folders(struct store *s, uint64_t dir_ino, const char *after,
+	struct store_entry *out, size_t max);
+
 /* Path of an inode from the mount root, "a/b/c" ("" for the root), as the user sees it. For an
  * unlinked one: where it was. -ENOENT. */
 must_check int store_path(struct store *s, uint64_t ino, struct buf *out);

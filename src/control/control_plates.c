@@ -160,12 +160,10 @@ int control_plates_list(struct control *c, uint64_t dir_id, control_add_fn *add,
 	if (r == 0)
 		r = store_resolve(c->config.store, buf_text(&folder), &attr);
 	while (r == 0 &&
-		(n = store_readdir(c->config.store, attr.ino, after, entries, BATCH)) > 0) {
-		for (int i = 0; i < n && r == 0; i++) {
-			if (entries[i].attr.type == STORE_DIR)
-				r = add_entry(c, path, p.depth + 1 == LAYOUT_PLATE_DEPTH,
-					entries[i].name, add, arg);
-		}
+		(n = store_readdir_folders(c->config.store, attr.ino, after, entries, BATCH)) > 0) {
+		for (int i = 0; i < n && r == 0; i++)
+			r = add_entry(c, path, p.depth + 1 == LAYOUT_PLATE_DEPTH, entries[i].name,
+				add, arg);
 		memcpy(after, entries[n - 1].name, sizeof(after));
 	}
 	if (r == -ENOENT && dir_id == ID_PLATES)
@@ -235,8 +233,6 @@ static int add_child(struct control *c, const char *path, const struct store_ent
 {
 	cleanup_buf struct buf child = {0};
 
-	if (entry->attr.type != STORE_DIR)
-		return 0;
 	buf_printf(&child, "%s%s%s", path, path[0] ? "/" : "", entry->name);
 	if (buf_error(&child) < 0)
 		return -ENOMEM;
@@ -260,7 +256,7 @@ static int add_level(struct control *c, const char *path, struct buf *out)
 	if (r < 0)
 		return r == -ENOENT ? 0 : r; /* no such folder in this project */
 	while (r == 0 &&
-		(n = store_readdir(c->config.store, attr.ino, after, entries, BATCH)) > 0) {
+		(n = store_readdir_folders(c->config.store, attr.ino, after, entries, BATCH)) > 0) {
 		for (int i = 0; i < n && r == 0; i++)
 			r = add_child(c, path, &entries[i], p.depth + 1 == LAYOUT_PLATE_DEPTH, out);
 		memcpy(after, entries[n - 1].name, sizeof(after));

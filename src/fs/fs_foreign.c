@@ -328,10 +328,8 @@ static int foreign_below(struct fs *fs, const struct store_attr *attr, unsigned 
 	page = malloc(PAGE * sizeof(*page));
 	if (!page)
 		return -ENOMEM;
-	while ((n = store_readdir(fs->config.store, attr->ino, after, page, PAGE)) > 0) {
+	while ((n = store_readdir_folders(fs->config.store, attr->ino, after, page, PAGE)) > 0) {
 		for (int i = 0; i < n; i++) {
-			if (page[i].attr.type != STORE_DIR)
-				continue;
 			r = foreign_below(fs, &page[i].attr, depth - 1, patience, ret_listing);
 			if (r)
 				return r;

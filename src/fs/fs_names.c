@@ -322,10 +322,9 @@ static bool is_shadowed(struct fs *fs, const struct fs_place *dir, const char *n
 	page = malloc(PAGE * sizeof(*page));
 	if (!page)
 		return false;
-	while ((n = store_readdir(fs->config.store, dir->attr.ino, after, page, PAGE)) > 0) {
+	while ((n = store_readdir_folders(fs->config.store, dir->attr.ino, after, page, PAGE)) > 0) {
 		for (int i = 0; i < n; i++)
-			if (page[i].attr.type == STORE_DIR &&
-				name_clean(policy, page[i].name, cleaned, sizeof(cleaned)) == 0 &&
+			if (name_clean(policy, page[i].name, cleaned, sizeof(cleaned)) == 0 &&
 				strcmp(cleaned, name) == 0)
 				return true;
 		(void)text_copy(after, page[n - 1].name, sizeof(after));

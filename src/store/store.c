@@ -176,15 +176,6 @@ static int put_text(struct store *s, const char *name, const char *value)
 		(struct bytes){ value, strlen(value) });
 }
 
-static int put_u64(struct store *s, const char *name, uint64_t value)
-{
-	uint8_t bytes[8];
-	struct ikey k = ikey_text(name);
-	put_le64(bytes, value);
-	return index_put(&s->index, TABLE_META, (struct bytes){ k.data, k.len },
-		(struct bytes){ bytes, sizeof(bytes) });
-}
-
 static int put_root(struct store *s)
 {
 	int64_t now = clock_wall_ns();
@@ -237,7 +228,7 @@ static int format(struct store *s, const char *identity)
 	if (r == 0)
 		r = make_journal(s);
 	if (r == 0)
-		r = put_u64(s, "format", FORMAT_VERSION);
+		r = meta_put_u64(&s->index, "format", FORMAT_VERSION);
 	if (r == 0)
 		r = put_text(s, "identity", identity);
 	if (r == 0)
@@ -248,7 +239,7 @@ static int format(struct store *s, const char *identity)
 	} numbers[] = { { "epoch", 1 }, { "number", 0 }, { "clean", 1 },
 		{ "next-ino", STORE_ROOT_INO + 1 }, { "next-attempt", 1 }, { "next-job", 1 } };
 	for (size_t i = 0; r == 0 && i < array_len(numbers); i++)
-		r = put_u64(s, numbers[i].name, numbers[i].value);
+		r = meta_put_u64(&s->index, numbers[i].name, numbers[i].value);
 	if (r == 0)
 		r = put_root(s);
 	if (r == 0)

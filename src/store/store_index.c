@@ -100,7 +100,7 @@ int index_begin(struct index *x)
 {
 	static const char *const names[TABLE_COUNT_OF] = { "meta", "inode", "dirent", "chunk", "queue",
 		"count", "attempt", "attempt-key", "object-key", "xattr", "job", "setting", "grave",
-		"unsynced", "evict" };
+		"unsynced", "evict", "folder" };
 	int e = mdb_txn_begin(x->env, NULL, 0, &x->txn);
 	for (unsigned t = 0; !e && t < TABLE_COUNT_OF; t++)
 		e = mdb_dbi_open(x->txn, names[t], MDB_CREATE, &x->dbi[t]);

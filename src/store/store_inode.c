@@ -222,6 +222,38 @@ static struct ikey object_key(const struct record *r)
 	return ikey_hash(r->i.object.key, r->i.attr.ino);
 }
 
+static struct ikey folder_key(const struct record *r)
+{
+	if (!r || r->i.attr.type != STORE_DIR || r->i.attr.ino == STORE_ROOT_INO)
+		return (struct ikey){ .len = 0 };
+	return ikey_ino_name(r->i.attr.parent, r->i.name);
+}
+
+int folder_put(struct index *x, const struct record *r)
+{
+	struct ikey k = folder_key(r);
+	uint8_t value[8];
+	if (!k.len)
+		return 0;
+	put_be64(value, r->i.attr.ino);
+	return index_put(x, TABLE_FOLDER, (struct bytes){ k.data, k.len },
+		(struct bytes){ value, sizeof(value) });
+}
+
+static void op_folder(struct store *s, const struct record *old, const struct record *new)
+{
+	struct ikey before = folder_key(old), after = folder_key(new);
+	uint8_t value[8];
+	if (same_key(&before, &after))
+		return;
+	if (before.len)
+		op_del(s, TABLE_FOLDER, &before);
+	if (!after.len)
+		return;
+	put_be64(value, new->i.attr.ino);
+	op_put(s, TABLE_FOLDER, &after, value, sizeof(value));
+}
+
 /* Steps that the witness notes: what a repair could not find out again. */
 static bool is_milestone(const struct record *old, const struct record *new)
 {
@@ -250,6 +282,7 @@ void op_inode(struct store *s, const struct record *old, const struct record *ne
 	op_move_key(s, TABLE_EVICT, &before, &after);
 	before = object_key(old), after = object_key(new);
 	op_move_key(s, TABLE_OBJECT_KEY, &before, &after);
+	op_folder(s, old, new);
 	op_tally(s, old, new);
 	if (new) {
 		cleanup_buf struct buf b = { 0 };

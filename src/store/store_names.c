@@ -73,8 +73,8 @@ int store_inode(struct store *s, uint64_t ino, struct store_inode *ret)
 	return 0;
 }
 
-int store_readdir(struct store *s, uint64_t dir_ino, const char *after, struct store_entry *out,
-	size_t max)
+static int read_entries(struct store *s, enum table t, uint64_t dir_ino, const char *after,
+	struct store_entry *out, size_t max)
 {
 	if (strlen(after) > STORE_NAME_MAX)
 		return -ENAMETOOLONG;
@@ -85,7 +85,7 @@ int store_readdir(struct store *s, uint64_t dir_ino, const char *after, struct s
 		return r;
 	cleanup_cursor struct index_cursor c;
 	size_t count = 0;
-	r = index_seek(&s->index, TABLE_DIRENT, &from, true, &c);
+	r = index_seek(&s->index, t, &from, true, &c);
 	while (r == 0 && count < max && c.key.len > 8 && c.key.len <= 8 + STORE_NAME_MAX &&
 		get_be64(c.key.data) == dir_ino) {
 		struct store_entry *e = &out[count];
@@ -98,6 +98,18 @@ int store_readdir(struct store *s, uint64_t dir_ino, const char *after, struct s
 		r = index_next(&c);
 	}
 	return r < 0 && r != -ENOENT ? r : (int)count;
+}
+
+int store_readdir(struct store *s, uint64_t dir_ino, const char *after, struct store_entry *out,
+	size_t max)
+{
+	return read_entries(s, TABLE_DIRENT, dir_ino, after, out, max);
+}
+
+int store_readdir_folders(struct store *s, uint64_t dir_ino, const char *after,
+	struct store_entry *out, size_t max)
+{
+	return read_entries(s, TABLE_FOLDER, dir_ino, after, out, max);
 }
 
 int store_path(struct store *s, uint64_t ino, struct buf *out)

@@ -116,6 +116,15 @@ int meta_get_u64(struct index *x, const char *name, uint64_t *ret)
 	return 0;
 }
 
+int meta_put_u64(struct index *x, const char *name, uint64_t value)
+{
+	uint8_t bytes[8];
+	struct ikey k = ikey_text(name);
+	put_le64(bytes, value);
+	return index_put(x, TABLE_META, (struct bytes){ k.data, k.len },
+		(struct bytes){ bytes, sizeof(bytes) });
+}
+
 int meta_get_text(struct index *x, const char *name, char *out, size_t size)
 {
 	struct ikey k = ikey_text(name);

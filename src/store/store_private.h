@@ -30,6 +30,7 @@ enum table {
 	TABLE_GRAVE,       /* ino without a name -> the path it had */
 	TABLE_UNSYNCED,    /* ino -> number of the record since when, flags */
 	TABLE_EVICT,       /* class, order, ino -> "": what eviction may take */
+	TABLE_FOLDER,      /* parent, name -> ino: of TABLE_DIRENT the folders (since format 2) */
 	TABLE_COUNT_OF
 };
 
@@ -339,7 +340,7 @@ must_check int store_boot_id(const char *given, char out[64]);
 /* One line for a person, unless there is one already. */
 void store_say(char **ret_message, const char *fmt, ...) printf_like(2, 3);
 char *store_quoted(const char *path); /* as a shell needs it */
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2
 
 /* Index lock with what must happen around it. */
 void store_enter(struct store *s);
@@ -366,6 +367,8 @@ bool op_is_witnessed(enum table t);
 void op_witness_put(struct store *s, enum table t, const struct ikey *k, const void *value, size_t len);
 void op_witness_del(struct store *s, enum table t, const struct ikey *k);
 must_check int meta_get_u64(struct index *x, const char *name, uint64_t *ret);
+/* Straight to the transaction: while opening, and as part of a commit. */
+must_check int meta_put_u64(struct index *x, const char *name, uint64_t value);
 must_check int meta_get_text(struct index *x, const char *name, char *out, size_t size);
 void op_meta_u64(struct store *s, const char *name, uint64_t value);
 
@@ -374,6 +377,8 @@ void op_meta_u64(struct store *s, const char *name, uint64_t value);
  * place in the queues, the counters of its folders, what eviction may take, which key it stands for.
  */
 void op_inode(struct store *s, const struct record *old, const struct record *new);
+/* A folder's place in TABLE_FOLDER, straight to the transaction (an older cache has none). */
+must_check int folder_put(struct index *x, const struct record *r);
 void op_chunk(struct store *s, uint64_t ino, uint64_t n, const struct chunk_record *c);
 void op_unsynced(struct store *s, uint64_t ino);
 bool is_unsynced(struct store *s, uint64_t ino);

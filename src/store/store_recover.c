@@ -331,6 +331,31 @@ static int replay_count(void *user, uint64_t number, const void *payload, size_t
 	return r;
 }
 
+/* Caches of format 1 have no table of folders: it follows from the inodes. */
+static int upgrade(struct store *s)
+{
+	struct ikey after = { .len = 0 };
+	uint64_t format;
+	int r = meta_get_u64(&s->index, "format", &format);
+	if (r < 0 || format >= FORMAT_VERSION)
+		return r;
+	for (;;) {
+		cleanup_cursor struct index_cursor c;
+		struct record folder;
+		r = index_seek(&s->index, TABLE_INODE, &after, after.len > 0, &c);
+		if (r < 0)
+			break;
+		uint64_t ino = c.key.len == 8 ? get_be64(c.key.data) : 0;
+		after = ikey_ino(ino);
+		r = record_decode(c.value, ino, &folder);
+		if (r == 0)
+			r = folder_put(&s->index, &folder);
+		if (r < 0)
+			return r;
+	}
+	return r == -ENOENT ? meta_put_u64(&s->index, "format", FORMAT_VERSION) : r;
+}
+
 static int replay(struct store *s)
 {
 	uint64_t epoch, number, count = 0;
@@ -341,6 +366,8 @@ static int replay(struct store *s)
 			r = meta_get_u64(&s->index, "number", &number);
 		if (r == 0)
 			r = journal_replay(&s->journal, epoch, number + 1, replay_count, s, &count);
+		if (r == 0)
+			r = upgrade(s);
 		if (r != -E2BIG)
 			return r;
 		index_abort(&s->index);

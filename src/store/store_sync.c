@@ -17,15 +17,6 @@ uint64_t journal_last(struct store *s)
 
 /* ---- checkpoint -------------------------------------------------------------------------------------------- */
 
-static int put_meta(struct store *s, const char *name, uint64_t value)
-{
-	uint8_t bytes[8];
-	struct ikey k = ikey_text(name);
-	put_le64(bytes, value);
-	return index_put(&s->index, TABLE_META, (struct bytes){ k.data, k.len },
-		(struct bytes){ bytes, sizeof(bytes) });
-}
-
 /* A commit that failed may leave the environment unusable: open it anew and replay. */
 static int reopen(struct store *s)
 {
@@ -64,11 +55,11 @@ static void all_synced(struct store *s, uint64_t number)
 /* One commit. -E2BIG: the map is full, and the transaction is gone. */
 static int commit_once(struct store *s, uint64_t last)
 {
-	int r = put_meta(s, "epoch", s->journal.epoch + 1);
+	int r = meta_put_u64(&s->index, "epoch", s->journal.epoch + 1);
 	if (r == 0)
-		r = put_meta(s, "number", last);
+		r = meta_put_u64(&s->index, "number", last);
 	if (r == 0)
-		r = put_meta(s, WITNESS_BYTES_META, s->witness.offset);
+		r = meta_put_u64(&s->index, WITNESS_BYTES_META, s->witness.offset);
 	return r == 0 ? index_commit(&s->index) : r;
 }
 

@@ -615,17 +615,39 @@ static inline void rig_bring(struct rig *r, uint64_t ino, enum file_state to)
 
 /* ---- counts, and the same by walking --------------------------------------------------------------- */
 
+/* The folders of a folder, by name, end to end. */
+static inline void rig_folders(struct rig *r, uint64_t dir, struct buf *ret)
+{
+	struct store_entry *page = calloc(3, sizeof(*page));
+	char after[STORE_NAME_MAX + 1] = "";
+	int n;
+
+	while ((n = store_readdir_folders(r->s, dir, after, page, 3)) > 0) {
+		for (int i = 0; i < n; i++) {
+			must_eq(page[i].attr.type, STORE_DIR);
+			buf_printf(ret, "%s/%" PRIu64 "/", page[i].name, page[i].attr.ino);
+		}
+		(void)text_copy(after, page[n - 1].name, sizeof(after));
+	}
+	must_eq(n, 0);
+	free(page);
+}
+
 static inline void rig_recount(struct rig *r, uint64_t dir, struct store_counts *c)
 {
+	cleanup_buf struct buf folders = {0}, seen = {0};
 	struct store_entry *page = calloc(16, sizeof(*page));
 	char after[STORE_NAME_MAX + 1] = "";
 	int n;
+
+	rig_folders(r, dir, &folders);
 
 	while ((n = store_readdir(r->s, dir, after, page, 16)) > 0) {
 		for (int i = 0; i < n; i++) {
 			const struct store_attr *a = &page[i].attr;
 
 			if (a->type == STORE_DIR) {
+				buf_printf(&seen, "%s/%" PRIu64 "/", page[i].name, a->ino);
 				rig_recount(r, a->ino, c);
 				continue;
 			}
@@ -639,6 +661,7 @@ static inline void rig_recount(struct rig *r, uint64_t dir, struct store_counts 
 		(void)text_copy(after, page[n - 1].name, sizeof(after));
 	}
 	must_eq(n, 0);
+	must_text(buf_text(&folders), buf_text(&seen));
 	free(page);
 }
 

@@ -111,19 +111,44 @@ static void newer_format_is_refused(void **state)
 	cleanup_free char *message = NULL;
 	struct index x = {0};
 	struct ikey k = ikey_text("format");
-	uint8_t two[8] = {2};
+	uint8_t next[8] = {FORMAT_VERSION + 1};
 	char path[128];
 
 	rig_open(r);
 	rig_close(r);
 	index_path(r, path);
 	must_eq(index_open(&x, path), 0);
-	must_eq(index_put(&x, TABLE_META, (struct bytes){k.data, k.len}, (struct bytes){two, 8}), 0);
+	must_eq(index_put(&x, TABLE_META, (struct bytes){k.data, k.len}, (struct bytes){next, 8}), 0);
 	must_eq(index_commit(&x), 0);
 	index_close(&x);
 	free(x.path);
 	must_eq(rig_try_open(r, &message), -EPROTO);
 	must(strstr(message, "newer") != NULL && strstr(message, r->dir) != NULL);
+}
+
+/* A cache of format 1 has no table of its folders: it is made when it is opened. */
+static void format_1_is_brought_up(void **state)
+{
+	struct rig *r = *state;
+	uint64_t format = 0, a = rig_dir(r, STORE_ROOT_INO, "a");
+
+	(void)rig_dir(r, a, "below");
+	(void)rig_dir(r, STORE_ROOT_INO, "b");
+	(void)rig_put(r, a, "file", 1, 1);
+	lock_take(&r->s->lock);
+	must_eq(mdb_drop(r->s->index.txn, r->s->index.dbi[TABLE_FOLDER], 0), 0);
+	must_eq(meta_put_u64(&r->s->index, "format", 1), 0);
+	must_eq(checkpoint_locked(r->s), 0);
+	lock_drop(&r->s->lock);
+	rig_reopen(r);
+	rig_must_count(r, STORE_ROOT_INO);
+	rig_must_count(r, a);
+	lock_take(&r->s->lock);
+	must_eq(meta_get_u64(&r->s->index, "format", &format), 0);
+	lock_drop(&r->s->lock);
+	must_eq(format, FORMAT_VERSION);
+	must_eq(store_rmdir(r->s, STORE_ROOT_INO, "b"), 0);
+	rig_must_count(r, STORE_ROOT_INO);
 }
 
 static void lmdb_errors(void **state)
@@ -143,6 +168,7 @@ int main(void)
 		rig_test(full_map_grows),
 		rig_test(full_map_at_a_checkpoint),
 		rig_test_closed(newer_format_is_refused),
+		rig_test(format_1_is_brought_up),
 		cmocka_unit_test(lmdb_errors),
 	};
 
