@@ -186,6 +186,13 @@ static void tell_lost(struct upload *u, uint64_t ino)
 		shown.len ? buf_text(&shown) : "a file");
 }
 
+/* What copying in brings by the thousand (files made and closed, folders touched): waking the
+ * scheduler for each would cost more than the rest of it. */
+static bool is_unhurried(enum file_state to)
+{
+	return to == FILE_NONE || to == FILE_OPEN || to == FILE_CLOSED;
+}
+
 void upload_notice(struct upload *u, const struct store_change *change)
 {
 	int64_t now_ms = clock_mono_ms();
@@ -195,11 +202,11 @@ void upload_notice(struct upload *u, const struct store_change *change)
 	with_lock(&u->lock);
 	if (was_in_flight(change))
 		notice_stale_locked(u, change->ino);
-	if (change->to == FILE_CLOSED) {
-		u->synced.closed_news = true;
-		if (u->synced.sleep_until_ms <= now_ms + CLOSED_NEWS_MS)
+	if (is_unhurried(change->to)) {
+		u->synced.looks_soon |= UINT64_C(1) << change->to;
+		if (u->synced.sleep_until_ms <= now_ms + UNHURRIED_MS)
 			return;
-		u->synced.sleep_until_ms = now_ms + CLOSED_NEWS_MS;
+		u->synced.sleep_until_ms = now_ms + UNHURRIED_MS;
 	} else {
 		u->synced.looks |= UINT64_C(1) << change->to;
 	}

@@ -46,8 +46,8 @@
 #define REASON_MAX 256
 /* Files and attempts that wait for their next try: beyond this nothing new is begun. */
 #define WAITS_MAX 4096
-/* News of a closed file need not be faster than this: it settles anyway. */
-#define CLOSED_NEWS_MS 20
+/* News of files that are made, written and closed need not be faster than this. */
+#define UNHURRIED_MS 20
 /* Replans of one version in a row before it waits like after an error. */
 #define REPLANS_MAX 6
 /* Records that stand for one key at once: more are dealt with one after the other. */
@@ -659,7 +659,7 @@ struct upload {
 		bool stopping, closed;
 		int64_t stop_deadline_ms;
 		bool paused_by_hand, retry_wanted;
-		bool closed_news; /* a file was closed: looked at when the sleep ends */
+		uint64_t looks_soon; /* the same, when the sleep ends */
 		bool growing_news;
 		uint64_t deleting_ino[64]; /* DELETE on its way: no undelete */
 		unsigned deleting_count;

@@ -71,18 +71,18 @@ static void news_take_locked(struct upload *u, struct news *news)
 	u->synced.stale_all = false;
 	u->synced.growing_news = false;
 	u->synced.sleep_until_ms = 0;
-	if (u->synced.closed_news)
-		news->looks |= UINT64_C(1) << FILE_CLOSED;
-	u->synced.closed_news = false;
+	news->looks |= u->synced.looks_soon;
+	u->synced.looks_soon = 0;
 }
 
-/* Closed files are looked at when they are due: news of one only shortens a long sleep. */
+/* Closed files are looked at when they are due, jobs and growing files soon: news of one only
+ * shortens a long sleep. */
 static void news_wait(struct upload *u, struct news *news)
 {
 	with_lock(&u->lock);
 	u->synced.sleep_until_ms = u->sched.next_ms;
-	if (u->synced.closed_news && u->sched.next_ms > clock_mono_ms() + CLOSED_NEWS_MS)
-		u->synced.sleep_until_ms = clock_mono_ms() + CLOSED_NEWS_MS;
+	if (u->synced.looks_soon && u->sched.next_ms > clock_mono_ms() + UNHURRIED_MS)
+		u->synced.sleep_until_ms = clock_mono_ms() + UNHURRIED_MS;
 	while (nothing_new_locked(u) && clock_mono_ms() < u->synced.sleep_until_ms)
 		(void)cond_wait_until(&u->wake, &u->lock, u->synced.sleep_until_ms);
 	news_take_locked(u, news);
