@@ -293,6 +293,7 @@ void store_file_write_failed(struct store_file *f);
 must_check int store_file_sync(struct store_file *f, bool data_only); /* waits for the disk */
 /* Current attributes, with the size of the version being written. */
 void store_file_attr(struct store_file *f, struct store_attr *ret);
+uint32_t store_file_mode(struct store_file *f); /* takes no lock */
 int64_t store_file_seek(struct store_file *f, uint64_t off, int whence); /* SEEK_DATA, SEEK_HOLE */
 /* The data file's descriptor, for replies without a copy; valid while f is open. Present ranges
  * only: ask store_file_has first. */

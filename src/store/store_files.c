@@ -95,6 +95,7 @@ static int file_load(struct store *s, uint64_t ino, struct store_file **ret)
 	atomic_store(&f->size_bytes, r.i.attr.size_bytes);
 	atomic_store(&f->mtime_ns, r.i.attr.mtime_ns);
 	atomic_store(&f->is_dirty_hint, f->dirty);
+	atomic_store(&f->mode, r.i.attr.mode);
 	f->recorded = calloc(1, STORE_CHUNKS_MAX / 8 + 1);
 	f->absent = calloc(1, STORE_CHUNKS_MAX / 8 + 1);
 	e = f->recorded && f->absent ? load_chunks(s, f) : -ENOMEM;
@@ -270,6 +271,12 @@ int file_fd(struct store_file *f, bool make)
 	data_path(f->ino, path);
 	cleanup_fd int fd = -1;
 	bool expected = data_expected(f);
+	if (make && atomic_load(&f->size_bytes) == 0 &&
+		io_openat(f->store->dir_fd, path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, &f->fd) ==
+			0) { /* the usual one: a new file */
+		f->is_new_data = true;
+		return 0;
+	}
 	int r = io_openat(f->store->dir_fd, path, O_RDWR | O_NOFOLLOW, 0, &fd);
 	if (r == 0 && expected)
 		r = data_check_size(f, fd);
@@ -354,6 +361,11 @@ bool store_file_has(struct store_file *f, uint64_t off, uint64_t len, uint64_t *
 {
 	with_lock(&f->lock);
 	return file_range_present(f, off, len, ret_chunk);
+}
+
+uint32_t store_file_mode(struct store_file *f)
+{
+	return atomic_load(&f->mode);
 }
 
 void store_file_attr(struct store_file *f, struct store_attr *ret)

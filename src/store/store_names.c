@@ -368,6 +368,8 @@ int store_setattr(struct store *s, uint64_t ino, uint32_t mask, const struct sto
 	struct store_file *f = r == 0 ? file_find_held(s, ino) : NULL;
 	if (f && (mask & STORE_SET_MTIME))
 		atomic_store(&f->mtime_ns, values->mtime_ns);
+	if (f && (mask & STORE_SET_MODE))
+		atomic_store(&f->mode, (atomic_load(&f->mode) & S_IFMT) | (values->mode & 07777));
 	bool written = f && (mask & STORE_SET_MTIME) && atomic_load(&f->is_dirty_hint);
 	if (r == 0)
 		r = attr_of(s, ino, ret);

@@ -251,6 +251,7 @@ struct store_file {
 	_Atomic int64_t mtime_ns;
 	_Atomic bool is_dirty_hint;  /* dirty, for readers without the lock */
 	_Atomic unsigned evictions;  /* changes before bytes go: what was read meanwhile may be zeros */
+	_Atomic uint32_t mode;       /* as the index has it */
 };
 
 /* ---- the store ---------------------------------------------------------------------------------------- */
@@ -263,6 +264,8 @@ struct space {
 	uint64_t growth_bytes;     /* written since the last FLUSH of each file */
 	uint64_t disk_free_bytes;  /* at statvfs_at_ms, less what was written since */
 	int64_t statvfs_at_ms;
+	uint64_t present_bytes;    /* of all records, at present_at_ms */
+	int64_t present_at_ms;
 	bool writers_wait;
 	uint64_t wanted_bytes; /* the most that one of them asked for, of late */
 	int64_t wanted_until_ms;

@@ -15,6 +15,8 @@
 #include <sys/vfs.h>
 
 #define STATVFS_EVERY_MS 100
+#define PRESENT_EVERY_MS 100
+#define PLENTY_BYTES GIB /* more than is written in that time */
 #define TURN_IDLE_MS 2000
 #define TURN_WAIT_MS 60000
 #define WANTED_MS 5000
@@ -119,11 +121,28 @@ uint64_t space_wanted(struct store *s)
 	return clock_mono_ms() < s->space.wanted_until_ms ? s->space.wanted_bytes : 0;
 }
 
+/* Far from full, what was counted a moment ago will do: a writer does not wait for the index then. */
+static bool take_from_plenty(struct store *s, uint64_t growth_bytes)
+{
+	with_lock(&s->space.lock);
+	if (s->space.writers_wait || clock_mono_ms() - s->space.present_at_ms >= PRESENT_EVERY_MS)
+		return false;
+	uint64_t used = s->space.present_bytes + s->space.growth_bytes, room = room_now(s, used);
+	if (over(room, PLENTY_BYTES) < growth_bytes ||
+		s->space.growth_bytes + growth_bytes > (used + room) / 4)
+		return false;
+	s->space.growth_bytes += growth_bytes;
+	s->space.disk_free_bytes = over(s->space.disk_free_bytes, growth_bytes);
+	return true;
+}
+
 /* Room for it now? Else *ret_turn says whether it was its turn to ask. */
 static bool take_now(struct store *s, uint64_t ino, uint64_t growth_bytes, bool *ret_turn)
 {
 	uint64_t present = root_slot_bytes(s, SLOT_PRESENT);
 	with_lock(&s->space.lock);
+	s->space.present_bytes = present;
+	s->space.present_at_ms = clock_mono_ms();
 	uint64_t used = present + s->space.growth_bytes, room = room_now(s, used);
 	bool turn = turn_take(s, ino, growth_bytes, used + room);
 	*ret_turn = turn;
@@ -142,6 +161,8 @@ int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t grow
 	bool turn;
 	if (s->cache_size_bytes && file_bytes + growth_bytes > s->cache_size_bytes)
 		return -ENOSPC; /* this file alone exceeds the buffer */
+	if (take_from_plenty(s, growth_bytes))
+		return 0;
 	if (take_now(s, ino, growth_bytes, &turn))
 		return 0;
 	if (!turn)
