@@ -261,6 +261,14 @@ static bool is_in_bucket(enum file_state s)
 	return s == FILE_UPLOADED || s == FILE_VERIFIED;
 }
 
+/* A file's link count, or that it is gone. Not each touch of a folder (NONE to NONE): the kernel
+ * would drop the folder's permission bits too, and ask for them again before the next create. */
+static bool is_news_to_kernel(const struct store_change *c)
+{
+	return is_in_bucket(c->from) != is_in_bucket(c->to) ||
+	       (c->from != FILE_NONE && c->to == FILE_NONE);
+}
+
 void fs_notice_store(struct fs *fs, const struct store_change *change)
 {
 	if (change->from != change->to &&
@@ -268,8 +276,8 @@ void fs_notice_store(struct fs *fs, const struct store_change *change)
 		fs_hidden_add_object(fs, change->ino);
 	if (!atomic_load(&fs->live))
 		return;
-	if (is_in_bucket(change->from) != is_in_bucket(change->to) || change->to == FILE_NONE)
-		fs_notify_inode(fs->notify, change->ino); /* its link count, or that it is gone */
+	if (is_news_to_kernel(change))
+		fs_notify_inode(fs->notify, change->ino);
 }
 
 void fs_notice_listed(struct fs *fs, const char *prefix, int error)

@@ -90,6 +90,32 @@ int fs_wait_for_data(struct fs_call *c, int error, uint64_t ino, uint64_t chunk)
 	}
 }
 
+/* ---- suid and sgid ---- */
+
+int fs_drop_privileges(struct fs_call *c, uint64_t store_ino, const struct store_attr *attr)
+{
+	struct store_attr values = {.mode = attr->mode & ~(uint32_t)S_ISUID};
+	const struct fuse_ctx *ctx = fuse_req_ctx(c->req);
+
+	if (ctx->uid == 0 || attr->type != STORE_FILE || !(attr->mode & (S_ISUID | S_ISGID)))
+		return 0;
+	if (attr->mode & S_IXGRP)
+		values.mode &= ~(uint32_t)S_ISGID;
+	if (values.mode == attr->mode)
+		return 0;
+	return store_setattr(c->fs->config.store, store_ino, STORE_SET_MODE, &values, &values);
+}
+
+static int drop_on_change(struct fs_call *c, struct fs_file *f)
+{
+	struct store_attr attr;
+
+	if (!(store_file_mode(f->store) & (S_ISUID | S_ISGID)))
+		return 0;
+	store_file_attr(f->store, &attr);
+	return fs_drop_privileges(c, f->store_ino, &attr);
+}
+
 /* ---- opening and closing ---- */
 
 static bool may_write(int flags)
@@ -226,7 +252,9 @@ static int truncate_at_open(struct fs_call *c, struct fs_file *f)
 
 	if (!(c->fi.flags & O_TRUNC))
 		return 0;
-	r = store_file_truncate(f->store, 0, &chunk);
+	r = drop_on_change(c, f); /* of O_TRUNC the kernel leaves that to us */
+	if (r == 0)
+		r = store_file_truncate(f->store, 0, &chunk);
 	if (r == 0)
 		atomic_store(&f->changed, true);
 	return r;
@@ -417,30 +445,6 @@ int fs_do_read(struct fs_call *c)
 
 /* ---- writing ---- */
 
-int fs_drop_privileges(struct fs_call *c, uint64_t store_ino, const struct store_attr *attr)
-{
-	struct store_attr values = {.mode = attr->mode & ~(uint32_t)S_ISUID};
-	const struct fuse_ctx *ctx = fuse_req_ctx(c->req);
-
-	if (ctx->uid == 0 || attr->type != STORE_FILE || !(attr->mode & (S_ISUID | S_ISGID)))
-		return 0;
-	if (attr->mode & S_IXGRP)
-		values.mode &= ~(uint32_t)S_ISGID;
-	if (values.mode == attr->mode)
-		return 0;
-	return store_setattr(c->fs->config.store, store_ino, STORE_SET_MODE, &values, &values);
-}
-
-static int drop_on_write(struct fs_call *c, struct fs_file *f)
-{
-	struct store_attr attr;
-
-	if (c->fi.writepage || fuse_req_ctx(c->req)->uid == 0)
-		return 0; /* from the page cache it is not known whose it was */
-	store_file_attr(f->store, &attr);
-	return fs_drop_privileges(c, f->store_ino, &attr);
-}
-
 void fs_write_failed(struct fs_call *c)
 {
 	struct fs_file *f = file_of(c);
@@ -468,7 +472,7 @@ int fs_do_write(struct fs_call *c)
 
 	if (!f->store)
 		return fs_virtual_write(c, f);
-	r = drop_on_write(c, f);
+	r = c->fi.writepage ? 0 : drop_on_change(c, f); /* of a page it is not known whose it is */
 	if (r < 0)
 		return r;
 	for (;;) {

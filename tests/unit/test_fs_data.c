@@ -230,6 +230,26 @@ static void set_mode(struct fs_rig *r, uint64_t ino, uint32_t mode)
 	assert_int_equal(store_setattr(r->store, ino, STORE_SET_MODE, &values, &values), 0);
 }
 
+static void replacing_takes_suid_away(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param file;
+	struct fuse_file_info fi;
+	struct stat st;
+
+	(void)state;
+	rig_start(r);
+	file = rig_put(r, 1, "a", "x");
+	set_mode(r, file.ino, 06755);
+	r->uid = 1000;
+	assert_int_equal(rig_open(r, file.ino, O_WRONLY | O_TRUNC, &fi), 0);
+	rig_close(r, file.ino, &fi);
+	assert_int_equal(rig_getattr(r, file.ino, &st), 0);
+	assert_int_equal(st.st_size, 0);
+	assert_int_equal(st.st_mode & 07777, 0755);
+	rig_free(r);
+}
+
 static void writing_takes_suid_and_sgid_away(void **state)
 {
 	static const struct {
@@ -677,6 +697,7 @@ int main(void)
 		cmocka_unit_test(a_create_that_nobody_takes_is_cut_off),
 		cmocka_unit_test(the_end_of_the_mount_closes_handles_but_no_versions),
 		cmocka_unit_test(appends_go_to_the_end_whatever_the_kernel_thinks),
+		cmocka_unit_test(replacing_takes_suid_away),
 		cmocka_unit_test(writing_takes_suid_and_sgid_away),
 		cmocka_unit_test(a_writer_waits_for_room_and_goes_on),
 		cmocka_unit_test(a_writer_that_waits_can_be_interrupted),
