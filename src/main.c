@@ -433,6 +433,7 @@ static int build_fs(struct stack *s)
 		.verify = s->verify,
 		.naming = o->naming,
 		.layout = o->layout == LAYOUT_MODE_ENFORCE ? s->layout : NULL,
+		.standard = s->layout,
 		.prefix = o->prefix,
 		.mountpoint = o->mountpoint,
 		.fsname = name,

@@ -58,6 +58,7 @@ struct fs_config {
 	struct verify *verify;
 	struct naming_policy naming;
 	const struct layout *layout; /* enforced: what it calls wrong is EPERM; NULL: none */
+	const struct layout *standard; /* whose standard folders are shown; NULL: none are */
 	const char *prefix;         /* mounted prefix */
 	const char *mountpoint;
 	const char *fsname;         /* shown by mount: "s3://bucket/prefix" */

@@ -179,6 +179,22 @@ must_check int layout_match(const struct layout *l, const char *key, struct layo
 /* Can a key below this folder ("a/b", no slash at its end) be right or at least taken? */
 bool layout_takes_folder(const struct layout *l, const char *folder);
 
+/*
+ * Folders that every contribution has directly below this one: those with fixed names, above the
+ * batches, that lead to what the layout requires. In the Cell Painting Gallery "cpg0123-x/broad" has
+ * images and workspace, workspace/metadata has platemaps. By name; none where a level is not what it
+ * should be, so that other projects are left alone.
+ */
+#define LAYOUT_STANDARD_MAX 8
+#define LAYOUT_STANDARD_NAME_MAX 63
+struct layout_standard {
+	unsigned count;
+	char names[LAYOUT_STANDARD_MAX + 1][LAYOUT_STANDARD_NAME_MAX + 1];
+};
+void layout_standard_folders(
+	const struct layout *l, const char *folder, struct layout_standard *ret);
+bool layout_is_standard(const struct layout *l, const char *folder, const char *name);
+
 const char *layout_rule_name(const struct layout *l, int rule); /* "images.raw"; "unknown" for -1 */
 /* The level that needs a file of this rule each (plate, batch, …); LAYOUT_LEVELS: none. */
 enum layout_level layout_rule_per(const struct layout *l, int rule);

@@ -72,6 +72,45 @@ static int check_folder_name(struct fs *fs, const char *path)
 
 /* ---- bringing folders into the store ---- */
 
+/* Is it known that the bucket has nothing under the name that this one maps to? */
+static bool bucket_lacks(struct fs *fs, struct fs_place *dir, const char *name)
+{
+	const struct naming_policy *policy = &fs->config.naming;
+	char prefix[KEY_MAX_BYTES + 2], cleaned[STORE_NAME_MAX + 1];
+	struct remote_entry entry;
+
+	if (fs_place_prefix(fs, dir, prefix) < 0 ||
+		remote_lookup(fs->config.remote, prefix, name, false, &entry) != -ENOENT)
+		return false;
+	if (policy->mode != NAMING_CLEAN || name_clean(policy, name, cleaned, sizeof(cleaned)) < 0)
+		return true;
+	return remote_lookup(fs->config.remote, prefix, cleaned, false, &entry) == -ENOENT;
+}
+
+static void tell_born_local(struct fs *fs, const char *path)
+{
+	struct fs_place made = {.kind = FS_STORE};
+	char prefix[KEY_MAX_BYTES + 2];
+
+	buf_add_text(&made.path, path);
+	made.has_path = true;
+	if (buf_error(&made.path) == 0 && fs_place_prefix(fs, &made, prefix) == 0)
+		remote_born_local(fs->config.remote, prefix);
+	fs_place_release(&made);
+}
+
+/* A standard folder that nobody had made is new to a bucket that is known to lack it. */
+static uint32_t born_flag(struct fs *fs, const struct store_attr *parent, const char *name)
+{
+	cleanup_place struct fs_place dir = {.kind = FS_STORE, .attr = *parent};
+
+	if (!fs_standard_is(fs, &dir, name))
+		return 0;
+	return (dir.attr.flags & STORE_FLAG_BORN_LOCAL) || bucket_lacks(fs, &dir, name)
+		       ? STORE_FLAG_BORN_LOCAL
+		       : 0;
+}
+
 /* One level: the folder `name` (with this path) of `parent`. */
 static int materialise_level(
 	struct fs *fs, uint64_t parent, const char *name, const char *path, struct store_attr *ret)
@@ -83,15 +122,23 @@ static int materialise_level(
 		.mode = FOLDER_MODE,
 		.uid = fs->owner_uid,
 		.gid = fs->owner_gid};
+	struct store_attr above;
 	int r = store_lookup(fs->config.store, parent, name, ret);
 
+	if (r == -ENOENT)
+		r = store_attr(fs->config.store, parent, &above) < 0 ? -ESTALE : -ENOENT;
 	if (r != -ENOENT)
 		return r;
 	if (strlen(path) > KEY_MAX_BYTES)
 		return -ENAMETOOLONG;
 	snprintf(key, sizeof(key), "%s/", path);
 	what.ino = store_ino_of_key(key);
+	what.flags = born_flag(fs, &above, name);
 	r = store_create(fs->config.store, &what, ret);
+	if (r == 0 && what.flags)
+		tell_born_local(fs, path);
+	if (r == 0) /* nothing new is seen in the parent: rsync has set its time before */
+		r = store_setattr(fs->config.store, parent, STORE_SET_MTIME, &above, &above);
 	return r == -EEXIST ? store_lookup(fs->config.store, parent, name, ret) : r;
 }
 
@@ -206,21 +253,6 @@ int fs_do_mknod(struct fs_call *c)
 	return r < 0 ? r : reply_made(c, &attr);
 }
 
-/* Is it known that the bucket has nothing under the name that this one maps to? */
-static bool bucket_lacks(struct fs *fs, struct fs_place *dir, const char *name)
-{
-	const struct naming_policy *policy = &fs->config.naming;
-	char prefix[KEY_MAX_BYTES + 2], cleaned[STORE_NAME_MAX + 1];
-	struct remote_entry entry;
-
-	if (fs_place_prefix(fs, dir, prefix) < 0 ||
-		remote_lookup(fs->config.remote, prefix, name, false, &entry) != -ENOENT)
-		return false;
-	if (policy->mode != NAMING_CLEAN || name_clean(policy, name, cleaned, sizeof(cleaned)) < 0)
-		return true;
-	return remote_lookup(fs->config.remote, prefix, cleaned, false, &entry) == -ENOENT;
-}
-
 /* Is it known that the bucket has no such folder? Then all below it is ours. */
 static bool is_new_to_bucket(
 	struct fs *fs, struct fs_place *dir, const char *name, bool *ret_exists)
@@ -230,22 +262,10 @@ static bool is_new_to_bucket(
 	bool certain;
 	int r = fs_lookup(fs, dir, name, FS_ANSWER_NOW, &found, &certain, &listing);
 
-	*ret_exists = r == 0;
-	if (r != -ENOENT)
+	*ret_exists = r == 0 && !found.standard;
+	if (r != -ENOENT && !(r == 0 && found.standard))
 		return false;
 	return (dir->attr.flags & STORE_FLAG_BORN_LOCAL) || bucket_lacks(fs, dir, name);
-}
-
-static void tell_born_local(struct fs *fs, const char *path)
-{
-	struct fs_place made = {.kind = FS_STORE};
-	char prefix[KEY_MAX_BYTES + 2];
-
-	buf_add_text(&made.path, path);
-	made.has_path = true;
-	if (buf_error(&made.path) == 0 && fs_place_prefix(fs, &made, prefix) == 0)
-		remote_born_local(fs->config.remote, prefix);
-	fs_place_release(&made);
 }
 
 int fs_do_mkdir(struct fs_call *c)
@@ -403,6 +423,10 @@ int fs_do_rmdir(struct fs_call *c)
 		return r;
 	if (found.attr.type != STORE_DIR)
 		return -ENOTDIR;
+	if (found.standard) {
+		note_gone(c->fs, &found);
+		return reply_ok(c);
+	}
 	if (found.kind == FS_BUCKET)
 		return rmdir_bucket(c, &found);
 	r = rmdir_store(c, &dir, &found);
@@ -433,7 +457,7 @@ static int check_target(struct fs_call *c, struct fs_place *dir, bool source_is_
 		return -ENOTDIR;
 	if (!source_is_dir && found.attr.type == STORE_DIR)
 		return -EISDIR;
-	if (found.attr.type != STORE_DIR)
+	if (found.attr.type != STORE_DIR || found.standard)
 		return 0; /* replaced; an object from elsewhere is judged when we upload */
 	return found.kind == FS_BUCKET ? -ENOTEMPTY : check_empty_in_bucket(c, &found);
 }
@@ -465,6 +489,8 @@ static int find_source(struct fs_call *c, struct fs_place *dir, struct fs_place 
 		return wait_for(c, listing);
 	if (r < 0 || ret->kind == FS_STORE)
 		return r;
+	if (ret->standard)
+		return fs_materialise(c->fs, ret);
 	return fs_foreign_rename(c, buf_text(&ret->path));
 }
 

@@ -101,12 +101,10 @@ static bool has(struct fs *fs, uint64_t hash)
 	return *slot_of(h->slots, h->slot_count, hash) != 0;
 }
 
-bool fs_hidden_below(struct fs *fs, const char *prefix)
+bool fs_hidden_whole(struct fs *fs, const char *prefix)
 {
 	char above[KEY_MAX_BYTES + 2];
 
-	if (has(fs, fs_listing_id(prefix)))
-		return true;
 	if (!text_copy(above, prefix, sizeof(above)))
 		return false;
 	do {
@@ -114,6 +112,11 @@ bool fs_hidden_below(struct fs *fs, const char *prefix)
 			return true;
 	} while (to_parent(above));
 	return false;
+}
+
+bool fs_hidden_below(struct fs *fs, const char *prefix)
+{
+	return has(fs, fs_listing_id(prefix)) || fs_hidden_whole(fs, prefix);
 }
 
 void fs_hidden_add_object(struct fs *fs, uint64_t ino)

@@ -43,7 +43,8 @@ struct fs_dir {
 	bool local_only;   /* it did not come */
 	bool no_bucket;	   /* no key can name this folder */
 	struct store_entry ours[PAGE];
-	struct remote_entry theirs[PAGE];
+	struct remote_entry theirs[PAGE + LAYOUT_STANDARD_MAX];
+	bool more_theirs; /* the bucket's page was full */
 	/* virtual: a snapshot */
 	bool is_virtual;
 	struct fs_virtual_attr *attrs; /* beside names */
@@ -261,6 +262,31 @@ static int list_theirs(struct fs *fs, struct fs_dir *d, struct fs_place *dir, co
 	return n < 0 ? 0 : n;
 }
 
+/* Standard folders (fs_standard.c) go among the bucket's entries, unless it has the name. Returns the
+ * new count. */
+static int add_standard(struct fs_dir *d, const struct layout_standard *s, int n)
+{
+	const char *last = d->more_theirs ? d->theirs[n - 1].name : NULL;
+
+	for (unsigned i = 0; i < s->count; i++) {
+		const char *name = s->names[i];
+		int at = 0;
+
+		if (strcmp(name, d->after) <= 0 || (last && strcmp(name, last) > 0))
+			continue; /* listed, or of a later page */
+		while (at < n && strcmp(d->theirs[at].name, name) < 0)
+			at++;
+		if (at < n && strcmp(d->theirs[at].name, name) == 0)
+			continue;
+		memmove(&d->theirs[at + 1], &d->theirs[at],
+			(size_t)(n - at) * sizeof(d->theirs[0]));
+		d->theirs[at] = (struct remote_entry){.is_dir = true};
+		(void)text_copy(d->theirs[at].name, name, sizeof(d->theirs[at].name)); /* fits */
+		n++;
+	}
+	return n;
+}
+
 static int list_ours(struct fs *fs, struct fs_dir *d, struct fs_place *dir)
 {
 	if (dir->kind != FS_STORE)
@@ -288,6 +314,7 @@ struct merge {
 	struct fs_place *dir;
 	struct reply *reply;
 	char prefix[KEY_MAX_BYTES + 2];
+	struct layout_standard standard;
 	off_t off;	  /* of the next entry */
 	off_t first;	  /* from here on entries are wanted */
 	uint64_t listing; /* to wait for, with -EINPROGRESS */
@@ -336,7 +363,7 @@ static int merge_pages(struct merge *m, int ours, int theirs)
 	while (r == 1 && (i < ours || j < theirs)) {
 		int order;
 
-		if ((i == ours && ours == PAGE) || (j == theirs && theirs == PAGE))
+		if ((i == ours && ours == PAGE) || (j == theirs && m->d->more_theirs))
 			return 1; /* the next of that page may come first */
 		order = i == ours     ? 1
 			: j == theirs ? -1
@@ -349,7 +376,7 @@ static int merge_pages(struct merge *m, int ours, int theirs)
 		i += order <= 0;
 		j += order >= 0;
 	}
-	m->d->at_end = r == 1 && ours < PAGE && theirs < PAGE;
+	m->d->at_end = r == 1 && ours < PAGE && !m->d->more_theirs;
 	return r;
 }
 
@@ -367,6 +394,8 @@ static int merge(struct merge *m)
 			m->listing = fs_listing_id(m->prefix);
 			return theirs;
 		}
+		m->d->more_theirs = theirs == PAGE;
+		theirs = add_standard(m->d, &m->standard, theirs);
 		r = merge_pages(m, ours, theirs);
 	}
 	return r;
@@ -507,6 +536,8 @@ static int fill(struct merge *m)
 	m->d->no_bucket = r == -ENAMETOOLONG;
 	if (r < 0 && !m->d->no_bucket)
 		return r;
+	if (!m->d->no_bucket)
+		fs_standard_list(m->c->fs, m->dir, m->prefix, &m->standard);
 	r = replay(m);
 	/* An offset that another handle was given (NFS): list up to it first. */
 	if (m->off > FIRST_NAME + (off_t)m->d->names.count)

@@ -487,5 +487,13 @@ int fs_lookup(struct fs *fs, struct fs_place *dir, const char *name, enum fs_pat
 	}
 	if (strcmp(buf_text(&path), fs->prefix) == 0) /* the mounted folder itself always is */
 		return bucket_place(fs, buf_text(&path), true, 0, 0, ret);
-	return lookup_bucket(fs, dir, name, patience, ret, ret_certain, ret_listing);
+	r = lookup_bucket(fs, dir, name, patience, ret, ret_certain, ret_listing);
+	if (r != -ENOENT || !fs_standard_is(fs, dir, name))
+		return r;
+	r = bucket_place(fs, buf_text(&path), true, 0, 0, ret);
+	if (r == 0) {
+		ret->standard = true;
+		ret->certain = *ret_certain;
+	}
+	return r;
 }

@@ -198,6 +198,7 @@ struct fs_place {
 	bool imported;	     /* BUCKET: the store has an inode for its chunks */
 	uint64_t virtual_id; /* VIRTUAL */
 	bool certain;	     /* may the kernel keep it for a while? */
+	bool standard;	     /* BUCKET, from fs_lookup: nobody has made it (fs_standard.c) */
 };
 void fs_place_release(struct fs_place *p);
 #define cleanup_place cleanup_with(fs_place_release)
@@ -235,12 +236,20 @@ must_check int fs_place_of_entry(struct fs *fs, struct fs_place *dir, const char
 must_check int fs_prefix_is_empty(
 	struct fs *fs, const char *prefix, enum fs_patience patience, uint64_t *ret_listing);
 
+/* fs_standard.c: does the gallery want a folder of this name here? Nobody need have made it. */
+bool fs_standard_is(struct fs *fs, struct fs_place *dir, const char *name);
+/* All of them in dir, which is this prefix of the bucket ("a/b/"). */
+void fs_standard_list(struct fs *fs, const struct fs_place *dir, const char *prefix,
+	struct layout_standard *ret);
+
 /* fs_hidden.c: something with this key went (or, with a final slash, a folder) that the bucket may
  * still have. */
 void fs_hidden_add(struct fs *fs, const char *key);
 void fs_hidden_add_object(struct fs *fs, uint64_t ino);
 /* Did anything below this prefix go? */
 bool fs_hidden_below(struct fs *fs, const char *prefix);
+/* Did it go itself, or a folder that it was in? */
+bool fs_hidden_whole(struct fs *fs, const char *prefix);
 must_check int fs_hidden_load(struct fs *fs);
 
 uint64_t fs_listing_id(const char *prefix);

@@ -74,7 +74,7 @@ test_inplace() {
 
 test_partial_and_temp_dir() {
 	begin
-	mkdir "$P/images" "$P/images/.rsync-tmp.partial"
+	mkdir -p "$P/images/.rsync-tmp.partial"
 	rsync -a --partial --temp-dir="$P/images/.rsync-tmp.partial" "$SRC/" "$P/"
 	rmdir "$P/images/.rsync-tmp.partial"
 	arrived

@@ -49,6 +49,45 @@ test_enforced() {
 	exits 0 all_verified
 }
 
+test_standard_folders() {
+	need rsync
+	make_plate
+	s3d_start
+	mount_start
+	same "top" "$(ls "$P" | xargs)" "images workspace"
+	same "below" "$(find "$P" -mindepth 2 | sort | sed "s|$P/||" | xargs)" \
+		"workspace/load_data_csv workspace/metadata workspace/metadata/platemaps"
+	# nobody made them: not here, not there
+	same "in the pure view" "$(ls "$M/.cpgfs/remote/$PREFIX")" ""
+	same "listed" "$("$CPGFS" ls -R "$M" || true)" ""
+	mkdir -p "$P/images" "$P/workspace/metadata"
+	fails_with "File exists" mkdir "$P/workspace"
+	rmdir "$P/workspace/metadata" "$P/workspace/load_data_csv" "$P/workspace" "$P/images"
+	same "top" "$(ls -A "$P")" ""
+	mount_end
+	mount_start
+	# a batch to where it belongs; everything else with what synchronises
+	cp -r "$SRC/images/2021_04_26_Batch1" "$P/images/"
+	same_tree "$SRC/images" "$P/images"
+	cp -r "$SRC/workspace/metadata/platemaps/2021_04_26_Batch1" "$P/workspace/metadata/platemaps/"
+	rsync -a --delete "$SRC/" "$P/"
+	same "left to do" "$(rsync -ain --delete "$SRC/" "$P/" | grep -v '^\.d' || true)" ""
+	exits 0 all_verified
+	same_in_bucket "$SRC" "$PREFIX"
+	same "markers" "$(find "$T/s3/$BUCKET" -type d -empty | wc -l)" 0
+	same "puts" "$(requests PutObject)" "$(find "$SRC" -type f | wc -l)"
+	cp -r "$P/." "$T/copy"
+	same_tree "$SRC" "$T/copy"
+	rm -r "$P/workspace"
+	same "top" "$(ls "$P")" images
+	# what is not shown by anybody is deleted by rsync, too
+	mount_end
+	mount_start
+	rm -r "$SRC/workspace"
+	rsync -a --delete "$SRC/" "$P/"
+	same "top" "$(ls "$P")" images
+}
+
 test_off() {
 	s3d_start
 	mount_start --layout=off
@@ -56,6 +95,7 @@ test_off() {
 	echo x >"$P/pictures/x"
 	same lines "$(wc -l <"$M/.cpgfs/layout.tsv")" 1
 	same plates "$(ls "$M/.cpgfs/plates" | wc -l)" 0
+	same folders "$(ls "$P")" pictures
 	fails_with "does not fit" "$CPGFS" mount --layout=strict "s3://$BUCKET" "$T/other"
 }
 

@@ -338,6 +338,47 @@ static void templates_mean_what_they_say(void **state)
 	layout_destroy(l);
 }
 
+static void assert_standard(const char *folder, const char *want)
+{
+	struct layout_standard s;
+	char got[512] = "";
+
+	layout_standard_folders(cpg, folder, &s);
+	for (unsigned i = 0; i < s.count; i++) {
+		assert_true(layout_is_standard(cpg, folder, s.names[i]));
+		snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s ", s.names[i]);
+	}
+	if (strcmp(got, want) != 0)
+		fail_msg("below %s: \"%s\", not \"%s\"", folder, got, want);
+}
+
+static void standard_folders_lead_to_what_is_required(void **state)
+{
+	(void)state;
+	assert_standard("", "");
+	assert_standard("cpg0123-x", "");
+	assert_standard("cpg0123-x/broad", "images workspace ");
+	assert_standard("cpg0123-x/broad/images", "");
+	assert_standard("cpg0123-x/broad/images/2026_01_15_Batch1", ""); /* who knows what it is */
+	assert_standard("cpg0123-x/broad/images/b/images", "");
+	assert_standard("cpg0123-x/broad/images/b/images/p", "");
+	assert_standard("cpg0123-x/broad/workspace", "load_data_csv metadata ");
+	assert_standard("cpg0123-x/broad/workspace/load_data_csv/b", "");
+	assert_standard("cpg0123-x/broad/workspace/metadata", "platemaps ");
+	assert_standard("cpg0123-x/broad/workspace/metadata/platemaps/b", "");
+	assert_standard("cpg0123-x/broad/workspace/metadata/platemaps/b/platemap", "");
+	/* mistakes are not helped along */
+	assert_standard("cpg0123-x/broad/images/images", "");
+	assert_standard("cpg0123-x/images", "");
+	assert_standard("cpg0123-x/broad/images/a b", "");
+	/* nor other people's projects */
+	assert_standard("jump/source_4", "");
+	assert_false(layout_is_standard(cpg, "cpg0123-x/broad", "workspace_dl"));
+	assert_false(layout_is_standard(cpg, "cpg0123-x/broad", "<batch>"));
+	assert_false(layout_is_standard(cpg, "cpg0123-x/broad", ""));
+	assert_false(layout_is_standard(cpg, "cpg0123-x/broad", "image"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -347,6 +388,7 @@ int main(void)
 		cmocka_unit_test(rules_say_what_is_required),
 		cmocka_unit_test(plates_are_found),
 		cmocka_unit_test(folders_are_taken_or_not),
+		cmocka_unit_test(standard_folders_lead_to_what_is_required),
 		cmocka_unit_test(bad_files_are_refused_with_the_line),
 		cmocka_unit_test(templates_mean_what_they_say),
 	};
