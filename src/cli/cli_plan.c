@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <unistd.h>
 
 struct plan_command {
@@ -246,6 +245,13 @@ static void print_totals(const struct plan *p)
 	printf("Not uploaded for their names: %" PRIu64 " files, %s\n", p->held_files, bytes);
 }
 
+void plan_print(const struct plan *p)
+{
+	plan_plates_print(p, stdout);
+	plan_problems_print(p, stdout);
+	print_totals(p);
+}
+
 static int run(struct plan_command *c)
 {
 	struct plan *p = &c->plan;
@@ -265,9 +271,7 @@ static int run(struct plan_command *c)
 		status = plan_plates_finish(p);
 	if (status < 0)
 		return status;
-	plan_plates_print(p, stdout);
-	plan_problems_print(p, stdout);
-	print_totals(p);
+	plan_print(p);
 	if (p->files + p->held_files + p->there_files == 0) {
 		cli_error("there is nothing to upload");
 		return -ENODATA;
@@ -320,7 +324,7 @@ static int prepare(struct plan_command *c, int argc, char **argv)
 int cmd_plan(int argc, char **argv)
 {
 	struct plan_command c = {
-		.plan = {.rate_bytes_per_s = 100000000, .lines = true},
+		.plan = {.rate_bytes_per_s = PLAN_RATE_BYTES_PER_S, .lines = true},
 	};
 	bool problems = false;
 	int status = parse(&c, &argc, argv), closed;

@@ -4,6 +4,7 @@
  *
  *	cli_plan.c           the command, its options, where the destination is
  *	cli_plan_files.c     each file on its way to a line, a problem or both
+ *	cli_plan_mount.c     the same of what waits in a paused mount (cpgfs status)
  *	cli_plan_content.c   what a file's size and first bytes tell
  *	cli_plan_remote.c    what the bucket has of it already (--remote)
  *	cli_plan_plates.c    plate by plate: what is there, what lacks
@@ -11,9 +12,11 @@
  */
 #pragma once
 
+#include <jansson.h>
 #include <limits.h>
 
 #include "cli_bucket.h"
+#include "cli_options.h"
 #include "cli_walk.h"
 
 enum plan_kind { /* in the order in which they are shown */
@@ -84,7 +87,19 @@ struct plan {
 	int64_t progress_at;
 };
 
+#define PLAN_RATE_BYTES_PER_S 100000000 /* where none is given */
+
+/* ---- cli_plan.c ---- */
+void plan_print(const struct plan *p); /* after plan_plates_finish: plates, problems, totals */
+
+/* ---- cli_plan_mount.c ---- */
+/* What would be uploaded from the mount at root, to standard output; status: its status.json. -errno
+ * after a message. */
+must_check int cli_plan_waiting(const char *root, const json_t *status);
+
 /* ---- cli_plan_files.c ---- */
+extern const struct walk_hooks plan_hooks; /* of struct plan */
+void plan_shown(const struct plan *p, const char *rel, struct buf *out); /* as lines show it */
 must_check int plan_source(
 	struct plan *p, struct plan_source *source); /* -errno, after a message */
 void plan_progress(struct plan *p, bool force);

@@ -32,7 +32,7 @@ static size_t common_folders(const char *a, const char *b)
 }
 
 /* As `aws s3` shows a local file: its folder relative to the working directory, then its name. */
-static void shown_of(const struct plan *p, const char *rel, struct buf *out)
+void plan_shown(const struct plan *p, const char *rel, struct buf *out)
 {
 	cleanup_buf struct buf path = {0};
 	size_t common, start = out->len;
@@ -135,7 +135,7 @@ static void note_twins(struct plan *p, const char *rel, const struct folded *lis
 
 		if (strcmp(list[i - 1].text, list[i].text) != 0)
 			continue;
-		shown_of(p, rel, &shown);
+		plan_shown(p, rel, &shown);
 		plan_problem_f(p, PLAN_TWIN, buf_text(&shown), "\"%s\" and \"%s\"",
 			list[i - 1].name, list[i].name);
 	}
@@ -183,7 +183,7 @@ static int find_merged(
 
 		if (strcmp(list[i - 1].text, list[i].text) != 0)
 			continue;
-		shown_of(p, rel, &shown);
+		plan_shown(p, rel, &shown);
 		plan_problem_f(p, PLAN_DUPLICATE, buf_text(&shown),
 			"\"%s\" and \"%s\" both become %s", list[i - 1].name, list[i].name,
 			list[i].text);
@@ -307,7 +307,7 @@ static int on_regular(struct plan *p, int parent, const char *rel, const struct 
 	int there = 0;
 
 	path_of(p, rel, &path);
-	shown_of(p, rel, &shown);
+	plan_shown(p, rel, &shown);
 	if (buf_error(&path) < 0 || buf_error(&shown) < 0)
 		return -ENOMEM;
 	verdict = judge_names(p, buf_text(&path), buf_text(&shown));
@@ -343,7 +343,7 @@ static int on_file(void *user, int parent, const char *rel, const struct walk_en
 	plan_progress(p, false);
 	if (S_ISREG(entry->st.st_mode))
 		return on_regular(p, parent, rel, entry);
-	shown_of(p, rel, &shown);
+	plan_shown(p, rel, &shown);
 	plan_problem(p, PLAN_SPECIAL, buf_text(&shown), kind_text(entry->st.st_mode));
 	return 0;
 }
@@ -353,7 +353,7 @@ static int on_unreadable(void *user, const char *rel, int error)
 	cleanup_buf struct buf shown = {0};
 	struct plan *p = user;
 
-	shown_of(p, rel, &shown);
+	plan_shown(p, rel, &shown);
 	plan_problem(p, PLAN_UNREADABLE, buf_text(&shown), strerror(error));
 	return 0;
 }
@@ -387,9 +387,10 @@ static int source_folder(const char *path, struct stat *st, char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
+const struct walk_hooks plan_hooks = {on_folder, on_file, on_folder_end, on_unreadable};
+
 int plan_source(struct plan *p, struct plan_source *source)
 {
-	static const struct walk_hooks hooks = {on_folder, on_file, on_folder_end, on_unreadable};
 	struct stat st;
 	int status = source_folder(source->path, &st, &source->folder);
 
@@ -397,7 +398,7 @@ int plan_source(struct plan *p, struct plan_source *source)
 		status = -errno;
 	if (status == 0) {
 		p->prefix = source->prefix;
-		status = S_ISDIR(st.st_mode) ? cli_walk(source->path, "", &hooks, p)
+		status = S_ISDIR(st.st_mode) ? cli_walk(source->path, "", &plan_hooks, p)
 					     : plan_single(p, source->folder, source->path, &st);
 	}
 	if (status < 0)

@@ -1,7 +1,7 @@
 /*
  * cli_status - `cpgfs status`: what the mount says of itself.
  */
-#include "cli_private.h"
+#include "cli_plan.h"
 #include "cli_watch.h"
 
 #include <getopt.h>
@@ -13,6 +13,8 @@ static void status_usage(FILE *out)
 		     "  --json    for programs\n"
 		     "  --watch   a live screen; q quits\n"
 		     "  --plates  each plate as its grid of wells\n\n"
+		     "Of a mount that is paused by hand: also the plan, what `cpgfs resume` would "
+		     "upload.\n\n"
 		     "Exit code: 0 all verified, 1 error, 2 still pending, 3 something needs a person.\n");
 }
 
@@ -60,6 +62,10 @@ int cmd_status(int argc, char **argv)
 	const struct buf *shown = as_json ? &json : &text;
 	fwrite(shown->data, 1, shown->len, stdout);
 	int code = cli_exit_of_counts(status);
+	if (!as_json && json_is_true(json_object_get(status, "paused_by_hand"))) {
+		fflush(stdout); /* the plan may take a while */
+		r = cli_plan_waiting(target.root, status);
+	}
 	json_decref(status);
-	return fflush(stdout) == 0 ? code : EXIT_USAGE;
+	return fflush(stdout) == 0 && r == 0 ? code : EXIT_USAGE;
 }

@@ -84,6 +84,7 @@ static int fill(struct control *c, const struct control_facts *f, json_t *o)
 		{"rate_bytes_per_s", json_integer((json_int_t)f->upload.rate_bytes_per_s)},
 		{"eta_s", f->upload.eta_s >= 0 ? json_integer(f->upload.eta_s) : json_null()},
 		{"paused_reason", text_or_null(f->upload.paused_reason)},
+		{"paused_by_hand", json_boolean(f->upload.pauses & PAUSE_BY_HAND)},
 		{"jobs", number(f->upload.jobs_open)},
 		{"foreign_files", number(f->counts.foreign_files)},
 		{"cache", cache_of(f)},

@@ -202,6 +202,58 @@ test_a_mount_as_destination() {
 	"$CPGFS" ls -R "$M" | awk '{ print $4 }' | sort | cmp - "$T/planned"
 }
 
+nothing_settles() {
+	status_is files.open 0 && status_is files.closed 0 && status_is files.settled 0
+}
+
+# What `cpgfs plan` says of the folder, status says of the paused mount that it was copied to.
+test_a_paused_mount_shows_the_plan() {
+	local images=images/2021_04_26_Batch1/images
+	make_project
+	s3d_start
+	mount_start --paused
+	exits 0 "$CPGFS" status "$M"
+	says "The plan: what \`cpgfs resume\` uploads"
+	says "Total: 0 files"
+	mv "$T/src/$PREFIX/$images/BR00117036"* "$T/src/$PREFIX/$images/BR00117036__Measurement 1"
+	head -c 2048 /dev/zero >"$T/src/$PREFIX/$images/BR00117035__2021-05-02T16_02_51-Measurement1/Images/r01c02f01p01-ch1sk1fk1fl1.tiff"
+	rm "$T/src/$PREFIX/$images/BR00117035__2021-05-02T16_02_51-Measurement1/Images/r01c07f02p01-ch2sk1fk1fl1.tiff"
+	rm -r "$T/src/$PREFIX/workspace/metadata"
+	mkdir -p "$T/src/$PREFIX/images/Batch9/EC1__x/Images"
+	a_tiff "$T/src/$PREFIX/images/Batch9/EC1__x/Images/r01c01f01p01-ch1sk1fk1fl1.tiff"
+	: >"$T/src/$PREFIX/workspace/empty.csv"
+	touch "$T/src/$PREFIX/Thumbs.db"
+	cp -r "$T/src/$PREFIX" "$M/${PREFIX%/*}"
+	wait_for 20 nothing_settles
+	cd "$M"
+	exits 3 "$CPGFS" plan --summary "$T/src/$PREFIX" "$DEST"
+	sed -n "/^Plates/,/^Total/p" "$T/last" | sed "/^Total/d; s|[^ ]*/src/||" >"$T/planned"
+	exits 3 "$CPGFS" status "$M"
+	sed -n "/^Plates/,/^Total/p" "$T/last" | sed "/^Total/d; s|\./||" >"$T/shown"
+	cmp "$T/planned" "$T/shown" || fail "$(diff "$T/planned" "$T/shown")"
+	cd "$T"
+	says "BR00117035__2021-05-02T16_02_51-Measurement1  "
+	says "makes it \"BR00117036__Measurement1\""
+	says "images that hold only zeros: 1"
+	says "the inner images/ is missing"
+	says "missing: A07 site 2 channel 2"
+	same "requests" "$(requests GetObject) $(requests PutObject)" "0 0"
+	"$CPGFS" resume "$M"
+	exits 0 "$CPGFS" rename-clean "$M/$PREFIX"
+	exits 0 "$CPGFS" accept "$P/$images/BR00117035__2021-05-02T16_02_51-Measurement1"
+	exits 0 all_verified
+	exits 0 "$CPGFS" status "$M"
+	not grep -q "The plan" "$T/last"
+	# what is in the bucket is not planned again, but its plate is whole
+	"$CPGFS" pause "$M"
+	echo x >"$P/$images/BR00117036__Measurement1/notes.txt"
+	wait_for 20 status_is files.queued 1
+	exits 2 "$CPGFS" status "$M"
+	says "Total: 1 files, 2 B"
+	says "BR00117036__Measurement1  98 files"
+	says "96 images"
+}
+
 test_what_is_there_already() {
 	local plate
 	make_project
