@@ -7,6 +7,8 @@
  *   witness    second record of names and checksums, for `cpgfs repair`
  *   data/<xx>/ one sparse file per inode, xx = its last byte
  */
+#define LOG_ROOM "store"
+
 #include "store_private.h"
 
 #include <dirent.h>
@@ -123,8 +125,11 @@ int store_take_lock(struct store *s, int64_t wait_ms, char **ret_message)
 
 void store_mark_stopping(struct store *s)
 {
-	if (write_holder(s->lock_fd, "stopping") < 0)
-		return; /* a mount that wants this cache is refused instead of waiting */
+	int r = write_holder(s->lock_fd, "stopping");
+	if (r < 0)
+		log_warn("%s/lock could not be written (%s): a mount that wants this cache now is refused "
+			 "instead of waiting for it",
+			s->dir, strerror(-r));
 }
 
 /* ---- the directory ------------------------------------------------------------------------------------------- */
@@ -192,7 +197,8 @@ static int put_root(struct store *s)
 		(struct bytes){ b.data, b.len });
 }
 
-/* Does any data file stand there? Looked at only when the index says nothing. */
+/* Does any data file stand there? Looked at only when the index says nothing. A folder that cannot be
+ * read may hold some. */
 static bool has_data_files(struct store *s)
 {
 	bool found = false;
@@ -202,8 +208,10 @@ static bool has_data_files(struct store *s)
 		int fd = openat(s->dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 		struct dirent *e;
+		errno = d ? 0 : errno;
 		while (d && !found && (e = readdir(d)))
 			found = e->d_name[0] != '.';
+		found = found || (errno && errno != ENOENT);
 		if (d)
 			closedir(d);
 		else if (fd >= 0)
@@ -497,8 +505,13 @@ void store_close(struct store *s)
 	if (purge_waiting(s) < 0) {
 		/* their grave entries stay: the next start does it */
 	}
-	if (flush_unsynced(s) < 0 || mark_clean(s, true) < 0) {
-		/* the journal has it all: the next start recovers */
-	}
+	int r = flush_unsynced(s);
+	if (r == 0)
+		r = mark_clean(s, true);
+	disk_tell(s, true);
+	if (r < 0)
+		log_error("the cache could not be closed in order (%s): the journal has it all, and the "
+			  "next mount goes on from there",
+			strerror(-r));
 	store_free(s);
 }

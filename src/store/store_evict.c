@@ -117,8 +117,8 @@ static void unlink_data(struct store *s, uint64_t ino)
 	with_lock(&s->lock);
 	if (file_find_held(s, ino) || record_get(s, ino, &r) < 0 || r.present_bytes)
 		return;
-	if (unlinkat(s->dir_fd, path, 0) < 0 && errno != ENOENT)
-		return; /* harmless: the bytes are ignored and overwritten by the next fetch */
+	if (unlinkat(s->dir_fd, path, 0) < 0 && errno != ENOENT) /* the next fetch overwrites them */
+		disk_note(s, -errno, "bytes that were evicted stay in the cache directory, unused");
 }
 
 /* Whole files of a source, until `bytes` are free or it has no more; adds to *freed. */

@@ -407,6 +407,15 @@ static void note_reader(struct store_file *f, uint64_t off)
 	f->read_at_ms = clock_mono_ms();
 }
 
+/* The kernel may try again, or keep the error from the program: what it reads ahead. */
+static void note_unread(struct store_file *f, int error)
+{
+	if (error >= 0 || error == -ENODATA || error == -ENOENT)
+		return;
+	with_lock(&f->store->lock);
+	disk_note(f->store, error, "bytes could not be read, and the reader was told so");
+}
+
 static ssize_t read_once(
 	struct store_file *f, void *data, size_t len, uint64_t off, uint64_t *ret_chunk)
 {
@@ -422,8 +431,10 @@ static ssize_t read_once(
 		note_reader(f, off);
 	if (len && !file_range_present(f, off, len, ret_chunk))
 		r = -EREMOTE;
-	if (len && r == 0)
+	if (len && r == 0) {
 		r = file_fd(f, false);
+		note_unread(f, r);
+	}
 	fd = f->fd;
 	if (r == -ENODATA || (r == -ENOENT && data_expected(f))) {
 		r = file_mark_lost(f, &news);
@@ -439,6 +450,7 @@ static ssize_t read_once(
 	if (r < 0 || len == 0)
 		return r;
 	ssize_t n = io_pread(fd, data, len, off);
+	note_unread(f, (int)n);
 	if (n >= 0 && (size_t)n < len)
 		n = read_short(f, data, len, off, n, ret_chunk, &news);
 	news_fire(f->store, &news);

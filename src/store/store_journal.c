@@ -285,9 +285,11 @@ bool journal_is_used(int dir_fd)
 {
 	uint8_t magic[4];
 	cleanup_fd int fd = -1;
-	return io_openat(dir_fd, "journal", O_RDONLY | O_NOFOLLOW, 0, &fd) == 0 &&
-		io_pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
-		get_le32(magic) == JOURNAL_MAGIC;
+	int r = io_openat(dir_fd, "journal", O_RDONLY | O_NOFOLLOW, 0, &fd);
+	if (r < 0)
+		return r != -ENOENT; /* one that cannot be read may well be */
+	ssize_t n = io_pread(fd, magic, sizeof(magic), 0);
+	return n < 0 || (n == sizeof(magic) && get_le32(magic) == JOURNAL_MAGIC);
 }
 
 int journal_replay(struct journal *j, uint64_t epoch, uint64_t first_number, journal_each_fn *each,

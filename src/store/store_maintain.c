@@ -8,6 +8,7 @@
 
 #define TICK_MS 250
 #define IDLE_MS 1000
+#define TELL_MS 10000
 #define WRITE_ROOM_BYTES (2 * MIB) /* the largest write takes half of it */
 #define OPS_TRIGGER 100000 /* about 8,192 dirty pages */
 
@@ -136,7 +137,7 @@ static bool wait_tick(struct store *s, bool *ret_evict)
 	return !s->stopping;
 }
 
-/* Once: nothing can be recorded any more, so nothing new is accepted or sent. */
+/* Nothing can be recorded: nothing new is accepted or sent meanwhile. */
 static void tell_failure(struct store *s, bool *told)
 {
 	cleanup_free char *dir = store_quoted(s->dir);
@@ -144,14 +145,39 @@ static void tell_failure(struct store *s, bool *told)
 	int before = s->failed, failed = store_mend_locked(s);
 	lock_drop(&s->lock);
 	if (before && !failed)
-		log_warn("there was no memory for the index of the cache; now there is, nothing was lost");
+		log_warn("the index of the cache takes records again (it did not: %s); nothing was lost",
+			strerror(-before));
+	*told = *told && failed;
 	if (!failed || *told)
 		return;
 	*told = true;
-	log_error("the index of the cache takes no more records (%s): what was acknowledged is safe; "
-		  "unmount and mount again, and if that says it is damaged: `cpgfs repair --cache-dir "
-		  "%s`",
+	log_error("the index of the cache takes no more records (%s): what was acknowledged is safe; it "
+		  "is tried again every second. If that does not end: mend the disk, unmount and mount "
+		  "again, and if that says it is damaged: `cpgfs repair --cache-dir %s`",
 		strerror(-failed), dir ? dir : s->dir);
+}
+
+void disk_note(struct store *s, int error, const char *what)
+{
+	struct disk_failures *d = &s->disk_failures;
+	lock_assert_held(&s->lock);
+	d->count++;
+	d->error = error;
+	d->what = what;
+}
+
+void disk_tell(struct store *s, bool at_once)
+{
+	int64_t now = clock_mono_ms();
+	lock_take(&s->lock);
+	struct disk_failures d = s->disk_failures;
+	bool tell = d.count && (at_once || now >= d.tell_at_ms);
+	if (tell)
+		s->disk_failures = (struct disk_failures){ .tell_at_ms = now + TELL_MS };
+	lock_drop(&s->lock);
+	if (tell)
+		log_warn("the cache disk failed %u time(s); the last: %s (%s)", d.count, d.what,
+			strerror(-d.error));
 }
 
 static void maintain(void *user)
@@ -160,6 +186,7 @@ static void maintain(void *user)
 	bool evict, told = false;
 	while (wait_tick(s, &evict)) {
 		tell_failure(s, &told);
+		disk_tell(s, false);
 		if (purges_wait(s))
 			do_purges(s);
 		if (evict || writers_wait(s))

@@ -289,8 +289,11 @@ static int append(struct store *s)
 	size_t len = list->len - JOURNAL_HEADER_ROOM;
 	int r = journal_append(&s->journal, payload, len);
 	if (r == -ENOSPC || r == -EIO) { /* perhaps at the front there is room */
+		int error = r;
 		if (checkpoint_locked(s) == 0)
 			r = journal_append(&s->journal, payload, len);
+		if (r == 0)
+			disk_note(s, error, "the journal took no record; it was begun anew, nothing is lost");
 	}
 	return r;
 }

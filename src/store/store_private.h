@@ -283,6 +283,7 @@ struct witness {
 	uint64_t committed;   /* while opening: its length at the last checkpoint */
 	_Atomic bool stale; /* it lacks something: to be written anew */
 	int64_t retry_ms;   /* maintenance thread */
+	bool told;          /* likewise: the log says that it cannot be written */
 };
 #define WITNESS_EPOCH UINT64_MAX
 
@@ -297,6 +298,14 @@ struct sync_state {
 	struct cond done;
 	bool running;
 	uint64_t synced_number; /* everything up to this record is durable */
+};
+
+/* Failures of the cache disk that nothing else puts into the log. */
+struct disk_failures {
+	unsigned count;
+	int error;        /* the last one */
+	const char *what; /* constant: what had failed, and what was done instead */
+	int64_t tell_at_ms;
 };
 
 struct store {
@@ -316,6 +325,8 @@ struct store {
 	struct journal journal;
 	struct op op;
 	int failed; /* -errno: the store takes no more changes */
+	int64_t mend_at_ms; /* and not before this it is tried to mend that */
+	struct disk_failures disk_failures;
 	uint64_t next_ino, next_attempt, next_job;
 	uint64_t ops_since_commit;
 	int64_t last_change_ms;
@@ -344,6 +355,10 @@ must_check int store_boot_id(const char *given, char out[64]);
 void store_say(char **ret_message, const char *fmt, ...) printf_like(2, 3);
 char *store_quoted(const char *path); /* as a shell needs it */
 #define FORMAT_VERSION 2
+
+/* For the log, which the maintenance thread writes (or the end). Index lock held. */
+void disk_note(struct store *s, int error, const char *what);
+void disk_tell(struct store *s, bool at_once); /* else at most every 10 s */
 
 /* Index lock with what must happen around it. */
 void store_enter(struct store *s);
@@ -501,7 +516,7 @@ must_check int journal_sync(struct store *s, uint64_t upto_number);
 uint64_t journal_last(struct store *s); /* takes the index lock */
 must_check int checkpoint_locked(struct store *s);
 must_check int index_replay(struct store *s); /* after an aborted transaction */
-/* If there was no memory for the index, perhaps there is now. Returns what store.failed says then. */
+/* If the index took no records, perhaps it does now. Returns what store.failed says then. */
 int store_mend_locked(struct store *s);
 void mark_suspect(struct store *s, uint64_t ino);
 must_check int flush_unsynced(struct store *s);

@@ -277,41 +277,50 @@ static int check_all_unsynced(struct store *s)
 }
 
 /* Data files no record knows (their records were in the journal's lost tail): kept and reported. */
-static void count_orphans(struct store *s, uint64_t *ret_highest)
+static void count_orphan(struct store *s, const char *name, uint64_t *highest)
 {
-	*ret_highest = 0;
-	for (unsigned sub = 0; sub < 256; sub++) {
-		char path[32];
-		snprintf(path, sizeof(path), "data/%02x", sub);
-		int fd = openat(s->dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-		struct dirent *e;
-		while (d && (e = readdir(d))) {
-			uint8_t raw[8];
-			struct record r;
-			if (strlen(e->d_name) != 16 || hex_decode(e->d_name, 16, raw) < 0)
-				continue;
-			uint64_t ino = get_be64(raw);
-			if (!(ino & STORE_INO_FROM_BUCKET) && ino > *ret_highest)
-				*ret_highest = ino;
-			lock_take(&s->lock);
-			s->recovery.orphan_data_files += record_get(s, ino, &r) == -ENOENT;
-			lock_drop(&s->lock);
-		}
-		if (d)
-			closedir(d);
-		else if (fd >= 0)
-			close(fd);
-	}
+	uint8_t raw[8];
+	struct record r;
+	if (strlen(name) != 16 || hex_decode(name, 16, raw) < 0)
+		return;
+	uint64_t ino = get_be64(raw);
+	if (!(ino & STORE_INO_FROM_BUCKET) && ino > *highest)
+		*highest = ino;
+	with_lock(&s->lock);
+	s->recovery.orphan_data_files += record_get(s, ino, &r) == -ENOENT;
+}
+
+static int count_orphans_in(struct store *s, unsigned sub, uint64_t *highest)
+{
+	char path[32];
+	cleanup_fd int fd = -1;
+	snprintf(path, sizeof(path), "data/%02x", sub);
+	int r = io_openat(s->dir_fd, path, O_RDONLY | O_DIRECTORY, 0, &fd);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	DIR *d = fdopendir(fd);
+	if (!d)
+		return -errno;
+	(void)steal_fd(&fd);
+	struct dirent *e;
+	while (errno = 0, (e = readdir(d)))
+		count_orphan(s, e->d_name, highest);
+	r = -errno;
+	closedir(d);
+	return r;
 }
 
 /* No new file may get the number, and with it the bytes, of an orphan. */
 static int spare_orphans(struct store *s)
 {
-	uint64_t highest, next;
-	count_orphans(s, &highest);
+	uint64_t highest = 0, next;
+	int r = 0;
+	for (unsigned sub = 0; r == 0 && sub < 256; sub++)
+		r = count_orphans_in(s, sub, &highest);
+	if (r < 0)
+		return r;
 	with_lock(&s->lock);
-	int r = meta_get_u64(&s->index, "next-ino", &next);
+	r = meta_get_u64(&s->index, "next-ino", &next);
 	if (r < 0 || next > highest)
 		return r;
 	op_begin(s);

@@ -45,11 +45,14 @@ void purge_now(struct store *s, uint64_t ino)
 {
 	char path[64];
 	data_path(ino, path);
-	if (unlinkat(s->dir_fd, path, 0) < 0 && errno != ENOENT)
-		return; /* the grave entry stays: the next start tries again */
+	int e = unlinkat(s->dir_fd, path, 0) < 0 && errno != ENOENT ? -errno : 0;
 	struct ikey k = ikey_ino(ino);
 	struct record r;
 	with_lock(&s->lock);
+	if (e < 0) {
+		disk_note(s, e, "the bytes of a deleted file stay until the next mount removes them");
+		return; /* the grave entry stays */
+	}
 	if (record_get(s, ino, &r) == 0)
 		return; /* an import that dropped its bytes: no grave */
 	op_begin(s);

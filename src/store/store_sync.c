@@ -8,6 +8,7 @@
 
 #define FLUSH_BATCH 512
 #define COMMIT_TRIES 8
+#define MEND_MS 1000
 
 uint64_t journal_last(struct store *s)
 {
@@ -34,14 +35,17 @@ static int reopen(struct store *s)
 	return r;
 }
 
-/* Short of memory for a moment is no end: the journal holds all that the index lacks. */
+/* Short of memory, or a disk that fails, for a moment is no end: the journal holds all that the index
+ * lacks. */
 int store_mend_locked(struct store *s)
 {
 	lock_assert_held(&s->lock);
-	if (s->failed != -ENOMEM)
+	if (!s->failed || s->failed == -EUCLEAN || clock_mono_ms() < s->mend_at_ms)
 		return s->failed;
 	s->failed = 0;
-	return reopen(s);
+	int r = reopen(s);
+	s->mend_at_ms = r < 0 ? clock_mono_ms() + MEND_MS : 0;
+	return r;
 }
 
 static void all_synced(struct store *s, uint64_t number)
@@ -108,6 +112,15 @@ int store_checkpoint(struct store *s)
 
 /* ---- the journal -------------------------------------------------------------------------------------------- */
 
+static int sync_by_checkpoint(struct store *s, int error)
+{
+	with_lock(&s->lock);
+	int r = checkpoint_locked(s);
+	if (r == 0)
+		disk_note(s, error, "the journal took no sync; the index took its records, nothing is lost");
+	return r;
+}
+
 /* One thread syncs for all that came before it looked. */
 int journal_sync(struct store *s, uint64_t upto)
 {
@@ -123,7 +136,7 @@ int journal_sync(struct store *s, uint64_t upto)
 	uint64_t last = journal_last(s);
 	int r = io_fdatasync(s->journal.fd);
 	if (r < 0) /* never trust a second sync: the index takes it all instead */
-		r = store_checkpoint(s);
+		r = sync_by_checkpoint(s, r);
 	lock_take(&s->sync.lock);
 	s->sync.running = false;
 	if (r == 0 && s->sync.synced_number < last)

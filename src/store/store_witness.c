@@ -73,11 +73,11 @@ static void pending_take(struct store *s, struct buf *ret, uint64_t *ret_at)
 	w->pending = (struct buf){.max = PENDING_MAX_BYTES + MIB};
 }
 
-/* A hole that a failed write leaves is skipped by whoever reads. */
-static void pending_write(struct store *s, int fd, const struct buf *pending, uint64_t at)
+/* A hole that a failed write leaves is skipped by whoever reads. Index lock held. */
+static void pending_failed(struct store *s, int error)
 {
-	if (pending->len && io_pwrite(fd, pending->data, pending->len, at) < 0)
-		s->witness.stale = true;
+	s->witness.stale = true;
+	disk_note(s, error, "the second record of names and checksums has a hole, and is written anew");
 }
 
 void witness_flush_locked(struct store *s)
@@ -87,7 +87,9 @@ void witness_flush_locked(struct store *s)
 	if (s->witness.fd < 0)
 		return;
 	pending_take(s, &pending, &at);
-	pending_write(s, s->witness.fd, &pending, at);
+	int r = pending.len ? io_pwrite(s->witness.fd, pending.data, pending.len, at) : 0;
+	if (r < 0)
+		pending_failed(s, r);
 }
 
 /* Only the maintenance thread, or the only thread: nobody else replaces the file. */
@@ -100,7 +102,11 @@ void witness_flush(struct store *s)
 	lock_take(&s->lock);
 	pending_take(s, &pending, &at);
 	lock_drop(&s->lock);
-	pending_write(s, s->witness.fd, &pending, at);
+	int r = pending.len ? io_pwrite(s->witness.fd, pending.data, pending.len, at) : 0;
+	if (r == 0)
+		return;
+	with_lock(&s->lock);
+	pending_failed(s, r);
 }
 
 static void add_header(struct store *s, struct buf *out)
@@ -196,7 +202,8 @@ int witness_open(struct store *s, char theirs[], size_t size)
 	int r = io_openat(
 		s->dir_fd, "witness", O_RDWR | O_CREAT | O_NOFOLLOW, 0600, &s->witness.fd);
 	if (r < 0 || fstat(s->witness.fd, &st) < 0) {
-		s->witness.stale = true;
+		with_lock(&s->lock);
+		pending_failed(s, r < 0 ? r : -errno);
 		return 0;
 	}
 	r = witness_identity(s->witness.fd, theirs, size);
@@ -424,8 +431,9 @@ void witness_tick(struct store *s)
 		return;
 	s->witness.retry_ms = clock_mono_ms() + REWRITE_RETRY_MS;
 	int r = rewrite(s);
-	if (r < 0)
-		log_debug("the second record of names and checksums was not written (%s); will try "
-			  "again",
+	if (r < 0 && !s->witness.told)
+		log_warn("the second record of names and checksums was not written (%s); will try again "
+			 "every minute",
 			strerror(-r));
+	s->witness.told = r < 0;
 }

@@ -202,8 +202,8 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 		f->done_bytes = size;
 	if (r == 0 && append)
 		size_at_least(f, end); /* the next appender goes behind */
-	if (r == -ENOSPC)
-		f->write_error = f->dirty;
+	if (r < 0 && r != -EDQUOT && r != -EREMOTE && f->dirty)
+		f->write_error = true; /* its writer is told, and this version lacks the bytes */
 	struct span span = { 0 };
 	if (r == 0 && len)
 		span = heat_begin(f, off, end, &news);
@@ -290,6 +290,22 @@ static int truncate_to_same(struct store_file *f, struct news *news)
 	return r;
 }
 
+/* None of the bytes that a failed sync left in doubt is there any more. */
+static void unsuspect(struct store_file *f)
+{
+	struct store *s = f->store;
+	uint8_t value[9] = { 0 };
+	struct ikey k = ikey_ino(f->ino);
+	with_lock(&s->lock);
+	if (!is_suspect(s, f->ino))
+		return;
+	put_le64(value, s->journal.next_number);
+	op_begin(s);
+	op_put(s, TABLE_UNSYNCED, &k, value, sizeof(value));
+	if (op_commit(s) < 0)
+		return; /* it stays in doubt */
+}
+
 static int truncate_locked(
 	struct store_file *f, uint64_t to, uint64_t *ret_chunk, struct news *news)
 {
@@ -317,6 +333,8 @@ static int truncate_locked(
 	}
 	atomic_store(&f->size_bytes, to);
 	atomic_store(&f->mtime_ns, clock_wall_ns());
+	if (to == 0)
+		unsuspect(f);
 	return 0;
 }
 

@@ -97,6 +97,9 @@ static void request_answered(struct upload *u, struct event *e)
 	if (rq->task)
 		rq->task->outstanding--;
 	pause_note_reply(u, rq);
+	if (rq->task && strcmp(rq->reply.code, "BodyReadFailed") == 0)
+		log_warn("%s: the cache disk could not be read while this was sent; it is sent again",
+			rq->task->key);
 	rq->answer(u, rq->task, rq);
 	request_free(rq);
 }

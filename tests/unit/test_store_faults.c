@@ -329,6 +329,33 @@ static void failed_write_is_no_whole_file(void **state)
 	must_state(rig_state(r, ino), FILE_CLOSED);
 }
 
+/* Not even its data file could be made: the program that was told so leaves no empty file behind. */
+static void write_that_found_no_file_is_no_whole_file(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE), chunk;
+	struct store_file *f = rig_write_begin(r, ino);
+
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_OPEN;
+	disk.lasts = true;
+	must_eq(store_file_write(f, "abc", 3, 0, false, &chunk), -EIO);
+	disk_off();
+	rig_write_end(f);
+	must_state(rig_state(r, ino), FILE_INCOMPLETE);
+	/* where nothing was changed yet, the old version stands */
+	ino = rig_put(r, STORE_ROOT_INO, "g", 100, 1);
+	f = rig_write_begin(r, ino);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_OPEN;
+	disk.lasts = true;
+	must_eq(store_file_write(f, "abc", 3, 0, false, &chunk), -EIO);
+	disk_off();
+	rig_write_end(f);
+	must_state(rig_state(r, ino), FILE_CLOSED);
+	rig_must_hold(r, ino, 100, 1);
+}
+
 static void failed_append_leaves_what_was_there(void **state)
 {
 	struct rig *r = *state;
@@ -388,6 +415,125 @@ static void failed_checkpoint_loses_nothing(void **state)
 	}
 	rig_reopen(r);
 	must_eq(rig_files_in(r, FILE_CLOSED), 11);
+}
+
+static void rename_index(struct rig *r, const char *from, const char *to)
+{
+	char old[128], new[128];
+
+	snprintf(old, sizeof(old), "%s/%s", r->dir, from);
+	snprintf(new, sizeof(new), "%s/%s", r->dir, to);
+	must_eq(rename(old, new), 0);
+}
+
+/* The index takes nothing and cannot be found for a while; then the maintenance thread opens it anew,
+ * and all is there. */
+static void index_takes_records_again_when_the_disk_is_well(void **state)
+{
+	struct rig *r = *state;
+	struct store_attr attr;
+	const struct store_create what = {
+		.parent = STORE_ROOT_INO, .name = "late", .type = STORE_DIR, .mode = 0755};
+	int64_t deadline = clock_mono_ms() + 20000;
+	int e;
+
+	(void)rig_put(r, STORE_ROOT_INO, "f", 100, 1);
+	rename_index(r, "index", "away");
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.files_mask = 1u << DISK_INDEX | 1u << DISK_OTHER;
+	disk.lasts = true;
+	must(store_checkpoint(r->s) < 0);
+	disk_off();
+	must(store_create(r->s, &what, &attr) < 0);
+	rename_index(r, "away", "index");
+	must(store_create(r->s, &what, &attr) < 0);
+	must_eq(store_start(r->s), 0);
+	while ((e = store_create(r->s, &what, &attr)) < 0 && clock_mono_ms() < deadline)
+		usleep(1000);
+	must_eq(e, 0);
+	rig_must_hold(r, rig_find(r, "f"), 100, 1);
+	rig_reopen(r);
+	must_eq(rig_find(r, "late"), attr.ino);
+	rig_must_hold(r, rig_find(r, "f"), 100, 1);
+}
+
+/* ---- on doubt there is something ---------------------------------------------------------------- */
+
+static void remove_in_cache(struct rig *r, const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", r->dir, name);
+	must_eq(unlink(path), 0);
+}
+
+/* Index and journal are gone, and the folder with the only data file cannot be read just now: a new
+ * cache there would give the file's number, and its bytes, to another. */
+static void unreadable_folder_is_not_taken_for_empty(void **state)
+{
+	struct rig *r = *state;
+	long at;
+
+	rig_open(r);
+	(void)rig_put(r, STORE_ROOT_INO, "f", 100, 1);
+	rig_close(r);
+	remove_in_cache(r, "index/data.mdb");
+	remove_in_cache(r, "journal");
+	remove_in_cache(r, "witness");
+	for (at = 1;; at++) {
+		cleanup_free char *message = NULL;
+
+		disk_on(DISK_FAIL, at, EIO);
+		disk.calls_mask = 1u << DISK_OPEN;
+		must(rig_try_open(r, &message) < 0);
+		disk_off();
+		must(message != NULL);
+		if (!disk.met)
+			break;
+	}
+	must(at > 2);
+	must_eq(rig_data_files(r), 1);
+}
+
+static void make_orphan(struct rig *r, uint64_t ino)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/data/%02x/%016" PRIx64, r->dir, (unsigned)(ino & 0xff), ino);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	must(fd >= 0);
+	close(fd);
+}
+
+/* After a power cut: the number of an orphan that could not be seen is not given away. */
+static void unreadable_folder_may_hold_an_orphan(void **state)
+{
+	struct rig *r = *state;
+	bool met = true;
+
+	rig_child(r, work_little, NULL, CHILD_KILLED);
+	for (long at = 1; met; at++) {
+		cleanup_free char *message = NULL;
+		uint64_t orphan = 0xc8 + 0x100 * (uint64_t)at;
+
+		make_orphan(r, orphan);
+		r->config.boot_id = "another boot";
+		disk_on(DISK_FAIL, at, EIO);
+		disk.calls_mask = 1u << DISK_OPEN;
+		int e = rig_try_open(r, &message);
+		met = disk.met;
+		disk_off();
+		must(e == 0 || met);
+		r->config.boot_id = "boot-1";
+		if (e < 0)
+			continue;
+		must(rig_create(r, STORE_ROOT_INO, "new", STORE_FILE) > orphan);
+		must_eq(store_unlink(r->s, STORE_ROOT_INO, "new", 0), 0);
+		rig_close(r);
+		rig_child(r, work_nothing, NULL, CHILD_KILLED);
+	}
+	rig_open(r);
 }
 
 struct failed_commit {
@@ -542,9 +688,13 @@ int main(void)
 		rig_test(failed_flush_is_told_and_can_be_tried_again),
 		rig_test(never_flushed_is_incomplete_at_the_next_start),
 		rig_test(failed_write_is_no_whole_file),
+		rig_test(write_that_found_no_file_is_no_whole_file),
 		rig_test(failed_append_leaves_what_was_there),
 		rig_test(failed_write_leaves_no_bytes_beyond_the_end),
 		rig_test(failed_checkpoint_loses_nothing),
+		rig_test(index_takes_records_again_when_the_disk_is_well),
+		rig_test_closed(unreadable_folder_is_not_taken_for_empty),
+		rig_test_closed(unreadable_folder_may_hold_an_orphan),
 		rig_test_closed(killed_after_failed_commits),
 		rig_test(replaced_bytes_outlive_an_unsynced_rename),
 		rig_test(removed_bytes_outlive_an_unsynced_unlink),

@@ -207,6 +207,30 @@ static void failed_fsync_is_no_success_later(void **state)
 	store_file_close(f);
 }
 
+/* Nothing is left of the bytes in doubt once the file was emptied. */
+static void suspicion_ends_with_the_bytes(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 3 * P, 1), chunk;
+	struct store_file *f = rig_write_begin(r, ino);
+
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_sync(f, false), -EIO);
+	disk_off();
+	must_eq(store_file_truncate(f, 10, &chunk), 0);
+	must_eq(store_file_sync(f, false), -EIO);
+	must_eq(store_file_truncate(f, 0, &chunk), 0);
+	rig_write_pattern(f, 0, 2 * P, 2);
+	must_eq(store_file_sync(f, false), 0);
+	rig_write_end(f);
+	f = rig_file(r, ino);
+	must_eq(store_file_sync(f, false), 0);
+	must(durable(r, ino));
+	store_file_close(f);
+}
+
 static void suspicion_outlives_a_change_and_a_restart(void **state)
 {
 	struct rig *r = *state;
@@ -285,6 +309,7 @@ int main(void)
 		rig_test_clock(flush_comes_by_itself),
 		rig_test_clock(checkpoint_comes_by_itself),
 		rig_test(failed_fsync_is_no_success_later),
+		rig_test(suspicion_ends_with_the_bytes),
 		rig_test(suspicion_outlives_a_change_and_a_restart),
 		rig_test(failed_flush_says_so),
 		rig_test(journal_that_does_not_sync),
