@@ -161,11 +161,15 @@ static int load_jobs(struct fs *fs)
 	return n < 0 ? n : 0;
 }
 
+/* A file that waits for a person may have been moved before: its last good version stays under the
+ * old key as long. */
 int fs_hidden_load(struct fs *fs)
 {
-	int r = load_state(fs, FILE_DELETING);
+	static const enum file_state states[] = {FILE_DELETING, FILE_MOVING, FILE_HELD, FILE_INCOMPLETE,
+		FILE_TORN, FILE_LOST, FILE_CONFLICT, FILE_FAILED};
+	int r = 0;
 
-	if (r == 0)
-		r = load_state(fs, FILE_MOVING);
+	for (size_t i = 0; r == 0 && i < array_len(states); i++)
+		r = load_state(fs, states[i]);
 	return r < 0 ? r : load_jobs(fs);
 }

@@ -176,4 +176,22 @@ test_the_time_by_which_rsync_marks_a_broken_transfer() {
 	same "PutObject requests" "$(requests PutObject)" 0
 }
 
+# Its last good version stays in the bucket, in a folder that nobody has any more.
+test_moved_before_and_mounted_again() {
+	begin --delete-delay 0
+	make_file "$I/one/a.bin" 3000
+	exits 0 all_verified
+	"$CPGFS" pause "$M"
+	mv "$I/one" "$I/two"
+	killed_writer KILL "$I/two/a.bin"
+	wait_for 10 is_state incomplete "$I/two/a.bin"
+	same "names" "$(ls "$I")" two
+	mount_end
+	mount_start --delete-delay 0
+	is_state incomplete "$I/two/a.bin"
+	wait_for 20 not test -e "$I/one"
+	same "names" "$(ls "$I")" two
+	test -e "$(bucket_file "${I#"$M"/}/one/a.bin")"
+}
+
 run_tests "$@"
