@@ -45,7 +45,10 @@ def judge_tree(ledger, daemon, power_cut=False):
     def is_right():
         why[:] = wrong_in(ledger, daemon, power_cut)
         return not why or any(not line.endswith("too much") for line in why[1:])
-    wait_for(10, "empty folders to be hidden: %s" % why, is_right)
+    try:
+        wait_for(10, "empty folders to be hidden", is_right)
+    except Failure as failure:
+        raise Failure("%s: %s" % (failure, why)) from None
     if why:
         raise Failure("the tree is at no moment of the ledger; compared with that after \"%s\":\n  %s"
                       % (why[0], "\n  ".join(why[1:9])))

@@ -12,19 +12,21 @@ from workload import Workload
 
 
 class Point:
-    """CLASS:N:WHEN[/VARIANT[/close]]: a kill, or a power cut; with durability=close."""
+    """CLASS:N:WHEN[/VARIANT][/close]: a kill, or a power cut; with durability=close. fault.py has what
+    WHEN and the words behind it say of a disk that fails."""
 
     def __init__(self, text):
         self.text = text
-        place, *rest = text.split("/")
+        place, *self.rest = text.split("/")
         name, at, self.when = place.split(":")
         self.classes, self.at = (DISK if name == "disk" else [name]), int(at)
-        self.variant = rest[0] if rest and rest[0] in disk.VARIANTS else None
-        self.options = ["--durability", "close"] if "close" in rest else []
+        self.variant = next((word for word in self.rest if word in disk.VARIANTS), None)
+        self.options = ["--durability", "close"] if "close" in self.rest else []
 
 
 class Run:
     def __init__(self, top, point, seed):
+        os.makedirs(top, exist_ok=True)
         self.top, self.point = top, point
         self.seed = seed
         self.random = random.Random("%s %s" % (seed, point.text))
@@ -140,10 +142,14 @@ class Run:
         self.server.stop()
 
 
-def run_point(top, text, seed, deadline=60):
+def clear_mounts(top):
+    """After a point that had to be killed with all its processes."""
+    Daemon(os.path.join(top, "run"), None).clear_mount()
+
+
+def run_point(run, deadline=60):
     """{"point", "met", "failure", "notes"}"""
-    os.makedirs(top, exist_ok=True)
-    run = Run(top, Point(text), seed)
+    text = run.point.text
     result = {"point": text, "met": False, "failure": None}
 
     def hangs():
@@ -162,5 +168,5 @@ def run_point(top, text, seed, deadline=60):
     result["notes"] = run.notes
     result["seen"] = run.control.seen()
     if not result["failure"]:
-        shutil.rmtree(top)
+        shutil.rmtree(run.top)
     return result

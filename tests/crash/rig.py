@@ -3,6 +3,7 @@ import errno
 import json
 import mmap
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -179,6 +180,9 @@ class Daemon:
             file.seek(self.log_from)
             return file.read().decode(errors="replace")
 
+    def warnings(self):
+        return [line for line in self.log().splitlines() if re.search(r" (warn|error)\b", line)]
+
     def kill(self):
         if self.process and not self.died():
             self.process.kill()
@@ -206,6 +210,11 @@ class Daemon:
     def status(self):
         with open(os.path.join(self.mount, ".cpgfs/status.json"), "rb") as file:
             return json.load(file)
+
+    def command(self, *words):
+        """cpgfs WORDS MOUNT"""
+        subprocess.run([os.environ["CPGFS"], *words, self.mount], check=True, timeout=20 * SLOW,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def on_their_way(self, uploaded_is_enough):
         """How many files."""

@@ -1,4 +1,5 @@
 """A scripted day in the life of a mount, every step of it in the ledger."""
+import functools
 import mmap
 import os
 import random
@@ -10,13 +11,31 @@ from rig import PREFIX
 TOP = PREFIX + "/workspace/software/crash"
 
 
+def operation(method):
+    """An error of it is asked about: was it the end, or is it done nevertheless, or to be tried again?"""
+    @functools.wraps(method)
+    def patient(self, *args, **named):
+        while True:
+            try:
+                return method(self, *args, **named)
+            except OSError as error:
+                if self.is_done_after(error):
+                    return None
+    return patient
+
+
+def is_end(error):
+    raise error
+
+
 class Workload:
     """Operations below one folder of the mount. Sizes and bytes depend on the seed only."""
 
-    def __init__(self, mount, ledger, seed, wait_idle, close_syncs=False):
+    def __init__(self, mount, ledger, seed, wait_idle, close_syncs=False, is_done_after=is_end):
         self.top = os.path.join(mount, TOP)
         self.ledger, self.seed, self.wait_idle = ledger, seed, wait_idle
         self.close_syncs = close_syncs  # every close is an fsync
+        self.is_done_after = is_done_after
         self.serial = 0
 
     def full(self, path):
@@ -44,11 +63,13 @@ class Workload:
 
     # ---- operations ----
 
+    @operation
     def mkdir(self, path):
         self.plan("mkdir " + path, {}, self.ledger.folders | {path})
         os.makedirs(self.full(path)) if path == "" else os.mkdir(self.full(path))
         self.ledger.end()
 
+    @operation
     def write(self, path, size, sync=False, piece=60000):
         data = self.bytes(size)
         self.plan("write " + path, {path: Version(data, durable=sync)}, writes=[path], synced=sync)
@@ -60,6 +81,7 @@ class Workload:
         # the close may have recorded more than the fsync: that is the last version's record
         self.ledger.end()
 
+    @operation
     def append(self, path, size):
         data = self.bytes(size)
         self.plan("append to " + path, {path: Version(self.ledger.files[path].data + data)},
@@ -68,6 +90,7 @@ class Workload:
             write_all(out, data)
         self.ledger.end()
 
+    @operation
     def patch(self, path, at, size):
         old, data = self.ledger.files[path].data, self.bytes(size)
         self.plan("patch " + path, {path: Version(old[:at] + data + old[at + size:])}, writes=[path])
@@ -76,6 +99,7 @@ class Workload:
             write_all(out, data)
         self.ledger.end()
 
+    @operation
     def fsync(self, path):
         files = {path: Version(self.ledger.files[path].data, durable=True)}
         self.plan("fsync " + path, files, synced=True)
@@ -86,6 +110,7 @@ class Workload:
             os.close(fd)
         self.ledger.end()
 
+    @operation
     def truncate(self, path, size):
         old = self.ledger.files[path].data
         # two records, before the bytes change and after: a kill between them leaves it incomplete
@@ -93,11 +118,13 @@ class Workload:
         os.truncate(self.full(path), size)
         self.ledger.end()
 
+    @operation
     def rename(self, path, to):
         self.plan("rename %s to %s" % (path, to), {path: None, to: self.ledger.files[path]})
         os.rename(self.full(path), self.full(to))
         self.ledger.end()
 
+    @operation
     def rename_folder(self, path, to):
         def moved(name):
             return to + name[len(path):] if name == path or name.startswith(path + "/") else name
@@ -109,11 +136,13 @@ class Workload:
         os.rename(self.full(path), self.full(to))
         self.ledger.end()
 
+    @operation
     def unlink(self, path):
         self.plan("unlink " + path, {path: None})
         os.unlink(self.full(path))
         self.ledger.end()
 
+    @operation
     def map_write(self, path, at, size):
         """By a shared mapping: the last bytes may come after the close."""
         old, data = self.ledger.files[path].data, self.bytes(size)
@@ -133,6 +162,7 @@ class Workload:
             raise OSError("the mapping could not be written")
         self.ledger.end()
 
+    @operation
     def killed_writer(self, path, size):
         """A program that dies of SIGKILL while it writes."""
         data = self.bytes(size)
