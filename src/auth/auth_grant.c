@@ -95,17 +95,17 @@ static int error_of(const struct auth_xml *xml, int status)
 static int refuse(struct auth_try *t, const struct auth_answer *answer, const struct auth_xml *xml)
 {
 	char target[AUTH_TARGET_MAX];
+	char said[AUTH_XML_TEXT];
 	target_of(t->wish, target);
+	auth_xml_say(xml, said);
 	int err = error_of(xml, answer->status);
 	if (!xml->code[0])
 		return auth_fail(t, -EAGAIN, NULL, "GetDataAccess: status %d and no usable answer",
 			answer->status);
 	if (err == -EAGAIN)
-		return auth_fail(
-			t, err, NULL, "GetDataAccess: %.60s: %.200s", xml->code, xml->message);
+		return auth_fail(t, err, NULL, "GetDataAccess: %s", said);
 	if (err == -EKEYEXPIRED)
-		return auth_fail(t, err, t->recipe->remedy, "GetDataAccess: %.60s: %.200s",
-			xml->code, xml->message);
+		return auth_fail(t, err, t->recipe->remedy, "GetDataAccess: %s", said);
 	bool unknown = strcmp(xml->code, "InvalidAccessKeyId") == 0 ||
 		       strcmp(xml->code, "InvalidClientTokenId") == 0 ||
 		       strcmp(xml->code, "SignatureDoesNotMatch") == 0;
@@ -113,7 +113,7 @@ static int refuse(struct auth_try *t, const struct auth_answer *answer, const st
 		unknown ? t->recipe->remedy
 			: "see whether prefix, --region and --account-id are those you were given; "
 			  "keys for another prefix do not help",
-		"no grant for %.120s: %.60s: %.140s", target, xml->code, xml->message);
+		"no grant for %.120s: %.200s", target, said);
 }
 
 static int make_query(

@@ -47,7 +47,8 @@ static int error_of(const char *code)
 		const char *code;
 		int err;
 	} rows[] = {
-		{"AccessDenied", -EACCES},
+		{"AccessDenied", -EACCES}, /* AWS, also where there is no such role */
+		{"NoSuchEntity", -EACCES}, /* RADOS Gateway: no such role */
 		{"InvalidClientTokenId", -EACCES},
 		{"SignatureDoesNotMatch", -EACCES},
 		{"UnrecognizedClientException", -EACCES},
@@ -69,7 +70,9 @@ static int error_of(const char *code)
 static int refuse(struct auth_try *t, const struct auth_answer *answer, const struct auth_xml *xml,
 	const struct auth_role *role)
 {
+	char said[AUTH_XML_TEXT];
 	int err = error_of(xml->code);
+	auth_xml_say(xml, said);
 	if (!xml->code[0])
 		return auth_fail(
 			t, -EAGAIN, NULL, "STS: status %d and no usable answer", answer->status);
@@ -77,7 +80,7 @@ static int refuse(struct auth_try *t, const struct auth_answer *answer, const st
 		err == -EAGAIN	      ? NULL
 		: err == -EKEYEXPIRED ? t->recipe->remedy
 				      : "see whether these keys may assume that role",
-		"STS refuses %.100s: %.60s: %.150s", role->arn, xml->code, xml->message);
+		"STS refuses %.100s: %.210s", role->arn, said);
 }
 
 static const char *sts_endpoint(const struct auth_try *t, const char *region, char out[128])
@@ -124,30 +127,18 @@ int auth_assume_role(struct auth_try *t, const struct auth_role *role, struct s3
 	return ask(t, keys, &body, role, keys);
 }
 
-/* So that it never grows, which would leave copies behind. */
-static void reserve(struct buf *body, size_t token_len)
-{
-	for (size_t i = 0; i < 3 * token_len + 8192; i++)
-		buf_add_char(body, '\0');
-	buf_clear(body);
-}
-
 int auth_from_web_identity(struct auth_try *t, struct s3_credentials *ret)
 {
 	const struct auth_recipe *r = t->recipe;
 	cleanup_secret char *token = NULL;
-	cleanup_buf struct buf body = {0};
+	cleanup_buf struct buf body = {.wipes = true};
 	int err = auth_read_token(r->watch[0], &token);
 	if (err == -ENOMEM)
 		return err;
 	if (err)
 		return auth_fail(t, -EKEYEXPIRED, r->remedy, "the token file %.200s: %s",
 			r->watch[0], strerror(-err));
-	reserve(&body, strlen(token));
 	begin(&body, "AssumeRoleWithWebIdentity", &r->web);
 	add_field(&body, "WebIdentityToken", token);
-	err = ask(t, NULL, &body, &r->web, ret);
-	if (body.data)
-		explicit_bzero(body.data, body.cap);
-	return err;
+	return ask(t, NULL, &body, &r->web, ret);
 }

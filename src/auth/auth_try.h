@@ -83,3 +83,6 @@ struct auth_xml {
 };
 /* -EBADMSG: not XML, or a value that can't be one, or half a pair of keys. Any root will do. */
 must_check int auth_xml_parse(const char *text, size_t len, struct auth_xml *ret);
+/* "CODE: message", or the code alone where the service says no more. */
+#define AUTH_XML_TEXT 264
+void auth_xml_say(const struct auth_xml *xml, char out[AUTH_XML_TEXT]);

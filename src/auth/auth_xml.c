@@ -140,3 +140,9 @@ int auth_xml_parse(const char *text, size_t len, struct auth_xml *ret)
 		*ret = *out;
 	return err;
 }
+
+void auth_xml_say(const struct auth_xml *xml, char out[AUTH_XML_TEXT])
+{
+	snprintf(out, AUTH_XML_TEXT, "%.60s%s%.200s", xml->code, xml->message[0] ? ": " : "",
+		xml->message);
+}

@@ -320,4 +320,95 @@ test_check_finds_out() {
 	same "probes left" "$("$TOOLS/s3" list "$BUCKET" "$PREFIX_MP/" | grep -c cpgfs-check || true)" 0
 }
 
+# Long-lived keys that may do nothing but assume a role, as a gallery's contributor has them. The role is
+# assumed again in the middle of an upload in parts (a pause holds it there): the same upload goes on.
+deadline_test_a_role_is_assumed=180
+test_a_role_is_assumed() {
+	rgw_use_sts
+	local log=$RGW_DIR/log/sts.log from parts
+	contributor_profile "$CPGFS_RGW_ROLE"
+	fails_with "403 AccessDenied" put_as_contributor "$PREFIX_MP/by-keys-alone"
+	make_plate --batch 2021_05_08_Role
+	mount_start --profile up
+	copy_plate
+	exits 0 all_verified
+	same_by_get_as_uploader "$SRC/images/2021_05_08_Role" "$PREFIX/images/2021_05_08_Role"
+	mount_end
+
+	CACHE=$T/cache2
+	from=$(wc -l <"$log")
+	SOURCE=s3://$BUCKET/$PREFIX_MP mount_start --profile up --max-transfers 2
+	mkdir -p "$M/$PREFIX_MP/images"
+	make_file "$T/src/big.bin" $((160 << 20))
+	cp "$T/src/big.bin" "$M/$PREFIX_MP/images/role.bin"
+	wait_for 60 sent_bytes_at_least $((16 << 20))
+	"$CPGFS" pause "$M"
+	"$CPGFS" retry "$M" >/dev/null # renews, too
+	wait_for 30 roles_assumed 2 "$log" "$from"
+	at_most "bytes sent before the renewal" "$(metric sent_bytes_total)" $((144 << 20))
+	"$CPGFS" resume "$M"
+	exits 0 all_verified
+	exits 0 "$CPGFS" verify --deep "$M"
+	roles_assumed 2 "$log" "$from" || fail "the role was assumed more than twice"
+	tail -n "+$((from + 1))" "$log" >"$T/gateway.log"
+	same "uploads begun" "$(grep -c '"POST /[^ ]*/role.bin?uploads' "$T/gateway.log")" 1
+	parts=$(grep -o '"PUT /[^ ]*/role.bin?[^ ]*' "$T/gateway.log" | grep -o 'partNumber=[0-9]*' | sort -u | wc -l)
+	same "parts" "$parts" 20
+	as_uploader "$TOOLS/s3" get "$BUCKET" "$PREFIX_MP/images/role.bin" | cmp - "$T/src/big.bin"
+	as_uploader owner_controls_all "$PREFIX_MP"
+}
+
+roles_assumed() { # NUMBER LOG LINES-BEFORE
+	[ "$(tail -n "+$(($3 + 1))" "$2" | grep -c '"POST / HTTP')" = "$1" ]
+}
+
+# A role that is not there, and one whose trust is not ours, are said when mounting.
+test_a_role_that_is_refused() {
+	rgw_use_sts
+	contributor_profile "$CPGFS_RGW_ROLE-not"
+	exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --profile up --cache-dir "$T/c1" "s3://$BUCKET/$PREFIX" "$M"
+	says "STS refuses $CPGFS_RGW_ROLE-not"
+	not mountpoint -q "$M"
+	contributor_profile "$CPGFS_RGW_ROLE" "$CPGFS_RGW_UPLOADER_ACCESS_KEY" "$CPGFS_RGW_UPLOADER_SECRET_KEY"
+	exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --profile up --cache-dir "$T/c2" "s3://$BUCKET/$PREFIX" "$M"
+	says "STS refuses $CPGFS_RGW_ROLE: AccessDenied"
+	says "see whether these keys may assume that role"
+	not mountpoint -q "$M"
+}
+
+# Another gateway of the same objects: keys of a role are good there.
+rgw_use_sts() {
+	rgw_use
+	[ -w "$RGW_DIR" ] || skip "the gateway is another user's"
+	CPGFS_TEST_CASE="$FILE_T" "$TESTS/rgw/rgw" sts "$RGW_DIR"
+	. "$RGW_DIR/env"
+	ENDPOINT=$CPGFS_RGW_STS_ENDPOINT
+	export AWS_ENDPOINT_URL=$ENDPOINT
+}
+
+# Profile "up" assumes ROLE with these keys (the contributor's); the environment has none.
+contributor_profile() { # ROLE [KEY SECRET]
+	mkdir -p "$HOME/.aws"
+	printf '[profile up]\nrole_arn = %s\nsource_profile = keys\n[keys]\naws_access_key_id = %s\naws_secret_access_key = %s\n' \
+		"$1" "${2:-$CPGFS_RGW_CONTRIBUTOR_ACCESS_KEY}" "${3:-$CPGFS_RGW_CONTRIBUTOR_SECRET_KEY}" >"$HOME/.aws/config"
+	unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+}
+
+put_as_contributor() { # KEY
+	echo x >"$T/x"
+	AWS_ACCESS_KEY_ID=$CPGFS_RGW_CONTRIBUTOR_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$CPGFS_RGW_CONTRIBUTOR_SECRET_KEY \
+		put_elsewhere "$1" "$T/x"
+}
+
+as_uploader() { # COMMAND…
+	(
+		export AWS_ACCESS_KEY_ID=$CPGFS_RGW_UPLOADER_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$CPGFS_RGW_UPLOADER_SECRET_KEY
+		"$@"
+	)
+}
+
+same_by_get_as_uploader() {
+	as_uploader same_by_get "$@"
+}
+
 run_tests "$@"

@@ -176,6 +176,8 @@ static void roles_that_are_refused(void **state)
 	assert_fails("up", -EACCES,
 		"STS refuses arn:aws:iam::1:role/a+b: AccessDenied: is not "
 		"authorized to perform: sts:AssumeRole  ; see whether");
+	answer(404, STS_ERROR("NoSuchEntity", "")); /* RADOS Gateway: no such role */
+	assert_fails("up", -EACCES, "a+b: NoSuchEntity; see whether");
 	answer(403, STS_ERROR("InvalidClientTokenId", "invalid"));
 	assert_fails("up", -EACCES, "InvalidClientTokenId");
 	answer(403, STS_ERROR("ExpiredToken", "over"));
