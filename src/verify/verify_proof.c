@@ -3,8 +3,8 @@
  *
  *   1. The tag it was proved with is the one listed: the same object still.
  *   2. There is a file, and the tag is an MD5, or made of parts: the file is read and tagged alike.
- *   3. Else the server is asked for the checksum it keeps (HEAD), and that is compared with the one
- *      known or the file's.
+ *   3. Else, or if asked to look deep, the server is asked for the checksum it keeps (HEAD), and that
+ *      is compared with the one known or the file's. Where it keeps none, 1 stands.
  *
  * What none of these proves is a difference: "cannot be proved" is not "the same".
  */
@@ -110,6 +110,12 @@ static int by_file_and_tag(struct proof *t, struct file_digest *ret)
 	return 0;
 }
 
+/* The object is the one that was proved, by its tag. */
+static bool has_proved_tag(const struct proof *t)
+{
+	return t->item.etag[0] && strcasecmp(t->item.etag, t->listed.etag) == 0;
+}
+
 static int by_checksum(struct proof *t, char **ret_message)
 {
 	const struct verify_bucket *bucket = t->proofs->tree->bucket;
@@ -121,6 +127,10 @@ static int by_checksum(struct proof *t, char **ret_message)
 	r = bucket->checksum(bucket->user, t->item.key, &crc, ret_message);
 	if (r < 0)
 		return r;
+	if (r == 0 && !t->item.path[0] && has_proved_tag(t)) {
+		equal(t, true, false); /* this server keeps none: more cannot be had */
+		return 0;
+	}
 	if (r == 0)
 		return differs(
 			t, t->item.etag[0]
@@ -137,11 +147,10 @@ static int by_checksum(struct proof *t, char **ret_message)
 static int prove(struct proof *t, char **ret_message)
 {
 	const struct verify_tree *tree = t->proofs->tree;
-	bool same_tag = t->item.etag[0] && strcasecmp(t->item.etag, t->listed.etag) == 0;
 	struct file_digest digest;
 	int r;
 
-	if (same_tag && !(tree->deep && t->item.has_crc64nvme)) {
+	if (has_proved_tag(t) && !(tree->deep && t->item.has_crc64nvme)) {
 		equal(t, true, false);
 		return 0;
 	}

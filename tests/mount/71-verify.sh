@@ -78,6 +78,22 @@ test_a_mount() {
 	differences "${DAMAGED[@]}"
 }
 
+# A server without CRC64NVME: the tag is the proof, and that no checksum is kept is no difference.
+test_deep_where_no_checksum_is_kept() {
+	s3d_start --crc64nvme off
+	make_plate --wells 1
+	mount_start --part-size 5M --multipart-threshold 5M
+	copy_plate
+	head -c 12000000 /dev/urandom >"$T/src/big"
+	cp "$T/src/big" "$P/workspace/big"
+	exits 0 all_verified
+	exits 0 "$CPGFS" verify --deep "$M"
+	says "0 by checksum, 0 by size only"
+	put_elsewhere "$PREFIX/$A" "$SRC/$B"
+	verify 3 --deep "$M"
+	differences "content $A"
+}
+
 test_a_folder() {
 	uploaded
 	s3_verify 0 "$SRC"
