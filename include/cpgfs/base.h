@@ -201,6 +201,7 @@ struct buf {
 	char *data;
 	size_t len, cap, max; /* max 0: 64 MiB */
 	int error;	      /* first -errno, 0 while fine */
+	bool wipes;	      /* for keys and tokens: what it gives up, growing or at its end, is wiped */
 };
 void buf_init(struct buf *b, size_t max_bytes);
 void buf_release(struct buf *b);
@@ -226,6 +227,9 @@ void cleanup_secret_fn(void *pp);
 /* For libraries that let their allocator be replaced (curl, jansson, libxml2): what they free is
  * wiped. malloc() goes with them. */
 void wiping_free(void *p);
+/* Libraries that handled keys leave pieces of them on the stack: what lies below the caller's frame is
+ * overwritten, as deep as they go. */
+void stack_wipe(void);
 void *wiping_realloc(void *p, size_t size);
 
 /* Big-endian and little-endian numbers in byte strings. */

@@ -389,6 +389,7 @@ int auth_hand_over(struct auth *a, const char *text, size_t len, char **ret_mess
 	if (!given)
 		return -ENOMEM;
 	int err = auth_parse_pasted(text, len, &given->keys, given->target, ret_message);
+	stack_wipe();
 	given->by_grant = given->target[0];
 	return err ? err : hand_over(a, given, "handed over", ret_message);
 }

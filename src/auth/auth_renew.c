@@ -330,7 +330,9 @@ static void try_now(struct auth *a)
 				    .stop = &a->stop,
 				    .result = result,
 			    }};
-	end_try(a, &t, attempt(a, &t));
+	int err = attempt(a, &t);
+	stack_wipe();
+	end_try(a, &t, err);
 	if (a->news)
 		a->news(a->news_user);
 }

@@ -76,7 +76,7 @@ static int sign(struct auth_try *t, const struct s3_credentials *keys,
 static int ask_once(struct auth_try *t, const struct s3_credentials *keys,
 	const struct auth_url *url, struct s3_other_request *other, struct auth_answer *ret)
 {
-	cleanup_buf struct buf lines = {0};
+	cleanup_buf struct buf lines = {.wipes = true};
 	cleanup_free char *whole = NULL;
 	cleanup_free char *path = NULL;
 	int err = text_printf(&path, "%s%s", url->path, other->path);
@@ -100,8 +100,6 @@ static int ask_once(struct auth_try *t, const struct s3_credentials *keys,
 	} else {
 		err = auth_fail(t, err, NULL, "the request to %.200s cannot be signed", url->host);
 	}
-	if (lines.data)
-		explicit_bzero(lines.data, lines.cap);
 	return err;
 }
 

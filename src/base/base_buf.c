@@ -13,10 +13,18 @@ void buf_init(struct buf *b, size_t max_bytes)
 	*b = (struct buf){.max = max_bytes};
 }
 
+static void give_up(const struct buf *b)
+{
+	if (b->wipes)
+		wiping_free(b->data);
+	else
+		free(b->data);
+}
+
 void buf_release(struct buf *b)
 {
-	free(b->data);
-	*b = (struct buf){.max = b->max};
+	give_up(b);
+	*b = (struct buf){.max = b->max, .wipes = b->wipes};
 }
 
 void buf_clear(struct buf *b)
@@ -29,7 +37,7 @@ void buf_clear(struct buf *b)
 
 void cleanup_buf_fn(struct buf *b)
 {
-	free(b->data);
+	give_up(b);
 }
 
 /* Makes room for more bytes and a NUL. False: b->error says why. */
@@ -49,7 +57,7 @@ static bool buf_reserve(struct buf *b, size_t more)
 		return true;
 	while (cap <= b->len + more)
 		cap = cap > SIZE_MAX / 2 ? b->len + more + 1 : cap * 2;
-	grown = realloc(b->data, cap);
+	grown = b->wipes ? wiping_realloc(b->data, cap) : realloc(b->data, cap);
 	if (!grown) {
 		b->error = -ENOMEM;
 		return false;

@@ -53,6 +53,15 @@ void cleanup_secret_fn(void *pp)
 	secret_free(*(void **)pp);
 }
 
+#define STACK_WIPED_BYTES (96 * KIB)
+
+__attribute__((noinline)) void stack_wipe(void)
+{
+	char below[STACK_WIPED_BYTES];
+
+	explicit_bzero(below, sizeof(below));
+}
+
 void wiping_free(void *p)
 {
 	if (p)

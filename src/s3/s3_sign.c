@@ -18,7 +18,7 @@
 void s3_headers_init(struct s3_headers *h)
 {
 	h->count = 0;
-	buf_init(&h->values, 64 * KIB);
+	h->values = (struct buf){.max = 64 * KIB, .wipes = true}; /* a session token among them */
 }
 
 void s3_headers_release(struct s3_headers *h)
@@ -136,8 +136,7 @@ int s3_sign(struct buf *ret_authorization, struct s3_signing_key *key, const cha
 		return err;
 	uint8_t digest[32];
 	char hex[65];
-	cleanup_buf struct buf text;
-	buf_init(&text, 0);
+	cleanup_buf struct buf text = {.wipes = true};
 	s3_canonical_request(&text, in);
 	if (buf_error(&text))
 		return buf_error(&text);

@@ -6,12 +6,6 @@
 
 #include "s3_sign.h"
 
-static void wipe(struct buf *b)
-{
-	if (b->data)
-		explicit_bzero(b->data, b->cap);
-}
-
 static void add_headers(struct s3_headers *h, const struct s3_credentials *keys,
 	const struct s3_other_request *req, const char *date, const char *payload)
 {
@@ -40,7 +34,7 @@ int s3_sign_other(struct buf *ret_lines, const struct s3_credentials *keys,
 {
 	struct s3_headers headers;
 	struct s3_signing_key key = {.scope = ""};
-	cleanup_buf struct buf authorization = {0};
+	cleanup_buf struct buf authorization = {.wipes = true};
 	uint8_t digest[32];
 	char payload[65], date[17];
 	sha256_of(req->body ? req->body : "", req->body_len, digest);
@@ -66,8 +60,6 @@ int s3_sign_other(struct buf *ret_lines, const struct s3_credentials *keys,
 		err = buf_error(ret_lines);
 	}
 	s3_signing_key_wipe(&key);
-	wipe(&headers.values);
-	wipe(&authorization);
 	s3_headers_release(&headers);
 	return err;
 }

@@ -224,10 +224,8 @@ static int add_line(struct s3_transfer *t, struct buf *line, const char *name, c
 
 static int make_lines(struct s3_transfer *t)
 {
-	cleanup_buf struct buf authorization;
-	cleanup_buf struct buf line;
-	buf_init(&authorization, 0);
-	buf_init(&line, 0);
+	cleanup_buf struct buf authorization = {.wipes = true};
+	cleanup_buf struct buf line = {.wipes = true};
 	int err = sign(t, &authorization);
 	for (size_t i = 0; !err && i < t->wire.headers.count; i++)
 		err = add_line(t, &line, t->wire.headers.items[i].name,
@@ -240,8 +238,6 @@ static int make_lines(struct s3_transfer *t)
 		err = -ENOMEM;
 	if (longer)
 		t->lines = longer;
-	if (authorization.data)
-		explicit_bzero(authorization.data, authorization.cap);
 	return err;
 }
 

@@ -104,6 +104,53 @@ static void texts_survive_reallocation(void **state)
 	wiping_free(NULL);
 }
 
+static void buffers_for_secrets_are_wiped(void **state)
+{
+	struct buf b = {.wipes = true};
+	uintptr_t was;
+
+	for (int i = 0; i < 1000; i++)
+		buf_add_char(&b, 'S');
+	was = (uintptr_t)b.data;
+	for (int i = 0; i < 100000; i++)
+		buf_add_char(&b, 'T');
+	assert_int_not_equal((uintptr_t)b.data, was);
+	assert_int_equal(left_of((void *)was, 1000, 'S'), 0);
+	assert_int_equal(b.len, 101000);
+	assert_int_equal(b.data[999], 'S');
+	assert_int_equal(b.data[100999], 'T');
+	was = (uintptr_t)b.data;
+	buf_release(&b);
+	assert_int_equal(left_of((void *)was, 1000, 'S'), 0);
+	assert_true(b.wipes);
+	assert_null(b.data);
+	{
+		cleanup_buf struct buf scoped = {.wipes = true};
+		buf_add_text(&scoped, "SSSSSSSSSSSSSSSS");
+		was = (uintptr_t)scoped.data;
+		assert_int_equal(left_of((void *)was, 16, 'S'), 16);
+	}
+	assert_int_equal(left_of((void *)was, 16, 'S'), 0);
+}
+
+__attribute__((noinline)) static uintptr_t leave_on_the_stack(void)
+{
+	char text[4000];
+	volatile char *through = text;
+
+	for (size_t i = 0; i < sizeof(text); i++)
+		through[i] = 'S';
+	return (uintptr_t)text;
+}
+
+static void what_calls_left_below_is_wiped(void **state)
+{
+	uintptr_t was = leave_on_the_stack();
+
+	stack_wipe();
+	assert_int_equal(left_of((void *)was, 4000, 'S'), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -111,6 +158,8 @@ int main(void)
 		cmocka_unit_test(content_is_zero_and_apart),
 		cmocka_unit_test(freed_text_is_wiped),
 		cmocka_unit_test(texts_survive_reallocation),
+		cmocka_unit_test(buffers_for_secrets_are_wiped),
+		cmocka_unit_test(what_calls_left_below_is_wiped),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
