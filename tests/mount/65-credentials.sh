@@ -82,25 +82,40 @@ role $ROLE"
 	same "parts lost" "$(awk -F'\t' '$3 == "UploadPart" && $0 !~ /ExpiredToken/' "$T/requests.log" | wc -l)" 12
 }
 
-# 100 pages; the tenth says that the token expired. Complete nevertheless, and no page twice in it.
+# 200 pages (also of the mount's own listing); after a hundred the token ends. Complete nevertheless, and
+# no page twice in it.
+deadline_test_expiry_in_the_middle_of_a_listing=120
 test_expiry_in_the_middle_of_a_listing() {
-	local n
-	services <<<"lifetime 2,3600 told=3600
+	local n lister lifetime=$((10 * SLOW))
+	services <<<"lifetime $lifetime,3600 told=3600
 role $ROLE"
 	services_start --page-size 5
 	role_profile
 	mkdir -p "$(bucket_file "$PREFIX/many")"
-	for ((n = 0; n < 500; n++)); do
+	for ((n = 0; n < 1000; n++)); do
 		: >"$(bucket_file "$PREFIX/many/$(printf %04d "$n")")"
 	done
 	s3d_rescan
-	faults <<<"ListObjectsV2 always delay=40"
+	faults <<<"ListObjectsV2 n=100+ hold=$T/go"
 	mount_start --profile up
-	"$CPGFS" ls -R "$P/many" >"$T/listed"
-	grep -q 'ListObjectsV2.*ExpiredToken' "$T/requests.log" || fail "nothing expired: the test is too slow or too fast"
-	same "objects listed" "$(wc -l <"$T/listed")" 500
-	same "objects in the mount" "$(find "$P/many" -type f | wc -l)" 500
+	"$CPGFS" ls -R "$P/many" >"$T/listed" &
+	lister=$!
+	wait_for 30 test -e "$T/go.held"
+	wait_for 30 first_role_is_over $lifetime
+	: >"$T/go"
+	wait $lister
+	same "objects listed" "$(wc -l <"$T/listed")" 1000
+	same "names listed" "$(awk '{ print $4 }' "$T/listed" | sort -u | wc -l)" 1000
+	same "objects in the mount" "$(find "$P/many" -type f | wc -l)" 1000
+	at_least "pages before the token's end" "$(sed '/ExpiredToken/q' "$T/requests.log" | grep -c 'ListObjectsV2.*many')" 80
+	at_least "pages after it" "$(sed '1,/ExpiredToken/d' "$T/requests.log" | grep -c 'ListObjectsV2.*many')" 80
 	same "roles assumed" "$(requests AssumeRole)" 2
+}
+
+first_role_is_over() { # SECONDS of its life
+	local since
+	since=$(awk -F'\t' '$3 == "AssumeRole" { print $1; exit }' "$T/requests.log")
+	[ "$(date +%s%3N)" -gt $((since + $1 * 1000 + 100)) ]
 }
 
 # Renewal fails: uploads wait, say why, ask seldom; a file changed by hand brings them on at once.
