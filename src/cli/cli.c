@@ -35,7 +35,8 @@ static void usage(FILE *out)
 {
 	fprintf(out, "cpgfs " CPGFS_VERSION
 		     " - copy microscope plates into a folder; they arrive in S3, provably\n\n"
-		     "Usage: cpgfs mount [OPTION…] s3://BUCKET[/PREFIX] MOUNTPOINT\n"
+		     "Usage: cpgfs mount --gallery NAME --prefix PREFIX [OPTION…] MOUNTPOINT\n"
+		     "       cpgfs mount [OPTION…] s3://BUCKET[/PREFIX] MOUNTPOINT\n"
 		     "       cpgfs COMMAND [OPTION…] MOUNTPOINT [PATH…]\n\n"
 		     "  mount           mount a prefix of a bucket\n");
 	for (size_t i = 0; i < array_len(commands); i++)
