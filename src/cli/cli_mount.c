@@ -222,6 +222,18 @@ static int absolute_path(const char *path, char **ret)
 	return text_printf(ret, "%s/%s", here, path);
 }
 
+/* The daemon works in "/". NULL stays. */
+static int make_absolute(char **path)
+{
+	char *whole = NULL;
+	int r = *path ? absolute_path(*path, &whole) : 0;
+	if (r == 0 && whole) {
+		free(*path);
+		*path = whole;
+	}
+	return r;
+}
+
 int cli_mount_endpoint(struct cli_mount *m)
 {
 	const char *from_env = getenv("AWS_ENDPOINT_URL_S3");
@@ -237,7 +249,7 @@ int cli_mount_endpoint(struct cli_mount *m)
 	const char *bundle = getenv("AWS_CA_BUNDLE");
 	if (!m->ca_bundle && bundle && bundle[0] && !(m->ca_bundle = text_dup(bundle)))
 		return -ENOMEM;
-	return 0;
+	return make_absolute(&m->ca_bundle);
 }
 
 /* What a cache directory belongs to, and the default directory made from it. */
@@ -247,15 +259,8 @@ static int fill_cache(struct cli_mount *m)
 		&m->identity, "%s %s %s", m->endpoint ? m->endpoint : "aws", m->bucket, m->prefix);
 	if (r < 0)
 		return r;
-	if (m->cache_dir) {
-		char *whole = NULL;
-		r = absolute_path(m->cache_dir, &whole);
-		if (r < 0)
-			return r;
-		free(m->cache_dir);
-		m->cache_dir = whole;
-		return 0;
-	}
+	if (m->cache_dir)
+		return make_absolute(&m->cache_dir);
 	uint8_t digest[32];
 	char hash[17];
 	sha256_of(m->identity, strlen(m->identity), digest);
@@ -272,16 +277,9 @@ static int fill_cache(struct cli_mount *m)
 	return -EINVAL;
 }
 
-/* The daemon works in "/". */
 static int fill_log_file(struct cli_mount *m)
 {
-	char *whole = NULL;
-	int r = m->log_file ? absolute_path(m->log_file, &whole) : 0;
-	if (r == 0 && whole) {
-		free(m->log_file);
-		m->log_file = whole;
-	}
-	return r;
+	return make_absolute(&m->log_file);
 }
 
 static int check_grant(const struct cli_mount *m)

@@ -286,6 +286,38 @@ grant s3://$BUCKET/$PREFIX/* READ"
 	fails_with "Read-only file system" touch "$P/images/new"
 }
 
+# ---- over TLS ------------------------------------------------------------------------------------
+
+# Services and bucket behind a certificate that only AWS_CA_BUNDLE (or --ca-bundle) knows; a relative
+# name counts from where the mount command was given.
+test_certificates_of_ones_own() {
+	need openssl
+	services <<<"role $ROLE"
+	services_start
+	openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
+		-keyout "$T/tls.key" -out "$T/own-ca.pem" 2>/dev/null
+	"$TOOLS/tls-front" "$T/own-ca.pem" "$T/tls.key" "$(cat "$T/port")" "$T/tls.port" &
+	wait_for 10 test -s "$T/tls.port"
+	ENDPOINT=https://127.0.0.1:$(cat "$T/tls.port")
+	export AWS_ENDPOINT_URL=$ENDPOINT
+	role_profile
+	make_plate --wells 1
+	exits 3 "$CPGFS" check --quick --no-write --endpoint "$ENDPOINT" --profile up --cache-dir "$T/c" "s3://$BUCKET/$PREFIX"
+	grep -qi certificate "$T/last" || fail "no word of the certificate: $(cat "$T/last")"
+	same "roles assumed" "$(requests AssumeRole)" 0
+
+	AWS_CA_BUNDLE=own-ca.pem mount_start --profile up
+	copy_plate
+	exits 0 all_verified
+	same_in_bucket "$SRC" "$PREFIX"
+	exits 0 "$CPGFS" verify --ca-bundle own-ca.pem --endpoint "$ENDPOINT" --profile up "$SRC" "s3://$BUCKET/$PREFIX"
+	mount_end
+	CACHE=$T/cache2 mount_start --profile up --ca-bundle own-ca.pem
+	same_tree "$SRC" "$P"
+	echo more >"$P/more"
+	exits 0 all_verified
+}
+
 # ---- without ------------------------------------------------------------------------------------
 
 test_anonymous_reading() {
