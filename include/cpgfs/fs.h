@@ -108,6 +108,6 @@ void fs_status(struct fs *fs, struct fs_status *ret);
 typedef void fs_refusal_fn(void *user, const char *path, const char *reason);
 void fs_refusals(struct fs *fs, fs_refusal_fn *each, void *user);
 
-/* Make a mount point usable before mounting: it exists, is a folder, is empty; a dead mount of ours
- * is cleared (fusermount3 -u). *ret_message on failure. */
+/* Make a mount point usable before mounting: a folder, and empty. It is made if only it is missing;
+ * a dead mount of ours is cleared (fusermount3 -u). *ret_message on failure. */
 must_check int fs_mountpoint_prepare(const char *mountpoint, char **ret_message);

@@ -178,8 +178,8 @@ static int say_found(const struct hand_over *h)
 		h->keys->session_token[0] ? "temporary" : "long-lived", tail);
 	if (at_ns) {
 		time_format_iso8601(at_ns, expires);
-		duration_format(left_ms > 0 ? left_ms : 0, left);
-		printf(", %s %s (%s)", left_ms > 0 ? "until" : "EXPIRED at", expires, left);
+		duration_format(left_ms > 0 ? left_ms : -left_ms, left);
+		printf(left_ms > 0 ? ", until %s (%s)" : ", EXPIRED at %s (%s ago)", expires, left);
 	} else if (h->keys->session_token[0]) {
 		printf(", it does not say until when");
 	}

@@ -3,7 +3,7 @@
  *
  * Files in it would be hidden by the mount, and a copy made while nothing is mounted lands in it:
  * so it must be empty. A mount of ours whose daemon is gone ("Transport endpoint is not
- * connected") is cleared.
+ * connected") is cleared. One that is not there is made, as long as its parent is.
  */
 #define LOG_ROOM "fs"
 
@@ -160,11 +160,27 @@ static int stat_living(const char *mountpoint, struct stat *st, char **ret_messa
 	return 0;
 }
 
+/* 0 also when it is there already. */
+static int make_missing(const char *mountpoint, char **ret_message)
+{
+	struct stat st;
+
+	if (stat(mountpoint, &st) == 0 || errno != ENOENT)
+		return 0;
+	if (mkdir(mountpoint, 0777) == 0) {
+		log_info("made the folder %s", mountpoint);
+		return 0;
+	}
+	return errno == EEXIST ? 0 : refuse(ret_message, -errno, mountpoint, strerror(errno));
+}
+
 int fs_mountpoint_prepare(const char *mountpoint, char **ret_message)
 {
 	struct stat st;
-	int r = stat_living(mountpoint, &st, ret_message);
+	int r = make_missing(mountpoint, ret_message);
 
+	if (r == 0)
+		r = stat_living(mountpoint, &st, ret_message);
 	if (r < 0)
 		return r;
 	if (!S_ISDIR(st.st_mode))

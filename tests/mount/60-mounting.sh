@@ -43,9 +43,19 @@ test_a_mount_point_with_files_is_refused() {
 	same "content" "$(cat "$M/precious")" precious
 	rm "$M/precious"
 	rmdir "$M"
-	refused "$M" try_mount
 	echo file >"$M"
 	refused "$M" try_mount
+}
+
+test_a_missing_mount_point_is_made() {
+	s3d_start
+	rmdir "$M"
+	mount_start
+	echo content >"$M/$PREFIX/file"
+	exits 0 all_verified
+	mount_end
+	M=$T/no/such refused "No such file" try_mount
+	not test -e "$T/no"
 }
 
 test_what_cannot_heal_refuses_the_mount() {

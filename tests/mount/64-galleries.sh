@@ -49,6 +49,25 @@ test_with_an_access_grant() {
 	says "--prefix"
 }
 
+# Word for word what a contributor types, keys in the environment, the folder not made yet.
+test_what_a_contributor_types() {
+	local BUCKET=staging-cellpainting-gallery
+	printf '%s\n' 'account 309624411020' "grant s3://$BUCKET/cpg0123-example/broad/* READWRITE by=BASE" >"$T/services"
+	s3d_start --key "BASE:base/secret@nowhere/" --services "$T/services"
+	export AWS_ACCESS_KEY_ID=BASE AWS_SECRET_ACCESS_KEY=base/secret
+	export PATH=$(dirname "$CPGFS"):$PATH
+	exits 0 cpgfs mount --gallery cellpainting-staging --prefix cpg0123-example/broad ~/gallery
+	M=$HOME/gallery P=$HOME/gallery/$PREFIX
+	make_plate --wells 1
+	copy_plate
+	exits 0 all_verified
+	same_in_bucket "$SRC" "$PREFIX"
+	same "grants asked for" "$(requests GetDataAccess)" 1
+	same "objects put with another ACL" "$(awk -F'\t' '$3 == "PutObject" && $7 != 200' "$T/requests.log" | wc -l)" 0
+	status_json credentials | grep -qF "environment, access grant s3://$BUCKET/$PREFIX/*, until" || fail "status says $(status_json credentials)"
+	exits 0 cpgfs umount ~/gallery
+}
+
 test_which_there_are() {
 	s3d_start
 	exits 0 "$CPGFS" galleries

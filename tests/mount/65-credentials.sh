@@ -270,6 +270,7 @@ test_a_grant_for_reading_that_comes_late() {
 	expect_log 'no credentials yet'
 	expect_log 'uploading paused: credentials'
 	expect_log 'the access grant is for reading only'
+	expect_log 'images/new: AccessDenied' # made before that was known
 	services <<<"account $ACCOUNT
 grant s3://$BUCKET/$PREFIX/* READ"
 	services_start

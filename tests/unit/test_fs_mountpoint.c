@@ -78,13 +78,32 @@ static void a_full_folder_is_refused_and_one_entry_named(void **state)
 	free(path);
 }
 
-static void what_is_not_there_is_refused(void **state)
+static void a_missing_folder_is_made(void **state)
 {
-	char *path = path_of("missing");
+	char *path = path_of("missing"), *deep = path_of("missing parent/folder");
+	struct stat st;
 
 	(void)state;
-	expect(path, -ENOENT, "No such file");
+	expect(deep, -ENOENT, "No such file");
+	assert_int_equal(stat(deep, &st), -1);
+	expect(path, 0, NULL);
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(S_ISDIR(st.st_mode));
+	assert_int_equal(rmdir(path), 0);
 	free(path);
+	free(deep);
+}
+
+static void a_link_to_nowhere_is_refused(void **state)
+{
+	char *path = path_of("link"), *nowhere = path_of("nowhere");
+
+	(void)state;
+	assert_int_equal(symlink(nowhere, path), 0);
+	expect(path, -ENOENT, "No such file");
+	assert_int_equal(unlink(path), 0);
+	free(path);
+	free(nowhere);
 }
 
 int main(void)
@@ -92,7 +111,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_empty_folder_is_fine),
 		cmocka_unit_test(a_full_folder_is_refused_and_one_entry_named),
-		cmocka_unit_test(what_is_not_there_is_refused),
+		cmocka_unit_test(a_missing_folder_is_made),
+		cmocka_unit_test(a_link_to_nowhere_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, make_top, remove_top);
