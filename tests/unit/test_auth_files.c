@@ -117,6 +117,14 @@ static void other_places(void **state)
 	(void)auth_rejected(a, &(struct s3_credentials){.access_key = "L", .secret_key = "SECRETl"}, "x");
 	assert_keys(a, "L", "SECRETl", "");
 	auth_destroy(a);
+	/* the same for the other file, whose sections are [profile lab] or [lab] */
+	unsetenv("AWS_SHARED_CREDENTIALS_FILE");
+	setenv("AWS_CONFIG_FILE", path, 1);
+	write_file(h, "credentials", "");
+	write_file(h, "config", "[profile lab]\naws_access_key_id = wrong\n");
+	a = auth_of("lab");
+	assert_keys(a, "L", "SECRETl", "");
+	auth_destroy(a);
 }
 
 static void long_tokens(void **state)

@@ -105,6 +105,7 @@ static void errors_by_code(void **state)
 		{403, "SignatureDoesNotMatch", S3_AUTH, S3_AUTH},
 		{400, "InvalidToken", S3_AUTH, S3_AUTH},
 		{400, "TokenRefreshRequired", S3_AUTH, S3_AUTH},
+		{400, "RequestExpired", S3_AUTH, S3_AUTH},
 		{403, "AccessDenied", S3_DENIED, S3_DENIED},
 		{403, "QuotaExceeded", S3_DENIED, S3_DENIED},
 		{403, "RequestTimeTooSkewed", S3_CLOCK, S3_CLOCK},
