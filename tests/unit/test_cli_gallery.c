@@ -281,8 +281,8 @@ static void lines_that_are_refused(void **state)
 		"cpgfs mount --gallery cellpainting-staging --prefix a/b",
 		"cpgfs mount --gallery cellpainting-staging --prefix a s3://bucket/b /g",
 		"cpgfs mount --gallery nobody --prefix a /g",
-		"cpgfs mount --gallery cellpainting-staging --account-id 3096-2441-1020 --prefix a "
-		"/g",
+		("cpgfs mount --gallery cellpainting-staging --account-id 3096-2441-1020 --prefix a "
+		 "/g"),
 		"cpgfs mount --access-grant s3://bucket/a /g",
 		"cpgfs mount --access-grant --account-id 309624411020 s3://bucket /g",
 		"cpgfs mount https://bucket.s3.amazonaws.com/a /g",

@@ -89,8 +89,8 @@ static void what_cannot_be_used_is_refused(void **state)
 		"AWS_ACCESS_KEY_ID=ASIATHREE\n",
 		"AWS_ACCESS_KEY_ID=ASIATHREE\nAWS_SECRET_ACCESS_KEY=secret THREE\n",
 		"{\"Credentials\": {\"AccessKeyId\": \"ASIATHREE\"}}",
-		"{\"AccessKeyId\": \"ASIATHREE\", \"SecretAccessKey\": \"secretTHREE\", "
-		"\"SessionToken\": \"tokenTHREE\", \"Expiration\": \"2001-01-01T00:00:00Z\"}",
+		("{\"AccessKeyId\": \"ASIATHREE\", \"SecretAccessKey\": \"secretTHREE\", "
+		 "\"SessionToken\": \"tokenTHREE\", \"Expiration\": \"2001-01-01T00:00:00Z\"}"),
 	};
 
 	assert_int_equal(hand_over_as(OWNER, LINES), 0);

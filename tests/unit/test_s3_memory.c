@@ -298,8 +298,8 @@ static void xml_is_whole_or_not(void **state)
 		"<Contents><Key>a</Key><Size>1</Size></Contents>"
 		"<Contents><Key>b</Key><Size>2</Size></Contents></ListBucketResult>",
 		"<Error><Code>SlowDown</Code><Message>slow</Message></Error>",
-		"<ListPartsResult><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part>"
-		"</ListPartsResult>",
+		("<ListPartsResult><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part>"
+		 "</ListPartsResult>"),
 	};
 
 	for (size_t i = 0; i < array_len(texts); i++)
