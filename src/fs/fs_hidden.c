@@ -13,6 +13,7 @@
 #define SLOTS_FIRST 256
 #define PAGE 64
 #define JOBS_MAX 256
+#define ATTEMPTS_PAGE 8 /* they are large */
 
 static uint64_t *slot_of(uint64_t *slots, size_t slot_count, uint64_t hash)
 {
@@ -161,6 +162,24 @@ static int load_jobs(struct fs *fs)
 	return n < 0 ? n : 0;
 }
 
+/* What was being written when the daemon was killed may be there, under a name that its file has no
+ * longer. */
+static int load_attempts(struct fs *fs)
+{
+	cleanup_free struct store_attempt *page = calloc(ATTEMPTS_PAGE, sizeof(*page));
+	uint64_t after = 0;
+	int n;
+
+	if (!page)
+		return -ENOMEM;
+	while ((n = store_attempts(fs->config.store, after, page, ATTEMPTS_PAGE)) > 0) {
+		for (int i = 0; i < n; i++)
+			fs_hidden_add(fs, page[i].key);
+		after = page[n - 1].id;
+	}
+	return n;
+}
+
 /* A file that waits for a person may have been moved before: its last good version stays under the
  * old key as long. */
 int fs_hidden_load(struct fs *fs)
@@ -171,5 +190,7 @@ int fs_hidden_load(struct fs *fs)
 
 	for (size_t i = 0; r == 0 && i < array_len(states); i++)
 		r = load_state(fs, states[i]);
+	if (r == 0)
+		r = load_attempts(fs);
 	return r < 0 ? r : load_jobs(fs);
 }

@@ -346,6 +346,38 @@ static void what_is_deleted_stays_away_while_the_bucket_follows(void **state)
 	rig_free(r);
 }
 
+/* The daemon ended with a request on its way, whose file has another name by now: when its object
+ * shows, the folder that it was sent to is not there again. */
+static void what_was_on_its_way_shows_no_folder(void **state)
+{
+	struct store_attempt attempt = {.kind = ATTEMPT_PUT, .phase = ATTEMPT_OPEN, .key = "plate/a"};
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param plate, file;
+	struct store_attr attr;
+	struct store_job job;
+
+	(void)state;
+	rig_start(r);
+	assert_int_equal(rig_mkdir(r, 1, "plate", &plate), 0);
+	file = rig_put(r, plate.ino, "a", "");
+	rig_step(r, file.ino, FILE_CLOSED, FILE_SETTLED);
+	assert_int_equal(store_attr(r->store, file.ino, &attr), 0);
+	assert_int_equal(store_version_digested(r->store, file.ino, attr.generation, NULL, 0,
+				 FILE_QUEUED, NULL),
+		0);
+	attempt.ino = file.ino;
+	attempt.generation = attr.generation;
+	assert_int_equal(store_attempt_begin(r->store, &attempt, FILE_QUEUED), 0);
+	assert_int_equal(rig_rename(r, 1, "plate", 1, "renamed", 0), 0);
+	assert_int_equal(store_jobs(r->store, &job, 1), 1);
+	assert_int_equal(store_job_end(r->store, job.id), 0);
+	fake_put(r->bucket, "plate/a", 0, "e");
+	rig_remount(r);
+	rig_must_list(r, 1, "renamed");
+	assert_int_equal(rig_lookup(r, 1, "plate", NULL), -ENOENT);
+	rig_free(r);
+}
+
 /* A folder is renamed and made anew before the bucket follows: what was below it is not below the
  * new one. */
 static void a_new_folder_does_not_show_what_its_name_held_before(void **state)
@@ -445,6 +477,7 @@ int main(void)
 		cmocka_unit_test(names_are_cleaned_on_the_way_and_stand_for_theirs),
 		cmocka_unit_test(refused_folder_names_are_refused),
 		cmocka_unit_test(what_is_deleted_stays_away_while_the_bucket_follows),
+		cmocka_unit_test(what_was_on_its_way_shows_no_folder),
 		cmocka_unit_test(a_new_folder_does_not_show_what_its_name_held_before),
 		cmocka_unit_test(only_folders_that_something_went_from_are_looked_into),
 		cmocka_unit_test(long_and_reserved_names),
