@@ -21,9 +21,10 @@ WEIGHTS = {
 }
 
 class Generator:
-    def __init__(self, seed, plain):
+    def __init__(self, seed, plain, may_map=True):
         self.random = random.Random(seed)
         self.plain = plain  # looked at for what is there
+        self.weights = {kind: weight for kind, weight in WEIGHTS.items() if may_map or not kind.startswith("map_")}
 
     def seed(self):
         return self.random.randrange(1 << 30)
@@ -58,7 +59,7 @@ class Generator:
         return self.random.choice(SIZES) + self.random.randrange(3)
 
     def next(self):
-        kind = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        kind = self.random.choices(list(self.weights), list(self.weights.values()))[0]
         files, folders = self.entries()
         return getattr(self, "make_" + kind, self.make_of_slot)(kind, files, folders)
 
