@@ -461,6 +461,7 @@ struct store *store_alloc(const struct store_config *config)
 	s->part_size_bytes = config->part_size_bytes ? config->part_size_bytes : 8 * MIB;
 	s->stream_bytes = config->stream_bytes;
 	s->settle_ms = config->settle_ms;
+	s->ops_until_commit = CHECKPOINT_OPS_FIRST;
 	s->flush_ms = config->flush_ms ? config->flush_ms : 30000;
 	s->durability_close = config->durability_close;
 	s->dir = text_dup(config->dir);

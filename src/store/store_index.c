@@ -5,6 +5,7 @@
  */
 #include "store_private.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #define MAP_FIRST_BYTES (1 * GIB)
@@ -116,10 +117,20 @@ void index_abort(struct index *x)
 	x->txn = NULL;
 }
 
+/* Pages that this thread has made dirty in the page cache; LMDB does not tell. 0 for ever where the
+ * kernel does not count them (some file systems, some kernels). */
+static uint64_t pages_written(void)
+{
+	struct rusage usage;
+	return getrusage(RUSAGE_THREAD, &usage) == 0 ? (uint64_t)usage.ru_oublock * 512 / 4096 : 0;
+}
+
 int index_commit(struct index *x)
 {
+	uint64_t before = pages_written();
 	int e = mdb_txn_commit(x->txn);
 	x->txn = NULL;
+	x->commit_pages = pages_written() - before;
 	return index_error(e);
 }
 

@@ -10,7 +10,6 @@
 #define IDLE_MS 1000
 #define TELL_MS 10000
 #define WRITE_ROOM_BYTES (2 * MIB) /* the largest write takes half of it */
-#define OPS_TRIGGER 100000 /* about 8,192 dirty pages */
 
 static bool checkpoint_is_due(struct store *s)
 {
@@ -18,7 +17,7 @@ static bool checkpoint_is_due(struct store *s)
 	if (!s->ops_since_commit || s->failed)
 		return false;
 	return clock_mono_ms() - s->last_change_ms >= IDLE_MS ||
-		s->journal.offset >= JOURNAL_TRIGGER_BYTES || s->ops_since_commit >= OPS_TRIGGER;
+		s->journal.offset >= JOURNAL_TRIGGER_BYTES || s->ops_since_commit >= s->ops_until_commit;
 }
 
 static bool flush_is_due(struct store *s)

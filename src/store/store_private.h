@@ -116,6 +116,7 @@ struct index {
 	char *path;
 	size_t map_bytes;
 	unsigned flags; /* beside the usual ones */
+	uint64_t commit_pages; /* written by the last commit; 0: not known */
 };
 must_check int index_open(struct index *x, const char *path);
 void index_close(struct index *x); /* drops what was not committed */
@@ -328,7 +329,7 @@ struct store {
 	int64_t mend_at_ms; /* and not before this it is tried to mend that */
 	struct disk_failures disk_failures;
 	uint64_t next_ino, next_attempt, next_job;
-	uint64_t ops_since_commit;
+	uint64_t ops_since_commit, ops_until_commit;
 	int64_t last_change_ms;
 	int64_t flush_due_ms; /* 0: nothing unsynced */
 	struct store_file *files[FILE_BUCKETS];
@@ -515,6 +516,12 @@ uint64_t root_slot_bytes(struct store *s, unsigned slot); /* takes the index loc
 must_check int journal_sync(struct store *s, uint64_t upto_number);
 uint64_t journal_last(struct store *s); /* takes the index lock */
 must_check int checkpoint_locked(struct store *s);
+/* How many operations may gather until the next commit, when the last one took so many and wrote so
+ * many pages: LMDB keeps the memory of all that one transaction changed, for ever. */
+uint64_t checkpoint_ops(uint64_t until_now, uint64_t ops, uint64_t pages);
+#define CHECKPOINT_OPS_FIRST 4096
+#define CHECKPOINT_OPS_MOST 100000
+#define CHECKPOINT_PAGES 4096 /* 16 MiB */
 must_check int index_replay(struct store *s); /* after an aborted transaction */
 /* If the index took no records, perhaps it does now. Returns what store.failed says then. */
 int store_mend_locked(struct store *s);

@@ -83,6 +83,18 @@ static int commit_with_room(struct store *s, uint64_t last)
 	return r;
 }
 
+uint64_t checkpoint_ops(uint64_t until_now, uint64_t ops, uint64_t pages)
+{
+	if (pages == 0 || (pages < CHECKPOINT_PAGES / 16 && ops < until_now / 2))
+		return until_now; /* not counted, or too little to learn from */
+	uint64_t next = ops * CHECKPOINT_PAGES / pages;
+	if (next > 2 * until_now)
+		next = 2 * until_now;
+	if (next < CHECKPOINT_OPS_FIRST / 4)
+		next = CHECKPOINT_OPS_FIRST / 4;
+	return next < CHECKPOINT_OPS_MOST ? next : CHECKPOINT_OPS_MOST;
+}
+
 int checkpoint_locked(struct store *s)
 {
 	lock_assert_held(&s->lock);
@@ -96,6 +108,8 @@ int checkpoint_locked(struct store *s)
 		return again < 0 ? again : r;
 	}
 	journal_restart(&s->journal);
+	s->ops_until_commit = checkpoint_ops(
+		s->ops_until_commit, s->ops_since_commit, s->index.commit_pages);
 	s->ops_since_commit = 0;
 	all_synced(s, last);
 	r = index_begin(&s->index);

@@ -151,6 +151,27 @@ static void format_1_is_brought_up(void **state)
 	rig_must_count(r, STORE_ROOT_INO);
 }
 
+/* Whatever the operations touch, a transaction settles at as many pages as it may hold. */
+static void commits_are_as_large_as_memory_allows(void **state)
+{
+	static const struct {
+		uint64_t ops_per_page;
+		uint64_t settles_at;
+	} cells[] = {{1, 4096}, {3, 12288}, {20, 81920}, {1000, CHECKPOINT_OPS_MOST}};
+	uint64_t ops = CHECKPOINT_OPS_FIRST;
+
+	for (size_t i = 0; i < array_len(cells); i++) {
+		for (int commits = 0; commits < 10; commits++)
+			ops = checkpoint_ops(ops, ops, ops / cells[i].ops_per_page);
+		must_eq(ops, cells[i].settles_at);
+	}
+	/* each touches many: at once */
+	must_eq(checkpoint_ops(100000, 100000, 400000), 1024);
+	/* commits of idle moments say nothing, nor do kernels that do not count */
+	must_eq(checkpoint_ops(20000, 5, 30), 20000);
+	must_eq(checkpoint_ops(20000, 20000, 0), 20000);
+}
+
 static void lmdb_errors(void **state)
 {
 	must_eq(index_error(MDB_SUCCESS), 0);
@@ -169,6 +190,7 @@ int main(void)
 		rig_test(full_map_at_a_checkpoint),
 		rig_test_closed(newer_format_is_refused),
 		rig_test(format_1_is_brought_up),
+		cmocka_unit_test(commits_are_as_large_as_memory_allows),
 		cmocka_unit_test(lmdb_errors),
 	};
 
