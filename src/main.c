@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <mntent.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -165,17 +166,37 @@ static bool is_inside(const char *path, const char *mount)
 static int refuse_cache(struct stack *s, const char *cache)
 {
 	if (text_printf(&s->message,
-		    "the cache directory %s lies inside the mount point: give another --cache-dir",
+		    "the cache directory %s lies inside the mount point, or in another mount of "
+		    "cpgfs: give another --cache-dir",
 		    cache) < 0)
 		return -ENOMEM;
 	return -EINVAL;
+}
+
+/* In any mount of cpgfs, whose files are uploaded. */
+static bool is_in_a_mount_of_ours(const char *path)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	size_t longest = 0;
+	bool ours = false;
+	for (struct mntent *m; mounts && (m = getmntent(mounts));) {
+		size_t len = strlen(m->mnt_dir);
+		if (len < longest || !(is_inside(path, m->mnt_dir) || len == 1))
+			continue;
+		longest = len;
+		ours = strcmp(m->mnt_type, "fuse.cpgfs") == 0;
+	}
+	if (mounts)
+		endmntent(mounts);
+	return ours;
 }
 
 static int build_log(struct stack *s)
 {
 	const struct cli_mount *o = &s->options;
 	cleanup_free char *path = NULL;
-	if (is_inside(o->cache_dir, o->mountpoint)) /* not even made; check_cache_place knows links */
+	if (is_inside(o->cache_dir, o->mountpoint) ||
+		is_in_a_mount_of_ours(o->cache_dir)) /* not even made; check_cache_place knows links */
 		return refuse_cache(s, o->cache_dir);
 	int r = io_mkdir_p(o->cache_dir, 0700);
 	if (r < 0) {
@@ -193,14 +214,14 @@ static int build_log(struct stack *s)
 	return r < 0 ? fail(s, r, path ? path : "the log") : 0;
 }
 
-/* The cache must not lie in its own mount; a network file system as cache is a bad idea. */
+/* The cache must not lie in its own mount, nor in another one; a network file system as cache is a bad idea. */
 static int check_cache_place(struct stack *s)
 {
 	const struct cli_mount *o = &s->options;
 	char cache[PATH_MAX], mount[PATH_MAX];
 	if (!realpath(o->cache_dir, cache) || !realpath(o->mountpoint, mount))
 		return fail(s, -errno, o->mountpoint);
-	if (is_inside(cache, mount))
+	if (is_inside(cache, mount) || is_in_a_mount_of_ours(cache))
 		return refuse_cache(s, cache);
 	static const unsigned long remote_types[] = { 0x6969, 0xff534d42, 0xfe534d42, 0x517b,
 		0x65735546, 0x01021997 }; /* NFS, CIFS, SMB2, SMB, FUSE, 9P */

@@ -93,8 +93,15 @@ int store_chunk_fill_begin(struct store_file *f, uint64_t n)
 		r = space_take(f->store, 0, 0, len); /* the others can go meanwhile */
 	if (r == 0)
 		f->growth_bytes += len;
-	if (r == 0)
+	if (r == 0) {
 		r = file_fd(f, true);
+		if (r < 0)
+			space_arrived(f->store, len);
+	}
+	if (r == 0) {
+		f->fills++;
+		f->fill_bytes += len;
+	}
 	lock_drop(&f->lock);
 	return r;
 }
@@ -141,6 +148,14 @@ static int record_filled(struct store_file *f, uint64_t n, struct news *news)
 	return r;
 }
 
+/* The file may have become shorter meanwhile: the last one takes all that is left. */
+static uint64_t fill_bytes_end(struct store_file *f, uint64_t len)
+{
+	uint64_t bytes = --f->fills == 0 || len > f->fill_bytes ? f->fill_bytes : len;
+	f->fill_bytes -= bytes;
+	return bytes;
+}
+
 int store_chunk_fill_end(struct store_file *f, uint64_t n, bool ok)
 {
 	struct news news = { 0 };
@@ -151,7 +166,9 @@ int store_chunk_fill_end(struct store_file *f, uint64_t n, bool ok)
 		r = record_filled(f, n, &news);
 	uint64_t growth = len < f->growth_bytes ? len : f->growth_bytes;
 	f->growth_bytes -= growth;
+	uint64_t arrived = fill_bytes_end(f, len);
 	lock_drop(&f->lock);
+	space_arrived(f->store, arrived);
 	space_give(f->store, 0, growth);
 	return r;
 }

@@ -241,6 +241,8 @@ struct store_file {
 	struct heat *heat;       /* NULL: not larger than stream_bytes so far */
 
 	uint64_t growth_bytes;   /* counted in space.growth_bytes */
+	unsigned fills;          /* chunks that are being filled, and what their bytes still take */
+	uint64_t fill_bytes;
 	uint64_t read_chunk;     /* the last one a reader asked for, at read_at_ms (or opened then) */
 	int64_t read_at_ms;
 	int64_t whole_until_ms;  /* a writer waits until all chunks are here: none may go */
@@ -263,7 +265,8 @@ struct store_file {
 struct space {
 	struct lock lock;          /* RANK_STORE_SPACE */
 	uint64_t growth_bytes;     /* written since the last FLUSH of each file */
-	uint64_t disk_free_bytes;  /* at statvfs_at_ms, less what was written since */
+	uint64_t arriving_bytes;   /* of it: taken, but not yet on the disk that statvfs asks */
+	uint64_t disk_free_bytes;  /* at statvfs_at_ms, less what was taken since and was arriving then */
 	int64_t statvfs_at_ms;
 	uint64_t present_bytes;    /* of all records, at present_at_ms */
 	int64_t present_at_ms;
@@ -507,6 +510,8 @@ void heat_free(struct store_file *f);
 
 must_check int space_take(
 	struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes);
+/* Each growth that was taken, once its bytes are written (or will not be). */
+void space_arrived(struct store *s, uint64_t growth_bytes);
 void space_give(struct store *s, uint64_t ino, uint64_t growth_bytes);
 bool room_may_come(struct store *s); /* without a person */
 bool evict_deleted_holds_bytes(struct store *s); /* does any file that waits to be deleted? */

@@ -17,12 +17,18 @@
 #define STATVFS_EVERY_MS 100
 #define PRESENT_EVERY_MS 100
 #define PLENTY_BYTES GIB /* more than is written in that time */
+#define RECORDS_BYTES MIB
 #define TURN_IDLE_MS 2000
 #define TURN_WAIT_MS 60000
 #define WANTED_MS 5000
 #define SLACK_PERCENT 10 /* eviction keeps so much of the buffer free for the next writer */
 
 /* ---- what the disk says --------------------------------------------------------------------------------- */
+
+static uint64_t over(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
 
 static uint64_t disk_free(struct store *s)
 {
@@ -32,21 +38,18 @@ static uint64_t disk_free(struct store *s)
 	if (s->space.statvfs_at_ms && now - s->space.statvfs_at_ms < STATVFS_EVERY_MS)
 		return s->space.disk_free_bytes;
 	if (fstatfs(s->dir_fd, &st) == 0) {
-		s->space.disk_free_bytes = (uint64_t)st.f_bavail * (uint64_t)st.f_bsize;
+		s->space.disk_free_bytes = over(
+			(uint64_t)st.f_bavail * (uint64_t)st.f_bsize, s->space.arriving_bytes);
 		s->space.statvfs_at_ms = now;
 	}
 	return s->space.disk_free_bytes;
 }
 
-static uint64_t over(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
-/* Bytes that may still be added now. */
+/* Bytes that may still be added now. Index, journal and the file system's own records grow as well. */
 static uint64_t room_now(struct store *s, uint64_t used)
 {
-	uint64_t room = over(disk_free(s), s->min_free_bytes);
+	uint64_t kept = s->min_free_bytes ? s->min_free_bytes + RECORDS_BYTES : 0;
+	uint64_t room = over(disk_free(s), kept);
 	if (s->cache_size_bytes && over(s->cache_size_bytes, used) < room)
 		room = over(s->cache_size_bytes, used);
 	return room;
@@ -121,6 +124,14 @@ uint64_t space_wanted(struct store *s)
 	return clock_mono_ms() < s->space.wanted_until_ms ? s->space.wanted_bytes : 0;
 }
 
+static void take_locked(struct store *s, uint64_t growth_bytes)
+{
+	lock_assert_held(&s->space.lock);
+	s->space.growth_bytes += growth_bytes;
+	s->space.arriving_bytes += growth_bytes;
+	s->space.disk_free_bytes = over(s->space.disk_free_bytes, growth_bytes);
+}
+
 /* Far from full, what was counted a moment ago will do: a writer does not wait for the index then. */
 static bool take_from_plenty(struct store *s, uint64_t growth_bytes)
 {
@@ -131,8 +142,7 @@ static bool take_from_plenty(struct store *s, uint64_t growth_bytes)
 	if (over(room, PLENTY_BYTES) < growth_bytes ||
 		s->space.growth_bytes + growth_bytes > (used + room) / 4)
 		return false;
-	s->space.growth_bytes += growth_bytes;
-	s->space.disk_free_bytes = over(s->space.disk_free_bytes, growth_bytes);
+	take_locked(s, growth_bytes);
 	return true;
 }
 
@@ -147,8 +157,7 @@ static bool take_now(struct store *s, uint64_t ino, uint64_t growth_bytes, bool 
 	bool turn = turn_take(s, ino, growth_bytes, used + room);
 	*ret_turn = turn;
 	if (turn && growth_bytes <= room) {
-		s->space.growth_bytes += growth_bytes;
-		s->space.disk_free_bytes = over(s->space.disk_free_bytes, growth_bytes);
+		take_locked(s, growth_bytes);
 		return true;
 	}
 	s->space.writers_wait = true;
@@ -177,6 +186,12 @@ int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t grow
 		return 0;
 	turn_end(s, ino);
 	return -ENOSPC;
+}
+
+void space_arrived(struct store *s, uint64_t growth_bytes)
+{
+	with_lock(&s->space.lock);
+	s->space.arriving_bytes = over(s->space.arriving_bytes, growth_bytes);
 }
 
 /* Growth that is now in a record, or came to nothing. */

@@ -138,7 +138,8 @@ static int want_whole(struct store_file *f, uint64_t *ret_chunk)
 	return -EREMOTE;
 }
 
-/* Room, record, descriptor: everything before the bytes. f->lock held. */
+/* Room, record, descriptor: everything before the bytes, after which the growth has arrived. f->lock
+ * held. */
 static int prepare_change(struct store_file *f, uint64_t off, uint64_t len, uint64_t growth,
 	uint64_t *ret_chunk, struct news *news)
 {
@@ -155,7 +156,10 @@ static int prepare_change(struct store_file *f, uint64_t off, uint64_t len, uint
 		return r;
 	f->growth_bytes += growth;
 	f->changes++;
-	return file_before_change(f, off, len, news);
+	r = file_before_change(f, off, len, news);
+	if (r < 0)
+		space_arrived(f->store, growth);
+	return r;
 }
 
 static void size_at_least(struct store_file *f, uint64_t end)
@@ -195,9 +199,9 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 	int r = 0;
 	if (len > file_limit(f) || off > file_limit(f) - len)
 		r = -EFBIG;
-	uint64_t end = off + len;
+	uint64_t end = off + len, growth = end > size ? end - size : 0;
 	if (r == 0 && len)
-		r = prepare_change(f, off, len, end > size ? end - size : 0, ret_chunk, &news);
+		r = prepare_change(f, off, len, growth, ret_chunk, &news);
 	if (r == 0 && f->in_flight == 0)
 		f->done_bytes = size;
 	if (r == 0 && append)
@@ -215,6 +219,7 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 		return r;
 
 	r = io_pwrite(fd, data, len, off);
+	space_arrived(f->store, growth);
 
 	lock_take(&f->lock);
 	heat_end(f, span);
@@ -315,13 +320,15 @@ static int truncate_locked(
 		return -EFBIG;
 	if (to == size && to > 0)
 		return truncate_to_same(f, news);
+	uint64_t growth = to > size ? to - size : 0;
 	if (to == 0 && (f->absent_count || file_fd(f, true) == -ENODATA))
 		r = forget_bytes(f, news);
 	else if (to != size || !f->dirty)
 		r = prepare_change(f, to < size ? to : size, to < size ? size - to : to - size,
-			to > size ? to - size : 0, ret_chunk, news);
+			growth, ret_chunk, news);
 	if (r < 0)
 		return r;
+	space_arrived(f->store, growth); /* no bytes, but a hole */
 	struct span span = heat_begin(f, to < size ? to : size, to < size ? size : to, news);
 	r = file_fd(f, true);
 	if (r == 0)
@@ -373,12 +380,14 @@ static int fallocate_locked(struct store_file *f, int mode, uint64_t off, uint64
 		r = prepare_change(f, off, len, growth, ret_chunk, news);
 	else if (f->absent_count)
 		return 0; /* clean and complete in the bucket: nothing to reserve */
-	if (r == 0)
-		r = file_fd(f, true);
 	if (r < 0)
 		return r;
 	struct span span = heat_begin(f, off, changes ? end : off, news);
-	r = io_fallocate(f->fd, mode, off, len);
+	r = file_fd(f, true);
+	if (r == 0)
+		r = io_fallocate(f->fd, mode, off, len);
+	if (changes)
+		space_arrived(f->store, growth);
 	heat_end(f, span);
 	if (r < 0)
 		return r;

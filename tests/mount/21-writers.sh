@@ -156,6 +156,121 @@ test_two_programs_append_to_one_file() {
 	cmp "$D/both.txt" "$(bucket_file "$PREFIX/workspace/software/both.txt")"
 }
 
+# ORDERS FILE…: a program that holds FILE open and does what a line in the pipe ORDERS says: write OFFSET
+# TEXT, dup (and close that one), close, end. Each line that is done stands in ORDERS.did.
+helper_start() {
+	mkfifo "$1"
+	: >"$1.did"
+	"$PYTHON" -c '
+import os, sys
+orders, path = sys.argv[1:]
+fd = os.open(path, os.O_RDWR | os.O_CREAT)
+did = open(orders + ".did", "w", buffering=1)
+for line in open(orders):
+    word, *rest = line.split()
+    if word == "write":
+        os.pwrite(fd, rest[1].encode(), int(rest[0]))
+    elif word == "dup":
+        os.close(os.dup(fd))
+    elif word == "close":
+        os.close(fd)
+    elif word == "end":
+        break
+    print(word, file=did)
+os._exit(0)
+' "$1" "$2" &
+}
+
+tell() { # ORDERS LINE
+	local before
+	before=$(wc -l <"$1.did")
+	echo "$2" >>"$1"
+	wait_for 20 did "$1" $((before + 1))
+}
+
+did() {
+	[ "$(wc -l <"$1.did")" -ge "$2" ]
+}
+
+# Sent when the last of them has closed it, and once, however often the others said that they were done.
+test_two_writers_of_one_file() {
+	begin
+	local one two
+	helper_start "$T/one" "$D/both.bin"
+	one=$!
+	exec 5>"$T/one"
+	tell "$T/one" 'write 0 aaaa'
+	helper_start "$T/two" "$D/both.bin"
+	two=$!
+	exec 6>"$T/two"
+	tell "$T/two" 'write 2 bbbb'
+	local n
+	for n in 1 2 3; do
+		tell "$T/one" "write $((n * 10)) one$n"
+		tell "$T/one" dup
+		tell "$T/two" "write $((n * 10 + 5)) two$n"
+		tell "$T/two" dup
+	done
+	tell "$T/one" close
+	# another file, closed later, has time to arrive
+	echo later >"$D/later"
+	wait_for 30 is_state verified "$D/later"
+	same "requests for what is being written" "$(requests PutObject both.bin)" 0
+	tell "$T/two" 'write 1 cc'
+	tell "$T/two" 'write 40 end'
+	tell "$T/two" close
+	exec 5>&- 6>&-
+	wait $one $two
+	"$PYTHON" -c '
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+for at, text in (0, b"aaaa"), (2, b"bbbb"), (10, b"one1"), (15, b"two1"), (20, b"one2"), (25, b"two2"), \
+        (30, b"one3"), (35, b"two3"), (1, b"cc"), (40, b"end"):
+    os.pwrite(fd, text, at)' "$L/both.bin"
+	echo later >"$L/later"
+	arrived
+	same "PutObject requests" "$(requests PutObject both.bin)" 1
+}
+
+# The descriptor goes on in children, through exec, and is closed last by another program than opened it.
+test_closed_by_another_process() {
+	begin
+	exec 7>"$D/handed.txt"
+	echo first >&7
+	bash -c 'echo second >&7'
+	bash -c 'exec "$@" >&7' - echo third
+	mkfifo "$T/go"
+	bash -c 'read -r < "$1"; echo fourth >&7' - "$T/go" &
+	local child=$!
+	exec 7>&-
+	echo later >"$D/later"
+	wait_for 30 is_state verified "$D/later"
+	same "requests for what a child has open" "$(requests PutObject handed.txt)" 0
+	echo go >"$T/go"
+	wait $child
+	printf '%s\n' first second third fourth >"$L/handed.txt"
+	echo later >"$L/later"
+	arrived
+	same "PutObject requests" "$(requests PutObject handed.txt)" 1
+}
+
+# What its child left when it was killed is not whole, though the parent had closed the file before.
+test_the_last_writer_is_killed() {
+	begin
+	helper_start "$T/one" "$D/cut.bin"
+	local one=$!
+	exec 5>"$T/one"
+	tell "$T/one" 'write 0 aaaa'
+	exec 7<>"$D/cut.bin"
+	exec 7>&-
+	kill -KILL $one
+	wait $one || true
+	exec 5>&-
+	wait_for 20 is_state incomplete "$D/cut.bin"
+	exits 3 "$CPGFS" wait --timeout 20 "$M"
+	same "PutObject requests" "$(requests PutObject cut.bin)" 0
+}
+
 test_shell_tools() {
 	begin
 	make_file "$T/a" 300000

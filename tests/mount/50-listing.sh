@@ -109,6 +109,60 @@ test_every_listing_shows_every_file_while_they_upload() {
 	same "names afterwards" "$(ls "$P/$IMAGES" | wc -l)" "$count"
 }
 
+# Open, stat and list directly after the close, while readers loop and uploads end.
+test_a_closed_file_is_there_for_everybody() {
+	s3d_start --delay-ms 3
+	mount_start --list-ttl 300ms
+	mkdir -p "$P/images"
+	"$PYTHON" - "$P/images" <<-'PY'
+	import os, random, sys, threading
+	top, stop, wrong, closed = sys.argv[1], threading.Event(), [], []
+	def content(n):
+	    return random.Random(n).randbytes(3000 + n)
+	def attempt(work, *args):
+	    try:
+	        work(*args)
+	    except Exception as error:
+	        wrong.append(repr(error))
+	def reader():
+	    while not stop.is_set():
+	        count = len(closed)
+	        names = set(os.listdir(top))
+	        lacking = [n for n in closed[:count] if "f%d" % n not in names]
+	        if lacking:
+	            wrong.append("a listing lacks %s" % lacking[:5])
+	        for n in closed[:count][-40:]:
+	            if os.stat("%s/f%d" % (top, n)).st_size != 3000 + n:
+	                wrong.append("f%d has another size" % n)
+	def writer(first):
+	    for n in range(first, 400, 4):
+	        path = "%s/f%d" % (top, n)
+	        with open(path, "wb") as out:
+	            out.write(content(n))
+	        with open(path, "rb") as data:
+	            if data.read() != content(n):
+	                wrong.append("f%d has other bytes" % n)
+	        closed.append(n)
+	readers = [threading.Thread(target=attempt, args=(reader,)) for _ in range(4)]
+	writers = [threading.Thread(target=attempt, args=(writer, n)) for n in range(4)]
+	for thread in readers + writers:
+	    thread.start()
+	for thread in writers:
+	    thread.join()
+	# on until the last are in the bucket
+	links = lambda: sum(os.stat("%s/f%d" % (top, n)).st_nlink for n in range(400))
+	while not wrong and links() < 800:
+	    pass
+	stop.set()
+	for thread in readers:
+	    thread.join()
+	if wrong:
+	    sys.exit("\n".join(wrong[:10]))
+	PY
+	exits 0 all_verified
+	same_tree "$P/images" "$(bucket_file "$PREFIX/images")"
+}
+
 test_the_control_folder_is_hidden() {
 	s3d_start
 	mount_start

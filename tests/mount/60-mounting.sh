@@ -113,6 +113,31 @@ test_two_daemons_on_one_cache_are_refused() {
 	mount_start
 }
 
+# It would wait for itself.
+test_a_cache_inside_the_mount_is_refused() {
+	s3d_start
+	exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$M/cache" "s3://$BUCKET/$PREFIX" "$M"
+	says 'lies inside the mount point'
+	not mountpoint -q "$M"
+	mkdir "$T/real"
+	ln -s "$M" "$T/real/link"
+	exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$T/real/link/cache" "s3://$BUCKET/$PREFIX" "$M"
+	not mountpoint -q "$M"
+	rm -rf "$M/cache"
+	# nor in another mount of cpgfs, which would upload it
+	mount_start
+	mkdir -p "$P/images" "$T/second"
+	exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$P/images/cache" \
+		"s3://$BUCKET/cpg0123-example/other" "$T/second"
+	says 'in another mount of cpgfs'
+	not test -e "$P/images/cache"
+	ln -s "$P/images" "$T/real/images"
+	exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$T/real/images/cache" \
+		"s3://$BUCKET/cpg0123-example/other" "$T/second"
+	says 'in another mount of cpgfs'
+	rm -rf "$P/images/cache"
+}
+
 test_a_cache_of_another_bucket_is_refused() {
 	expect_log '.'
 	s3d_start

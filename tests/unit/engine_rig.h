@@ -29,8 +29,10 @@
 #include <sys/wait.h>
 
 #define RIG_BUCKET "bucket"
+#ifndef RIG_PART
 #define RIG_PART (64 * KIB)
-#define RIG_THRESHOLD (128 * KIB)
+#endif
+#define RIG_THRESHOLD (2 * RIG_PART)
 #define RIG_FILES_MAX 16
 #define RIG_DEADLINE_S 60
 #define RIG_STEP_MS 100
