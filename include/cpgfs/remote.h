@@ -108,6 +108,20 @@ struct remote_walk_entry {
 typedef int remote_each_fn(void *user, const struct remote_walk_entry *entry);
 must_check int remote_walk(struct remote *r, const char *prefix, bool recursive,
 	int64_t deadline_ms, remote_each_fn *each, void *user, int64_t *ret_begun_at_ns);
+/*
+ * The same entry by entry, everything below prefix behind the key `after` ("" or NULL: all), without
+ * a struct remote: for those who have only a bucket. prefix as above.
+ */
+struct remote_cursor;
+must_check int remote_cursor_open(
+	struct remote_cursor **ret, struct s3 *s3, const char *prefix, const char *after);
+/* 1; 0 at the end; -errno: see remote_cursor_explain(). The entry lives until the next call. Blocks;
+ * pages are tried again for some minutes. */
+must_check int remote_cursor_next(struct remote_cursor *c, struct remote_walk_entry *ret);
+/* Why it failed, for a person (malloc'ed; NULL without memory); returns -ENOENT if the server says
+ * that there is no such bucket, else -EIO. */
+int remote_cursor_explain(const struct remote_cursor *c, char **ret_message);
+void remote_cursor_close(struct remote_cursor *c); /* NULL is fine */
 /* One object now, by HEAD with checksum mode; an error to HEAD is settled by a listing of exactly
  * that key. 0, -ENOENT, or -errno. The reply's crc and mtime fields are filled when known. */
 must_check int remote_head_fresh(struct remote *r, const char *key, int64_t deadline_ms,

@@ -68,6 +68,7 @@ struct s3_list_page {
 	struct s3_list_entry *entries; /* in key order, keys and prefixes merged */
 	size_t count;
 	bool truncated;
+	bool unordered;   /* they came otherwise: the keys, or the prefixes, among themselves */
 	char *next_token; /* when truncated */
 	size_t left_out;  /* keys with a NUL byte: no file name can show them */
 	char *keys;       /* where the entries' keys lie */

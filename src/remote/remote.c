@@ -77,6 +77,7 @@ static bool stop_begin(struct remote *r)
 	cond_broadcast(&r->stopped);
 	cond_broadcast(&r->fetched);
 	remote_calls_wake_locked(r);
+	remote_cursors_wake_locked(r);
 	return true;
 }
 
@@ -94,7 +95,7 @@ void remote_destroy(struct remote *r)
 	if (!r)
 		return;
 	remote_stop(r);
-	check(!r->synced.calls); /* nobody may be inside a blocking function */
+	check(!r->synced.calls && !r->synced.cursors); /* nobody may be inside a blocking function */
 	remote_cache_release(&r->synced.cache);
 	cond_release(&r->work);
 	cond_release(&r->stopped);

@@ -1,11 +1,11 @@
 /*
- * remote_listing - one folder's listing in the background, page after page, once per folder.
+ * remote_listing - one folder's listing in the background, once per folder.
  *
  * A flight waits in one of two lines (somebody waits for it; background) until few enough are
- * running, is sent from a worker, and each reply comes back as a task. The next page is asked for
- * before the one at hand is merged; its reply may come while we merge, so `busy` and `ready` make
- * sure that one worker at a time has the flight. Transient errors are repeated a few times; then
- * the folder remembers the error for a moment, so that a dead server is not asked for every lookup.
+ * running; then its pages are asked for, several at once (remote_pages.c), and merged in key order
+ * as they come. Replies are looked at by a worker, one at a time: `busy` says that one has the
+ * flight, or a task that will. Transient errors are repeated a few times; then the folder remembers
+ * the error for a moment, so that a dead server is not asked for every lookup.
  */
 #include "remote_private.h"
 
@@ -13,33 +13,32 @@
 
 #define FLIGHTS_MAX 16		 /* running at once */
 #define FLIGHTS_BACKGROUND_MAX 4 /* … after which background ones wait */
+#define REQUESTS_MAX 32		 /* of all flights, at once; but each may have one */
+#define REQUESTS_BACKGROUND_MAX 4 /* of one flight that nobody waits for */
 #define ATTEMPTS_MAX 4		 /* of one page */
+#define SPLIT_EVERY 950 /* names known before: some more fit on a page by now */
 #define ERROR_KEPT_MS 2000
 #define REFUSAL_KEPT_MS 10000
 #define PROBE_EVERY_MS 2000 /* while the endpoint is down */
 
 struct remote_flight {
-	struct remote_task task; /* first: a task is its flight */
+	struct remote_pages pages; /* first: pages are their flight's */
+	struct remote_task task;
+	struct remote *remote;
 	struct remote_flight *next, *prev; /* all flights */
 	struct remote_flight *line_next;
 	struct remote_folder *folder; /* stays while it has a flight */
 	/* the worker's that has it */
 	char *prefix;
-	char *token; /* of the page asked for; NULL: the first */
 	struct remote_names names;
-	struct remote_paging paging;
-	unsigned attempts;
-	bool to_send; /* the task is there to send, not for a reply */
-	int failed;   /* the end is known; only the reply under way is waited for */
+	unsigned restarts; /* of the pages that names holds */
+	bool begun;
 	int64_t begun_at_ns, begun_mono_ms;
 	struct {
 		bool background;
 		bool waiting; /* in a line */
 		bool busy;    /* a worker or a queued task has it */
-		bool ready;   /* reply is there */
-		bool sent;    /* a request is under way */
-		uint64_t request_id;
-		struct s3_reply reply;
+		bool timed;   /* … a task that waits for its time */
 		struct remote_note_log log;
 	} synced; /* by the room's lock */
 };
@@ -48,7 +47,22 @@ static void flight_run(struct remote *r, struct remote_task *task);
 
 /* ---- lines ---- */
 
-static struct remote_flight *flight_new(struct remote_folder *f)
+static void flight_arrived_locked(struct remote_pages *p)
+{
+	struct remote_flight *fl = (struct remote_flight *)p;
+	struct remote *r = fl->remote;
+
+	if (fl->synced.busy && !(fl->synced.timed && remote_task_pull_locked(r, &fl->task))) {
+		cond_broadcast(&r->work); /* the room may wait for the last one */
+		return;
+	}
+	fl->synced.busy = true;
+	fl->synced.timed = false;
+	fl->task.due_ms = 0;
+	remote_task_push_locked(r, &fl->task);
+}
+
+static struct remote_flight *flight_new(struct remote *r, struct remote_folder *f)
 {
 	struct remote_flight *fl = calloc(1, sizeof(*fl));
 
@@ -59,17 +73,27 @@ static struct remote_flight *flight_new(struct remote_folder *f)
 		free(fl);
 		return NULL;
 	}
+	fl->remote = r;
 	fl->folder = f;
 	fl->task.run = flight_run;
-	fl->paging.prefix = fl->prefix;
+	fl->pages = (struct remote_pages){
+		.s3 = r->s3,
+		.remote = r,
+		.prefix = fl->prefix,
+		.attempts_max = ATTEMPTS_MAX,
+		.deadline_ms = INT64_MAX,
+		.heed_down = true,
+		.lock = &r->lock,
+		.arrived_locked = flight_arrived_locked,
+		.synced.counter = &r->synced.requests,
+	};
 	return fl;
 }
 
 static void flight_free(struct remote_flight *fl)
 {
-	s3_reply_release(&fl->synced.reply);
+	remote_pages_release(&fl->pages);
 	remote_names_release(&fl->names);
-	free(fl->token);
 	free(fl->prefix);
 	free(fl);
 }
@@ -122,7 +146,6 @@ static void flight_begin_locked(struct remote *r, struct remote_flight *fl)
 {
 	fl->synced.waiting = false;
 	fl->synced.busy = true;
-	fl->to_send = true;
 	fl->task.due_ms = 0;
 	r->synced.flights_running++;
 	remote_task_push_locked(r, &fl->task);
@@ -164,7 +187,7 @@ void remote_flight_want_locked(struct remote *r, struct remote_folder *f, bool b
 	}
 	if (!may_ask_locked(r, f))
 		return;
-	fl = flight_new(f);
+	fl = flight_new(r, f);
 	if (!fl)
 		return; /* asked again with the next question */
 	f->flight = fl;
@@ -221,7 +244,7 @@ static void flight_end(struct remote *r, struct remote_flight *fl, int error)
 		remote_names_finish(&fl->names);
 	{
 		with_lock(&r->lock);
-		if (fl->synced.log.last == NULL) /* ended before its first request */
+		if (!fl->begun) /* ended before its first request */
 			remote_log_open_locked(fl->folder, &fl->synced.log);
 		flight_unlink_locked(r, fl);
 		if (error == 0)
@@ -238,224 +261,167 @@ static void flight_end(struct remote *r, struct remote_flight *fl, int error)
 	flight_free(fl);
 }
 
-/* ---- requests and replies ---- */
+/* ---- pages ---- */
 
-/* The flight carries its room only through its request. */
-struct flight_request {
-	struct remote *remote;
-	struct remote_flight *flight;
-};
-
-static void flight_reply(void *user, struct s3_reply *reply)
+int remote_merge_entry(
+	struct remote_names *names, const char *prefix, const struct s3_list_entry *entry)
 {
-	struct flight_request *req = user;
-	struct remote *r = req->remote;
-	struct remote_flight *fl = req->flight;
+	size_t len;
+	const char *name = remote_page_name(prefix, entry, &len);
+	bool is_marker = len == 0 && !entry->is_prefix && entry->object.size_bytes == 0;
 
-	free(req);
-	with_lock(&r->lock);
-	s3_reply_move(&fl->synced.reply, reply);
-	fl->synced.ready = true;
-	fl->synced.sent = false;
-	r->synced.requests--;
-	if (!fl->synced.busy) {
-		fl->synced.busy = true;
-		fl->task.due_ms = 0;
-		remote_task_push_locked(r, &fl->task);
+	if (is_marker)
+		return 0; /* the folder itself, as consoles make it */
+	if (!key_component_is_showable(name, len, prefix[0] == '\0')) {
+		names->unshowable++;
+		return 0;
 	}
-	cond_broadcast(&r->work);
+	return remote_names_append(names, name, len, entry->is_prefix, &entry->object);
 }
 
-static void count_request(struct remote *r, struct remote_flight *fl, bool sent)
+static int merge_page(struct remote_flight *fl, const struct s3_list_page *page)
 {
-	with_lock(&r->lock);
-	fl->synced.sent = sent;
-	r->synced.requests += sent ? 1 : -1;
+	int e = 0;
+
+	for (size_t i = 0; i < page->count && e == 0; i++)
+		e = remote_merge_entry(&fl->names, fl->prefix, &page->entries[i]);
+	return e;
 }
 
-static void note_begin(struct remote *r, struct remote_flight *fl)
+void remote_split_known_locked(struct remote_scan *s, const struct remote_folder *f)
 {
+	char key[KEY_MAX_BYTES + STORE_NAME_MAX + 2];
+	struct remote_entry entry;
+
+	for (size_t i = SPLIT_EVERY; i + SPLIT_EVERY / 2 < f->names.count; i += SPLIT_EVERY) {
+		remote_names_entry(&f->names, i, &entry);
+		snprintf(key, sizeof(key), "%s%s", f->prefix, entry.name);
+		if (!entry.is_dir && remote_scan_split(s, key) < 0)
+			return; /* without memory for it the listing is slower */
+	}
+}
+
+static int flight_begin(struct remote *r, struct remote_flight *fl)
+{
+	int e = remote_pages_begin(&fl->pages);
+
+	if (e < 0)
+		return e;
 	with_lock(&r->lock);
-	if (!fl->synced.log.last)
-		remote_log_open_locked(fl->folder, &fl->synced.log);
+	remote_log_open_locked(fl->folder, &fl->synced.log);
+	remote_split_known_locked(&fl->pages.scan, fl->folder);
+	fl->begun = true;
 	fl->begun_at_ns = clock_wall_ns();
 	fl->begun_mono_ms = clock_mono_ms();
-}
-
-static bool keep_request_id(struct remote *r, struct remote_flight *fl, uint64_t id)
-{
-	with_lock(&r->lock);
-	if (fl->synced.sent)
-		fl->synced.request_id = id;
-	return r->synced.stopping;
-}
-
-static int flight_send(struct remote *r, struct remote_flight *fl)
-{
-	struct s3_request req = {
-		.op = S3_LIST, .prefix = fl->prefix, .delimiter = "/", .token = fl->token};
-	struct flight_request *user = malloc(sizeof(*user));
-	uint64_t id;
-	int e;
-
-	if (!user)
-		return -ENOMEM;
-	*user = (struct flight_request){.remote = r, .flight = fl};
-	if (!fl->token)
-		note_begin(r, fl);
-	count_request(r, fl, true);
-	e = s3_submit(r->s3, &req, flight_reply, user, &id);
-	if (e < 0) {
-		count_request(r, fl, false);
-		free(user);
-		return e;
-	}
-	/* The flight is ours while busy; only the request itself may be over already. */
-	if (keep_request_id(r, fl, id))
-		s3_cancel(r->s3, id);
 	return 0;
 }
 
-int remote_merge_page(
-	struct remote_names *names, const char *prefix, const struct s3_list_page *page)
+/* How many a flight may have under way. */
+static unsigned requests_for(struct remote *r, struct remote_flight *fl)
 {
-	for (size_t i = 0; i < page->count; i++) {
-		const struct s3_list_entry *entry = &page->entries[i];
-		size_t len;
-		const char *name = remote_page_name(prefix, entry, &len);
-		bool is_marker = len == 0 && !entry->is_prefix && entry->object.size_bytes == 0;
-		int e;
-
-		if (is_marker)
-			continue; /* the folder itself, as consoles make it */
-		if (!key_component_is_showable(name, len, prefix[0] == '\0')) {
-			names->unshowable++;
-			continue;
-		}
-		e = remote_names_append(names, name, len, entry->is_prefix, &entry->object);
-		if (e < 0)
-			return e;
-	}
-	return 0;
-}
-
-/* What a worker does next with a flight, unless it failed (-errno). */
-enum flight_step {
-	STEP_ON,    /* more will come */
-	STEP_DONE,  /* complete */
-	STEP_LATER, /* its task is queued again: not ours any more */
-};
-
-/* A good page: ask for the next one, then merge this. */
-static int flight_page(struct remote *r, struct remote_flight *fl, struct s3_list_page *page)
-{
-	int e = remote_page_check(&fl->paging, page);
-
-	if (e < 0)
-		return e;
-	fl->attempts = 0;
-	free(fl->token);
-	fl->token = page->truncated ? steal_ptr(page->next_token) : NULL;
-	if (page->truncated) {
-		e = flight_send(r, fl);
-		if (e < 0)
-			return e;
-	}
-	e = remote_merge_page(&fl->names, fl->prefix, page);
-	if (e < 0)
-		return e;
-	return page->truncated ? STEP_ON : STEP_DONE;
-}
-
-/* An error reply: once more, or the end. */
-static int flight_failed(struct remote *r, struct remote_flight *fl, enum remote_verdict verdict,
-	int error, bool throttled)
-{
-	bool down = s3_is_down(r->s3);
+	unsigned each;
 
 	with_lock(&r->lock);
-	if (r->synced.stopping)
-		return -ESHUTDOWN;
-	if (verdict == REMOTE_NO)
-		return error == -EACCES ? error : -EIO;
-	if (++fl->attempts >= ATTEMPTS_MAX || down)
-		return error;
-	fl->to_send = true;
-	fl->task.due_ms = 0;
-	if (verdict == REMOTE_AGAIN)
-		fl->task.due_ms = clock_mono_ms() + s3_backoff_ms(fl->attempts, throttled);
-	remote_task_push_locked(r, &fl->task);
-	return STEP_LATER;
+	each = REQUESTS_MAX / (r->synced.flights_running ? r->synced.flights_running : 1);
+	if (fl->synced.background && each > REQUESTS_BACKGROUND_MAX)
+		each = REQUESTS_BACKGROUND_MAX;
+	return each > 0 ? each : 1;
 }
 
-static int flight_judge(struct remote *r, struct remote_flight *fl, struct s3_reply *reply)
+/* Merges what is here; 1: something was. */
+static int flight_merge(struct remote_flight *fl)
 {
-	int error;
-	enum remote_verdict verdict = remote_judge(reply, &error);
+	struct s3_list_page page;
+	int e = 0, any = 0;
 
-	if (verdict == REMOTE_OK || verdict == REMOTE_NO) {
-		with_lock(&r->lock);
-		remote_health_set_locked(r, error, reply->message);
+	if (fl->restarts != fl->pages.restarts) {
+		remote_names_release(&fl->names);
+		fl->restarts = fl->pages.restarts;
 	}
-	if (verdict == REMOTE_OK)
-		return flight_page(r, fl, &reply->list);
-	return flight_failed(r, fl, verdict, error, reply->class == S3_THROTTLED);
+	while (e == 0 && remote_scan_take(&fl->pages.scan, &page)) {
+		any = 1;
+		e = merge_page(fl, &page);
+		remote_list_release(&page);
+	}
+	return e < 0 ? e : any;
 }
 
-/* False: none is here yet, and the flight is given back to the one who brings it. */
-static bool flight_take_reply(struct remote *r, struct remote_flight *fl, struct s3_reply *ret)
+/* What came and what can be asked for. 1: all is here; 0: wait; -errno: the end. */
+static int flight_work(struct remote *r, struct remote_flight *fl, int64_t *ret_due_ms)
+{
+	int e = fl->begun ? 0 : flight_begin(r, fl);
+
+	if (e == 0 && remote_is_stopping(r))
+		fl->pages.error = -ESHUTDOWN;
+	fl->pages.scan.lanes_max = requests_for(r, fl);
+	do { /* pages that are taken make room for more */
+		if (e >= 0)
+			e = remote_pages_turn(&fl->pages, ret_due_ms);
+		if (e == 0)
+			e = flight_merge(fl);
+	} while (e == 1);
+	if (e < 0)
+		return fl->pages.error = e;
+	return remote_pages_done(&fl->pages) ? 1 : 0;
+}
+
+/* True: the flight is given to whoever brings the next reply, or to a task; false: go on. */
+static bool flight_rests(struct remote *r, struct remote_flight *fl, int step, int64_t due_ms)
 {
 	with_lock(&r->lock);
-	fl->synced.busy = fl->synced.ready;
-	if (!fl->synced.ready)
+	if (fl->pages.synced.arrived)
 		return false;
-	fl->synced.ready = false;
-	s3_reply_move(ret, &fl->synced.reply);
+	check(fl->pages.synced.under_way > 0 || due_ms < INT64_MAX);
+	fl->synced.timed = step == 0 && due_ms < INT64_MAX;
+	fl->synced.busy = fl->synced.timed;
+	if (!fl->synced.timed)
+		return true;
+	fl->task.due_ms = due_ms;
+	remote_task_push_locked(r, &fl->task);
 	return true;
 }
 
-/* False: a request is under way; the flight ends with its reply. */
-static bool flight_may_end(struct remote *r, struct remote_flight *fl, int error)
+static bool is_under_way(struct remote *r, struct remote_flight *fl)
 {
 	with_lock(&r->lock);
-	fl->failed = error;
-	fl->synced.busy = !fl->synced.sent;
-	return !fl->synced.sent;
+	return fl->pages.synced.under_way > 0;
 }
 
-static int flight_work(struct remote *r, struct remote_flight *fl)
+static struct remote_flight *flight_of_task(struct remote_task *task)
 {
-	int step = STEP_ON;
+	return (void *)((char *)task - offsetof(struct remote_flight, task));
+}
 
-	if (fl->to_send) {
-		fl->to_send = false;
-		step = remote_is_stopping(r) ? -ESHUTDOWN : flight_send(r, fl);
-	}
-	while (step == STEP_ON) {
-		struct s3_reply reply = {0};
-
-		if (!flight_take_reply(r, fl, &reply))
-			return STEP_LATER;
-		step = flight_judge(r, fl, &reply);
-		s3_reply_release(&reply);
-	}
-	return step;
+static void task_began(struct remote *r, struct remote_flight *fl)
+{
+	with_lock(&r->lock);
+	fl->synced.timed = false;
 }
 
 static void flight_run(struct remote *r, struct remote_task *task)
 {
-	struct remote_flight *fl = (struct remote_flight *)task;
-	int step = fl->failed ? fl->failed : flight_work(r, fl);
+	struct remote_flight *fl = flight_of_task(task);
+	bool told = fl->pages.error != 0; /* those under way to end early */
+	int64_t due_ms;
+	int step;
 
-	if (step == STEP_DONE)
-		flight_end(r, fl, 0);
-	else if (step < 0 && flight_may_end(r, fl, step))
-		flight_end(r, fl, step);
+	task_began(r, fl);
+	do {
+		due_ms = INT64_MAX;
+		step = flight_work(r, fl, &due_ms);
+		if (step < 0 && !told)
+			remote_pages_cancel(&fl->pages);
+		told = told || step < 0;
+		if (step == 1 || (step < 0 && !is_under_way(r, fl))) {
+			flight_end(r, fl, step < 0 ? step : 0);
+			return;
+		}
+	} while (!flight_rests(r, fl, step, due_ms));
 }
 
 void remote_flights_stop(struct remote *r)
 {
-	uint64_t ids[FLIGHTS_MAX];
+	uint64_t ids[FLIGHTS_MAX * SCAN_LANES_DISTANT];
 	size_t count = 0;
 
 	{
@@ -466,10 +432,9 @@ void remote_flights_stop(struct remote *r)
 			flight_begin_locked(r, fl); /* ends at once: the room stops */
 		while ((fl = line_pop(&r->synced.later_first, &r->synced.later_last)) != NULL)
 			flight_begin_locked(r, fl);
-		for (fl = r->synced.flights; fl && count < FLIGHTS_MAX; fl = fl->next) {
-			if (fl->synced.sent)
-				ids[count++] = fl->synced.request_id;
-		}
+		for (fl = r->synced.flights; fl; fl = fl->next)
+			count += remote_pages_cancel_locked(
+				&fl->pages, ids + count, array_len(ids) - count);
 	}
 	for (size_t i = 0; i < count; i++)
 		s3_cancel(r->s3, ids[i]);

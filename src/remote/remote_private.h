@@ -8,6 +8,9 @@
 
 #include "remote_names.h"
 #include "remote_page.h"
+#include "remote_pages.h"
+
+#include <stdatomic.h>
 
 #define REMOTE_SUBSCRIBERS_MAX 8
 #define REMOTE_WORKERS 3
@@ -69,6 +72,8 @@ struct remote {
 	struct thread *workers[REMOTE_WORKERS];
 	size_t worker_count;
 
+	atomic_bool never_split; /* the server lists in an order of its own */
+
 	struct lock lock;
 	struct cond work;    /* a task came or became due, or stopping */
 	struct cond stopped; /* stopping, for those who wait out a backoff */
@@ -88,6 +93,7 @@ struct remote {
 		int64_t probe_at_ms; /* next listing while the endpoint is down */
 		/* blocking calls */
 		struct remote_call *calls;
+		struct remote_cursor *cursors;
 		/* content */
 		struct remote_fetch *fetches; /* all that have not ended */
 		struct remote_fetch *fetch_line_first; /* not begun */
@@ -117,7 +123,8 @@ void remote_health_set_locked(struct remote *r, int error, const char *message);
 must_check int remote_work_start(struct remote *r);
 void remote_work_stop(struct remote *r);
 void remote_task_push_locked(struct remote *r, struct remote_task *task);
-void remote_task_pull_locked(struct remote *r, struct remote_task *task); /* it is in the line */
+/* False: it is not in the line; it runs, or is about to. */
+bool remote_task_pull_locked(struct remote *r, struct remote_task *task);
 bool remote_is_stopping(struct remote *r);
 /* Waits until due_ms; false when the room stops. */
 bool remote_sleep_until(struct remote *r, int64_t due_ms);
@@ -149,9 +156,11 @@ bool remote_log_close_locked(
 /* remote_listing.c */
 void remote_flight_want_locked(struct remote *r, struct remote_folder *f, bool background);
 void remote_flights_stop(struct remote *r);
-/* Adds a page's entries to names. */
-must_check int remote_merge_page(
-	struct remote_names *names, const char *prefix, const struct s3_list_page *page);
+/* Adds an entry of a folder's page to its names. */
+must_check int remote_merge_entry(
+	struct remote_names *names, const char *prefix, const struct s3_list_entry *entry);
+/* Where a listing of f may be cut, as far as its cached one tells. */
+void remote_split_known_locked(struct remote_scan *s, const struct remote_folder *f);
 /* A complete listing of f begun at these times is here; its log is closed. */
 void remote_listing_install_locked(struct remote *r, struct remote_folder *f,
 	struct remote_names *names, struct remote_note_log *log, int64_t begun_at_ns,
@@ -176,6 +185,28 @@ void remote_calls_wake_locked(struct remote *r);
 /* Before asking again after such a reply: waits out the backoff. 0, -ENETDOWN (beyond the deadline),
  * -EIO (answers that make no sense, again and again), -ESHUTDOWN. */
 must_check int remote_wait_again(struct remote_call *c, unsigned *attempts, int64_t deadline_ms);
+
+/* remote_cursor.c: a listing that a thread waits for */
+struct remote_cursor {
+	struct remote_pages pages; /* first */
+	struct remote_cursor *next; /* of the room */
+	struct cond cond;
+	struct lock own_lock; /* of one that belongs to no room */
+	char *prefix, *after;
+	struct s3_list_page page;
+	size_t at;
+	/* the last entry handed out */
+	char last_key[KEY_MAX_BYTES + 2];
+	size_t last_key_len;
+	uint64_t handed_out;	/* sum of their hashes */
+	/* begun anew: up to last_key all has been handed out */
+	bool skipping;
+	uint64_t skipped;
+};
+/* Of this room: ends with it, and at the deadline. */
+must_check int remote_cursor_open_in(struct remote_cursor **ret, struct remote *r,
+	const char *prefix, bool recursive, int64_t deadline_ms);
+void remote_cursors_wake_locked(struct remote *r);
 
 /* remote_fetch.c */
 void remote_fetches_stop(struct remote *r);

@@ -89,12 +89,15 @@ bool remote_is_stopping(struct remote *r)
 	return r->synced.stopping;
 }
 
-void remote_task_pull_locked(struct remote *r, struct remote_task *task)
+bool remote_task_pull_locked(struct remote *r, struct remote_task *task)
 {
 	struct remote_task **at = &r->synced.tasks;
 
 	lock_assert_held(&r->lock);
-	while (*at != task)
+	while (*at && *at != task)
 		at = &(*at)->next;
+	if (!*at)
+		return false;
 	*at = task->next;
+	return true;
 }

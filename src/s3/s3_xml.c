@@ -375,6 +375,20 @@ static int compare_entries(const void *a, const void *b)
 	return x->key_len < y->key_len ? -1 : x->key_len > y->key_len;
 }
 
+/* Keys and prefixes come as two lists; each is in order by itself unless the server has another. */
+static void note_order(struct s3_list_page *list)
+{
+	const struct s3_list_entry *last[2] = {NULL, NULL};
+
+	for (size_t i = 0; i < list->count; i++) {
+		const struct s3_list_entry *e = &list->entries[i];
+
+		if (last[e->is_prefix] && compare_entries(last[e->is_prefix], e) > 0)
+			list->unordered = true;
+		last[e->is_prefix] = e;
+	}
+}
+
 /* Places the keys, decodes them, and leaves out those with a NUL byte. */
 static void finish_entries(struct parse *p)
 {
@@ -406,6 +420,7 @@ static void finish_entries(struct parse *p)
 		list->entries[kept++] = entry;
 	}
 	list->count = kept;
+	note_order(list);
 	if (kept)
 		qsort(list->entries, kept, sizeof(list->entries[0]), compare_entries);
 }

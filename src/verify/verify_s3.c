@@ -52,25 +52,29 @@ int verify_ask(
 
 struct side {
 	struct s3 *s3;
-	struct pages *pages;
+	struct remote_cursor *listing;
 };
 
 static int side_next(
 	void *user, const char **key, size_t *ret_len, struct s3_object *ret, char **ret_message)
 {
 	struct side *s = user;
-	const struct s3_list_entry *e;
+	struct remote_walk_entry e;
 	int r;
 
 	do
-		r = pages_next(s->pages, &e, ret_message);
-	while (r == 1 && e->is_prefix);
-	if (r != 1)
-		return r;
-	*key = e->key;
-	*ret_len = e->key_len;
-	*ret = e->object;
-	return 1;
+		r = remote_cursor_next(s->listing, &e);
+	while (r == 1 && e.is_prefix);
+	if (r == 1) {
+		*key = e.key;
+		*ret_len = e.key_len;
+		*ret = e.object;
+	} else if (r == -EACCES || r == -EIO || r == -ENETDOWN) {
+		int why = remote_cursor_explain(s->listing, ret_message);
+
+		return r == -EACCES ? r : why;
+	}
+	return r;
 }
 
 static int side_checksum(void *user, const char *key, uint64_t *ret_crc, char **ret_message)
@@ -112,7 +116,7 @@ static void side_close(void *user)
 {
 	struct side *s = user;
 
-	pages_close(s->pages);
+	remote_cursor_close(s->listing);
 	free(s);
 }
 
@@ -120,8 +124,14 @@ int verify_bucket_s3(
 	struct verify_bucket *ret, struct s3 *s3, const char *prefix, const char *after)
 {
 	struct side *s = calloc(1, sizeof(*s));
-	int r = s ? pages_open(&s->pages, s3, prefix, after) : -ENOMEM;
+	cleanup_free char *below = NULL;
+	int r = text_printf(&below, "%s%s", prefix, prefix[0] ? "/" : "");
 
+	if (!s || r < 0) {
+		free(s);
+		return -ENOMEM;
+	}
+	r = remote_cursor_open(&s->listing, s3, below, after);
 	if (r < 0) {
 		free(s);
 		return r;

@@ -2,7 +2,6 @@
  * verify_tree - proving what should be in a bucket without a mount.
  *
  *	verify_s3.c      the bucket asked directly
- *	verify_pages.c   what the bucket lists, object by object, the next page on its way
  *	verify_tree.c    both sides side by side: missing, extra, size
  *	verify_proof.c   the same size: are they the same bytes? On a pool of threads
  *	verify_digest.c  MD5, ETags of parts and CRC64NVME of a file
@@ -11,13 +10,6 @@
 #pragma once
 
 #include "cpgfs/verify.h"
-
-/* ---- verify_pages.c ---- */
-struct pages;
-must_check int pages_open(struct pages **ret, struct s3 *s3, const char *prefix, const char *after);
-void pages_close(struct pages *p); /* NULL is fine */
-/* 1, 0 at the end, -errno with *ret_message. The entry lives until the next call. */
-must_check int pages_next(struct pages *p, const struct s3_list_entry **ret, char **ret_message);
 
 /* ---- verify_s3.c ---- */
 /* One request, again and again while that may help, for some minutes. 0: answered, reply's class is
@@ -60,6 +52,9 @@ struct proof_hooks {
 };
 must_check int proofs_create(
 	struct proofs **ret, const struct verify_tree *t, const struct proof_hooks *hooks);
+/* Is that the same without looking further? Then it is counted. */
+bool proofs_by_tag(
+	struct proofs *p, const struct verify_item *item, const struct s3_object *listed);
 /* The item and what is listed under its key, of the same size. Waits while much is under way. */
 must_check int proofs_add(
 	struct proofs *p, const struct verify_item *item, const struct s3_object *listed);

@@ -22,7 +22,7 @@ struct fake_job {
 	struct fake_job *next;
 	uint64_t id;
 	struct s3_request req; /* with copies of its texts */
-	char *texts[6];
+	char *texts[7];
 	s3_done_fn *done;
 	void *user;
 	bool cancelled;
@@ -162,6 +162,8 @@ static inline void fake_list(
 
 	if (req->token)
 		snprintf(after, sizeof(after), "%s", req->token + 4);
+	else if (req->start_after)
+		snprintf(after, sizeof(after), "%s", req->start_after);
 	for (size_t i = fake_index(b, prefix); i < b->object_count; i++) {
 		const struct fake_object *o = &b->objects[i];
 		const char *slash;
@@ -310,6 +312,7 @@ static inline int fake_submit(struct s3 *s3, const struct s3_request *req, s3_do
 	job->req.token = fake_keep(job, 3, req->token);
 	job->req.if_match = fake_keep(job, 4, req->if_match);
 	job->req.copy_source_key = fake_keep(job, 5, req->copy_source_key);
+	job->req.start_after = fake_keep(job, 6, req->start_after);
 	job->done = done;
 	job->user = user;
 	pthread_mutex_lock(&b->mutex);
