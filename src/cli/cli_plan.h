@@ -6,6 +6,7 @@
  *	cli_plan_files.c     each file on its way to a line, a problem or both
  *	cli_plan_mount.c     the same of what waits in a paused mount (cpgfs status)
  *	cli_plan_content.c   what a file's size and first bytes tell
+ *	cli_plan_links.c     tables that name what is not there
  *	cli_plan_remote.c    what the bucket has of it already (--remote)
  *	cli_plan_plates.c    plate by plate: what is there, what lacks
  *	cli_plan_problems.c  everything found, by kind
@@ -130,6 +131,10 @@ struct plan_plate {
 /* After plan_plates_finish, every plate folder; each returns non-zero to stop. */
 int plan_plates_each(
 	const struct plan *p, int (*each)(void *user, const struct plan_plate *plate), void *user);
+
+/* ---- cli_plan_links.c ---- */
+/* If it is a table that names other files: those that are not there. */
+void plan_links(struct plan *p, const char *key, const char *shown);
 
 /* ---- cli_plan_remote.c ---- */
 must_check int plan_remote_open(struct plan_remote **ret, struct s3 *s3, const char *prefix);

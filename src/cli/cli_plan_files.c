@@ -324,7 +324,11 @@ static int on_regular(struct plan *p, int parent, const char *rel, const struct 
 		there = judge_upload(p, rel, entry, buf_text(&shown), key);
 	if (there < 0)
 		return there;
-	return p->layout ? judge_layout(p, key, buf_text(&shown), bytes, there == 1) : 0;
+	if (!p->layout)
+		return 0;
+	if (bytes > 0) /* an empty one is named as such */
+		plan_links(p, key, buf_text(&shown));
+	return judge_layout(p, key, buf_text(&shown), bytes, there == 1);
 }
 
 static const char *kind_text(mode_t mode)

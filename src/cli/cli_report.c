@@ -191,7 +191,9 @@ static int judge(struct report *r)
 	}
 	if (status == 0)
 		status = plan_plates_finish(&r->plan);
-	return status < 0 ? status : report_links(r);
+	if (status == 0)
+		report_links(r);
+	return status;
 }
 
 /* ---- files ---------------------------------------------------------------------------------- */

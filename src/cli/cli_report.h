@@ -31,6 +31,6 @@ struct report {
 
 const struct report_row *report_find(const struct report *r, const char *key);
 /* ---- cli_report_links.c ---- */
-must_check int report_links(struct report *r);
+void report_links(struct report *r);
 /* ---- cli_report_html.c ---- */
 must_check int report_html(const struct report *r, FILE *out);

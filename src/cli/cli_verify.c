@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SHOWN_MAX = 20 };
+enum { SHOWN_MAX = 20, HEADS_AT_ONCE = 64 };
 
 enum output { OUTPUT_PEOPLE, OUTPUT_TSV, OUTPUT_JSON };
 
@@ -349,6 +349,8 @@ static int run(struct verify_command *c)
 	int r, printed, code = EXIT_VERIFIED;
 
 	c->tree.bucket = &c->side;
+	/* where no files are read, only round trips are waited for */
+	c->tree.threads = items_have_paths(c->items) ? 0 : HEADS_AT_ONCE;
 	c->tree.next = items_next;
 	c->tree.user = c->items;
 	c->tree.stop = is_interrupted;

@@ -23,6 +23,7 @@ must_check int items_from_folder(struct items **ret, const char *path, const cha
 	const struct naming_policy *naming);
 void items_free(struct items *it);
 size_t items_count(const struct items *it);
+bool items_have_paths(const struct items *it); /* of files to be read */
 size_t items_left_out(const struct items *it);
 void items_start_after(struct items *it, const char *key);
 int items_next(void *items, struct verify_item *ret); /* for verify_tree.next */

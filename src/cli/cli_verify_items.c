@@ -39,6 +39,11 @@ size_t items_count(const struct items *it)
 	return it->count - it->at;
 }
 
+bool items_have_paths(const struct items *it)
+{
+	return it->has_paths;
+}
+
 size_t items_left_out(const struct items *it)
 {
 	return it->left_out;
@@ -297,6 +302,8 @@ int items_from_folder(struct items **ret, const char *path, const char *prefix,
 	struct stat st;
 	int r = it ? 0 : -ENOMEM;
 
+	if (r == 0)
+		it->has_paths = true;
 	if (r == 0 && stat(path, &st) < 0)
 		r = -errno;
 	if (r == 0)

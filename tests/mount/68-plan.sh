@@ -172,6 +172,10 @@ test_plates_are_complete_or_named() {
 	images=$(echo "$T/src/$PREFIX"/images/*/images/BR00117036*/Images)
 	rm "$images/r01c07f02p01-ch2sk1fk1fl1.tiff" "$T/src/$PREFIX"/workspace/metadata/platemaps/*/barcode_platemap.csv
 	rm -r "$T/src/$PREFIX"/workspace/*/*/BR00117035
+	plan 3
+	found links BR00117036/load_data.csv "no such image: s3://cellpainting-gallery/$PREFIX/${images#"$T/src/$PREFIX/"}/r01c07f02p01-ch2sk1fk1fl1.tiff"
+	rm "$T/src/$PREFIX"/workspace/load_data_csv/*/*/*.csv
+	gzip -c </dev/null >"$(echo "$T/src/$PREFIX"/workspace/load_data_csv/*/BR00117036)/load_data.csv.gz"
 	plan 0
 	found missing 2021_04_26_Batch1/BR00117036__2021-05-02T16_02_51-Measurement1 "95 of 96 images (24 wells × 2 sites × 2 channels); missing: A07 site 2 channel 2"
 	found counterpart BR00117035 "nothing in workspace/"
@@ -184,6 +188,31 @@ test_plates_are_complete_or_named() {
 	rm -r "$T/src/$PREFIX"/images/*/images/BR00117036*
 	plan 0
 	found counterpart BR00117036 "no images"
+}
+
+# What people found out after the upload, from the tables that name other files.
+test_tables_that_name_what_is_not_there() {
+	local batch=2021_04_26_Batch1 at=$T/src/$PREFIX
+	make_project
+	printf '%s\n' BR00999999,NOMAP BR00117035,NOMAP >>"$at/workspace/metadata/platemaps/$batch/barcode_platemap.csv"
+	rm -r "$at/workspace/profiles/$batch/BR00117036"
+	# renamed, and the table has the old name; the other half of its name drifted
+	mv "$at/images/$batch/images/BR00117035"* "$at/images/$batch/images/BR00117035real__2021-05-02T16_02_51-Measurement1"
+	sed -i 's/Metadata_Well/Well/' "$at/workspace/load_data_csv/$batch/BR00117036/load_data.csv"
+	plan 3
+	found links barcode_platemap.csv "no images of the plate BR00999999"
+	found links barcode_platemap.csv "no plate map NOMAP"
+	found links barcode_platemap.csv "nothing in workspace/profiles of the plate BR00117036"
+	found links barcode_platemap.csv "no images of the plate BR00117035"
+	found links BR00117035/load_data.csv "no such folder: s3://cellpainting-gallery/$PREFIX/images/$batch/images/BR00117035__"
+	says "192 times, first: "
+	found links BR00117036/load_data.csv "no column Metadata_Well"
+	found counterpart BR00117035real "nothing in workspace/"
+	found counterpart BR00117035 "no images"
+	same "named images of the plate that is there" "$(grep -c 'no such .*BR00117036' "$T/problems" || true)" 0
+	# without images/ nothing is known of them
+	exits 3 "$CPGFS" plan --summary --problems "$T/problems" "$at/workspace" "$DEST/workspace"
+	not grep -q "no such " "$T/problems"
 }
 
 test_a_mount_as_destination() {

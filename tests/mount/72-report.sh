@@ -62,6 +62,7 @@ test_findings() {
 	{
 		head -1 "$SRC/workspace/load_data_csv/2021_04_26_Batch1/BR00117035/load_data.csv" | sed 's/,.*//'
 		echo "s3://cellpainting-gallery/$PREFIX/no/such.tiff"
+		echo "s3://cellpainting-gallery/$PREFIX/$IMAGES/such.tiff"
 		echo "s3://staging-gallery/$PREFIX/x.tiff"
 		echo "C:\\images\\x.tiff"
 	} >"$P/workspace/load_data_csv/2021_04_26_Batch1/BR00117035/load_data.csv"
@@ -72,7 +73,8 @@ test_findings() {
 	exits 0 all_verified
 	exits 3 "$CPGFS" report -o "$T/report" "$M"
 	found "no images of the plate BR00999999" "no plate map NOMAP" \
-		"no such image: s3://cellpainting-gallery/$PREFIX/no/such.tiff" \
+		"no such folder: s3://cellpainting-gallery/$PREFIX/no/" "no column Metadata_Well" \
+		"no such image: s3://cellpainting-gallery/$PREFIX/$IMAGES/such.tiff" \
 		"an address in another bucket than the public one: s3://staging-gallery/" \
 		"no s3:// address: C:\\images\\x.tiff" \
 		"11 of 12 images" "the inner images/ is missing" "empty files"
