@@ -153,11 +153,12 @@ void plan_problem_f(struct plan *p, enum plan_kind kind, const char *path, const
 void plan_problems_print(const struct plan *p, FILE *out);
 bool plan_has_problems(const struct plan *p);
 bool plan_has_findings(const struct plan *p); /* problems or notes */
-/* Every kind that occurred, with its details (bounded, see the .c): first path and count. */
+/* Every kind that occurred, with its most frequent details: first path and count. */
 struct plan_finding {
 	bool is_note;
 	const char *title, *remedy, *what, *first; /* remedy, what: NULL: none */
 	uint64_t count, kind_count;		   /* of this detail; of the kind */
+	uint64_t more; /* of the last detail shown: how often others of the kind occurred */
 };
 int plan_problems_each(
 	const struct plan *p, int (*each)(void *user, const struct plan_finding *f), void *user);

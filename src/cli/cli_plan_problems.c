@@ -186,21 +186,46 @@ static void print_detail(FILE *out, const struct detail *d)
 		fprintf(out, "    first: %s\n", buf_text(&path));
 }
 
-static void print_kind(const struct found *f, size_t kind, FILE *out)
+/* What occurs most often first: a whole plate under another name stands before single files. */
+static int by_count(const void *a, const void *b)
+{
+	const struct detail *x = *(const struct detail *const *)a,
+			    *y = *(const struct detail *const *)b;
+
+	if (x->count != y->count)
+		return x->count > y->count ? -1 : 1;
+	return x < y ? -1 : x > y; /* as they were found */
+}
+
+/* The details to be shown; their number. *ret_more: how often the others occurred. */
+static size_t details_shown(
+	const struct found *f, const struct detail *ret[DETAILS_MAX], uint64_t *ret_more)
 {
 	size_t shown = f->known < DETAILS_SHOWN ? f->known : DETAILS_SHOWN;
-	uint64_t count = 0;
+
+	*ret_more = f->count;
+	for (size_t i = 0; i < f->known; i++)
+		ret[i] = &f->details[i];
+	if (f->known > 0)
+		qsort(ret, f->known, sizeof(ret[0]), by_count);
+	for (size_t i = 0; i < shown; i++)
+		*ret_more -= ret[i]->count;
+	return shown;
+}
+
+static void print_kind(const struct found *f, size_t kind, FILE *out)
+{
+	const struct detail *order[DETAILS_MAX];
+	uint64_t more;
+	size_t shown = details_shown(f, order, &more);
 
 	fprintf(out, "  %s: %" PRIu64 "%s%s%s\n", kinds[kind].title, f->count,
 		kinds[kind].remedy ? " (" : "", kinds[kind].remedy ? kinds[kind].remedy : "",
 		kinds[kind].remedy ? ")" : "");
-	for (size_t i = 0; i < shown; i++) {
-		print_detail(out, &f->details[i]);
-		count += f->details[i].count;
-	}
-	if (f->count > count)
-		fprintf(out, "    and %" PRIu64 " more (--problems FILE has all)\n",
-			f->count - count);
+	for (size_t i = 0; i < shown; i++)
+		print_detail(out, order[i]);
+	if (more)
+		fprintf(out, "    and %" PRIu64 " more (--problems FILE has all)\n", more);
 }
 
 static void print_range(const struct plan *p, size_t from, size_t to, const char *head, FILE *out)
@@ -249,15 +274,19 @@ int plan_problems_each(
 
 	for (size_t k = 0; k < PLAN_KINDS; k++) {
 		const struct found *found = &p->problems->found[k];
+		const struct detail *order[DETAILS_MAX];
+		uint64_t more;
+		size_t shown = details_shown(found, order, &more);
 
-		for (size_t i = 0; i < found->known && r == 0; i++) {
+		for (size_t i = 0; i < shown && r == 0; i++) {
 			struct plan_finding f = {.is_note = k >= PLAN_NOTES,
 				.title = kinds[k].title,
 				.remedy = kinds[k].remedy,
-				.what = found->details[i].text,
-				.first = found->details[i].first ? found->details[i].first : "",
-				.count = found->details[i].count,
-				.kind_count = found->count};
+				.what = order[i]->text,
+				.first = order[i]->first ? order[i]->first : "",
+				.count = order[i]->count,
+				.kind_count = found->count,
+				.more = i + 1 == shown ? more : 0};
 
 			r = each(user, &f);
 		}

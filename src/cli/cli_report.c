@@ -19,7 +19,8 @@ static void report_usage(FILE *out)
 		     "Write what the gallery's maintainers need of an upload into DIR "
 		     "[cpgfs-report]:\n\n"
 		     "  manifest.tsv, manifest.json  every file: key, size, checksums, times\n"
-		     "  report.html                  totals, plates, findings; opens from disk\n\n"
+		     "  report.html                  totals, plates, findings; opens from disk\n"
+		     "  findings.tsv                 every finding\n\n"
 		     "  --sha256  also of every file (reads them all)\n\n"
 		     "Exit codes: 0 written, all is verified and nothing was found; 1 error; 2 "
 		     "some files\n"
@@ -174,15 +175,20 @@ static int judge_row(struct report *r, const struct report_row *row)
 	return plan_plates_add(&r->plan, row->key, &m, row->size_bytes, at_ns);
 }
 
-static int judge(struct report *r)
+static int judge(struct report *r, const char *dir)
 {
-	cleanup_free char *message = NULL;
+	cleanup_free char *message = NULL, *findings = NULL;
 	int status = cli_layout_load(r->layout_name, &r->plan.layout, &message);
 
 	if (status < 0)
 		cli_error("%s", message ? message : strerror(-status));
 	if (status == 0)
-		status = plan_problems_create(&r->plan.problems, NULL);
+		status = text_printf(&findings, "%s/findings.tsv", dir);
+	if (status == 0) {
+		status = plan_problems_create(&r->plan.problems, findings);
+		if (status < 0)
+			cli_error("%s: %s", findings, strerror(-status));
+	}
 	if (status == 0)
 		status = plan_plates_create(&r->plan.plates);
 	for (size_t i = 0; i < r->count && status == 0; i++) {
@@ -286,15 +292,18 @@ static int write_file(const struct report *r, const char *dir, const char *name,
 	return status;
 }
 
-static int write_all(const struct report *r, const char *dir)
+static int make_folder(const char *dir)
 {
 	int status = io_mkdir_p(dir, 0777);
 
-	if (status < 0) {
+	if (status < 0)
 		cli_error("%s: %s", dir, strerror(-status));
-		return status;
-	}
-	status = write_file(r, dir, "manifest.tsv", write_tsv);
+	return status;
+}
+
+static int write_all(const struct report *r, const char *dir)
+{
+	int status = write_file(r, dir, "manifest.tsv", write_tsv);
 	if (status == 0)
 		status = write_file(r, dir, "manifest.json", write_json);
 	return status < 0 ? status : write_file(r, dir, "report.html", report_html);
@@ -358,7 +367,8 @@ static int make(const struct cli_target *target, const char *dir, bool sha256)
 	cleanup_buf struct buf text = {0};
 	cleanup_free char *bucket = NULL, *gallery = NULL;
 	struct cli_mount preset = {0};
-	int code = EXIT_USAGE, status = ask_mount(target, &text, &bucket, &gallery, &code);
+	int code = EXIT_USAGE, closed,
+	    status = ask_mount(target, &text, &bucket, &gallery, &code);
 
 	r.bucket = bucket;
 	if (status == 0 && gallery)
@@ -377,12 +387,18 @@ static int make(const struct cli_target *target, const char *dir, bool sha256)
 			status = add_sha256(&r, &r.rows[i]);
 	}
 	if (status == 0)
-		status = judge(&r);
+		status = make_folder(dir);
+	if (status == 0)
+		status = judge(&r, dir);
 	if (status == 0)
 		status = write_all(&r, dir);
 	if (status == 0 && plan_has_problems(&r.plan))
 		code = EXIT_NEEDS_PERSON;
-	(void)!plan_problems_close(r.plan.problems); /* no file of its own */
+	closed = plan_problems_close(r.plan.problems);
+	if (status == 0 && closed < 0)
+		cli_error("%s/findings.tsv: %s", dir, strerror(-closed));
+	if (status == 0)
+		status = closed;
 	plan_plates_destroy(r.plan.plates);
 	layout_destroy(r.plan.layout);
 	free(r.rows);

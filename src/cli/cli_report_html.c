@@ -143,6 +143,11 @@ static int put_finding(void *user, const struct plan_finding *f)
 	fprintf(out, "</td><td class=\"n\">%" PRIu64 "</td><td><code>", f->count);
 	put(out, f->first);
 	fputs("</code></td></tr>\n", out);
+	if (f->more)
+		fprintf(out,
+			"<tr><td></td><td></td><td>and more of this kind (findings.tsv has all)</td>"
+			"<td class=\"n\">%" PRIu64 "</td><td></td></tr>\n",
+			f->more);
 	return 0;
 }
 

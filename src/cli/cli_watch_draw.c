@@ -116,6 +116,8 @@ static void draw_totals(struct draw *d, const json_t *status)
 	uint64_t verified = count_of(status, "bytes", "verified");
 
 	cli_progress_of(status, &p);
+	p.files_person += count_of(status, "held", "name");
+	p.files_all += count_of(status, "held", "name") + count_of(status, "held", "temporary");
 	bar(line, bar_width(d), p.bytes_all, (uint64_t[]){verified, p.bytes_done - verified, 0});
 	size_format(p.bytes_done, done);
 	size_format(p.bytes_all, all);

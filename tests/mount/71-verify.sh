@@ -188,6 +188,39 @@ test_going_on() {
 	differences "content $C" "content $D" "content workspace/big.parquet" "extra images/extra"
 }
 
+# Ctrl-C: what was found so far, and how to go on; both parts together name everything.
+test_stopped_and_gone_on_with() {
+	local pid before after name
+	make_plate --wells 24 --sites 5 --channels 5 --bytes 2K
+	s3d_start
+	mount_start
+	copy_plate
+	exits 0 all_verified
+	cp "$M/.cpgfs/uploaded.tsv" "$T/manifest.tsv"
+	mount_end
+	for name in r01c01f01p01-ch1sk1fk1fl1.tiff r01c12f01p01-ch1sk1fk1fl1.tiff r01c24f05p01-ch5sk1fk1fl1.tiff; do
+		cp "$SRC/$IMAGES/$name" "$T/flipped"
+		printf Z | dd of="$T/flipped" bs=1 seek=1000 conv=notrunc status=none
+		put_elsewhere "$PREFIX/$IMAGES/$name" "$T/flipped"
+	done
+	echo "HeadObject always delay=300" | faults
+	before=$(requests HeadObject)
+	s3_verify 3 "$T/manifest.tsv" --deep
+	sort "$T/tsv" >"$T/whole"
+	same "differences" "$(grep -c ^content "$T/whole")" 3
+	same "questions" "$(($(requests HeadObject) - before))" "$(find "$SRC" -type f | wc -l)"
+	before=$(requests HeadObject)
+	"$CPGFS" verify --tsv --deep --endpoint "$ENDPOINT" "$T/manifest.tsv" "s3://$BUCKET/$PREFIX" >"$T/first" 2>"$T/said" &
+	pid=$!
+	wait_for 20 requests_at_least $((before + 10)) HeadObject
+	kill -INT $pid
+	! wait $pid || fail "stopped, and no error"
+	after=$(sed -n 's/.*go on with --after //p' "$T/said")
+	[ -n "$after" ] || fail "$(cat "$T/said")"
+	s3_verify 3 "$T/manifest.tsv" --deep --after "$after"
+	sort -u "$T/first" "$T/tsv" | cmp - "$T/whole"
+}
+
 deadline_test_nothing_is_never_fine=150
 test_nothing_is_never_fine() {
 	make_file "$T/src/a" 100

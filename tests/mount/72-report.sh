@@ -46,6 +46,11 @@ test_a_complete_upload() {
 	same rows "$(($(wc -l <"$T/part/manifest.tsv") - 1))" "$(find "$SRC/workspace" -type f | wc -l)"
 }
 
+found_in_table() { # KIND KEY-END: findings.tsv has it
+	grep -q "^$1	.*$2	" "$T/report/findings.tsv" || fail "no $1 … $2 in
+$(cat "$T/report/findings.tsv")"
+}
+
 found() { # TEXT…: the page says it
 	local text
 	for text in "$@"; do
@@ -78,6 +83,9 @@ test_findings() {
 		"an address in another bucket than the public one: s3://staging-gallery/" \
 		"no s3:// address: C:\\images\\x.tiff" \
 		"11 of 12 images" "the inner images/ is missing" "empty files"
+	found_in_table empty workspace/empty.csv
+	found_in_table layout EC1__x/Images/r01c01f01p01-ch1sk1fk1fl1.tiff
+	found_in_table links BR00117035/load_data.csv
 }
 
 test_what_is_not_there_yet() {

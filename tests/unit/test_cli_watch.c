@@ -54,7 +54,7 @@ static void eighty_columns_say_it_all(void **state)
 	draw(80, 24, false, &out);
 	assert_has(&out, "s3://staging/cpg0123/broad  1970-01-01T00:00:00Z");
 	assert_has(&out, "[#############==...........]  60%  5.9 KiB of 9.8 KiB in the bucket");
-	assert_has(&out, "files: 100  verified 50  on their way 40  need you 10");
+	assert_has(&out, "files: 103  verified 50  on their way 40  need you 12");
 	assert_has(&out, "rate: 1 MiB/s  left: 1 min 30 s  transfers: 3 of 8");
 	assert_has(&out, "PAUSED: no \\x1b[2J credentials");
 	assert_has(&out, "4 writers wait for room");
