@@ -128,6 +128,15 @@ static void write_recovery(const struct control_facts *f, struct buf *out)
 		r->torn_files, r->incomplete_files, r->lost_files, r->orphan_data_files);
 }
 
+/* Nothing here is not "all verified". */
+static bool no_file_counts(const struct control_facts *f)
+{
+	for (enum file_state s = FILE_NONE + 1; s < FILE_STATE_COUNT; s++)
+		if (f->counts.files[s] > 0)
+			return false;
+	return true;
+}
+
 static void write_conclusion(const struct control_facts *f, struct buf *out)
 {
 	static const char *const texts[] = {
@@ -136,7 +145,10 @@ static void write_conclusion(const struct control_facts *f, struct buf *out)
 		[3] = "some files need you, see above",
 	};
 
-	buf_printf(out, "\n%s\n", texts[f->exit_code]);
+	const char *text = texts[f->exit_code];
+	if (f->exit_code == 0 && no_file_counts(f))
+		text = "nothing was copied in here yet";
+	buf_printf(out, "\n%s\n", text);
 }
 
 int control_write_status(struct control *c, struct buf *out)

@@ -41,7 +41,7 @@ static void make_some(void)
 	set_state(make_file(d, ".x.aBcDeF", 4), FILE_HELD, HELD_TEMPORARY, "temporary");
 }
 
-static void an_empty_mount_is_done(void **state)
+static void an_empty_mount_is_done_and_says_that_it_is_empty(void **state)
 {
 	json_t *json = status_json();
 	cleanup_buf struct buf text = {0};
@@ -52,7 +52,8 @@ static void an_empty_mount_is_done(void **state)
 	assert_int_equal(json_object_size(json_object_get(json, "bytes")), FILE_STATE_COUNT - 1);
 	json_decref(json);
 	assert_int_equal(read_as(STRANGER, "status", &text), 0);
-	assert_non_null(strstr(buf_text(&text), "all verified in the bucket"));
+	assert_non_null(strstr(buf_text(&text), "nothing was copied in here yet"));
+	assert_null(strstr(buf_text(&text), "all verified"));
 }
 
 static void json_has_numbers_for_all(void **state)
@@ -219,7 +220,7 @@ static void metrics_are_readable_by_prometheus(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(an_empty_mount_is_done, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_empty_mount_is_done_and_says_that_it_is_empty, setup, teardown),
 		cmocka_unit_test_setup_teardown(json_has_numbers_for_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(nothing_paused_is_null, setup, teardown),
 		cmocka_unit_test_setup_teardown(status_names_every_way_out, setup, teardown),
