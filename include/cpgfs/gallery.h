@@ -288,7 +288,8 @@ must_check int plate_add(struct plate *p, const struct image_name *image);
 must_check int plate_sum(
 	const struct plate *p, const struct plate_pin *pin, struct plate_facts *ret); /* -ENOMEM */
 /* Calls each for every missing combination, wells in order, until it returns false. Wells that the
- * pin says must be there and that have no image at all come with site 0. -ENOMEM. */
+ * pin says must be there and that have no image at all come with site 0. It takes as long as there
+ * are images and calls: absurd names mean absurdly many, so each should stop at some point. -ENOMEM. */
 must_check int plate_each_missing(const struct plate *p, const struct plate_pin *pin,
 	bool (*each)(void *user, unsigned row, unsigned col, unsigned site, unsigned channel,
 		unsigned plane, unsigned time),

@@ -20,7 +20,7 @@ static void report_usage(FILE *out)
 		     "[cpgfs-report]:\n\n"
 		     "  manifest.tsv, manifest.json  every file: key, size, checksums, times\n"
 		     "  report.html                  totals, plates, findings; opens from disk\n"
-		     "  findings.tsv                 every finding\n\n"
+		     "  plates.tsv, findings.tsv     every plate, every finding\n\n"
 		     "  --sha256  also of every file (reads them all)\n\n"
 		     "Exit codes: 0 written, all is verified and nothing was found; 1 error; 2 "
 		     "some files\n"
@@ -267,6 +267,42 @@ static int write_json(const struct report *r, FILE *out)
 	return ferror(out) ? -EIO : 0;
 }
 
+static void add_time(FILE *out, int64_t at_ns)
+{
+	char text[32] = "-";
+
+	if (at_ns)
+		time_format_iso8601(at_ns, text);
+	fprintf(out, "\t%s", text);
+}
+
+static int plate_row(void *user, const struct plan_plate *p)
+{
+	FILE *out = user;
+	cleanup_buf struct buf place = {0};
+
+	text_escape(&place, p->place);
+	fprintf(out,
+		"%s\t%" PRIu64 "\t%" PRIu64 "\t%u\t%u\t%u\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64,
+		buf_text(&place), p->files, p->bytes, p->facts.wells, p->facts.sites,
+		p->facts.channels, p->facts.images, p->facts.expected, p->facts.missing);
+	add_time(out, p->first_at_ns);
+	add_time(out, p->last_at_ns);
+	fputc('\n', out);
+	return 0;
+}
+
+static int write_plates(const struct report *r, FILE *out)
+{
+	int status;
+
+	fputs("plate\tfiles\tsize_bytes\twells\tsites\tchannels\timages\texpected\tmissing\t"
+	      "first_uploaded_at\tlast_uploaded_at\n",
+		out);
+	status = plan_plates_each(&r->plan, plate_row, out);
+	return status < 0 ? status : ferror(out) ? -EIO : 0;
+}
+
 /* Under another name first: a report is there whole, or not. */
 static int write_file(const struct report *r, const char *dir, const char *name,
 	int (*write)(const struct report *r, FILE *out))
@@ -306,6 +342,8 @@ static int write_all(const struct report *r, const char *dir)
 	int status = write_file(r, dir, "manifest.tsv", write_tsv);
 	if (status == 0)
 		status = write_file(r, dir, "manifest.json", write_json);
+	if (status == 0)
+		status = write_file(r, dir, "plates.tsv", write_plates);
 	return status < 0 ? status : write_file(r, dir, "report.html", report_html);
 }
 

@@ -258,6 +258,14 @@ static unsigned wells_seen(const struct plate *p)
 	return n;
 }
 
+/* Names that no microscope writes can mean more images than can be counted. */
+static uint64_t product(uint64_t a, uint64_t b)
+{
+	uint64_t c;
+
+	return __builtin_mul_overflow(a, b, &c) ? UINT64_MAX : c;
+}
+
 int plate_sum(const struct plate *p, const struct plate_pin *pin, struct plate_facts *ret)
 {
 	cleanup_with(axes_free) struct axes a = {0};
@@ -278,7 +286,8 @@ int plate_sum(const struct plate *p, const struct plate_pin *pin, struct plate_f
 	wells = pin->wells ? pin->wells : ret->wells;
 	sites = pin->sites ? pin->sites : ret->sites;
 	channels = pin->channels ? pin->channels : ret->channels;
-	ret->expected = wells * sites * channels * (ret->stacks ? ret->stacks : 1);
+	ret->expected = product(
+		product(wells, sites), product(channels, ret->stacks ? ret->stacks : 1));
 	ret->missing = ret->expected > ret->images ? ret->expected - ret->images : 0;
 	return 0;
 }

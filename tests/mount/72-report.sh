@@ -33,6 +33,11 @@ test_a_complete_upload() {
 	assert [w["key"] for w in whole] == [r["key"] for r in rows]
 	assert all(str(w["size_bytes"]) == r["size_bytes"] and w["sha256"] == r["sha256"] and w["crc64nvme"] == r["crc64nvme"]
 	           for w, r in zip(whole, rows))
+	plates = list(csv.DictReader(open(report + "/plates.tsv"), delimiter="\t"))
+	assert len(plates) == 2 and all(p["images"] == p["expected"] == "12" and p["missing"] == "0" for p in plates), plates
+	for plate in plates:
+	    first, last = plate["first_uploaded_at"], plate["last_uploaded_at"]
+	    assert "2" < first <= last, plate
 	page = open(report + "/report.html").read()
 	assert "Nothing was found" in page
 	assert page.count("<svg") == 2 and "BR00117036__" in page

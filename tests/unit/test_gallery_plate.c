@@ -226,6 +226,41 @@ static void the_largest_plate_and_beyond(void **state)
 	plate_destroy(p);
 }
 
+static bool stop_at_three(void *user, unsigned row, unsigned col, unsigned site, unsigned channel,
+	unsigned plane, unsigned time)
+{
+	struct list *l = user;
+
+	return ++l->n < 3;
+}
+
+/* Every file its own site, channel, plane and time: too many to count, and counted no wrong. */
+static void absurd_names(void **state)
+{
+	enum { FILES = 60000 };
+	struct plate_pin pin = {0};
+	struct plate_facts facts;
+	struct list missing = {0};
+	struct plate *p;
+
+	(void)state;
+	assert_int_equal(plate_create(&p), 0);
+	for (unsigned i = 0; i < FILES; i++) {
+		struct image_name image = {IMAGE_HARMONY, 1 + i / 48 % 32, 1 + i % 48, 1, 1, 1, 1};
+		unsigned *field[] = {&image.site, &image.channel, &image.plane, &image.time};
+
+		*field[i % 4] = i;
+		assert_int_equal(plate_add(p, &image), 0);
+	}
+	assert_int_equal(plate_sum(p, &pin, &facts), 0);
+	assert_int_equal(facts.images, FILES);
+	assert_true(facts.expected == UINT64_MAX);
+	assert_true(facts.missing == UINT64_MAX - FILES);
+	assert_int_equal(plate_each_missing(p, &pin, stop_at_three, &missing), 0);
+	assert_int_equal(missing.n, 3);
+	plate_destroy(p);
+}
+
 static void pins(void **state)
 {
 	static const char *const bad[] = {"", "1", "1,2", "1,2,3,", "a,b,c", "1,2,-3", "12345,1,1"};
@@ -251,6 +286,7 @@ int main(void)
 		cmocka_unit_test(a_plate_names_what_it_lacks),
 		cmocka_unit_test(a_pinned_plate_lacks_whole_wells_and_channels),
 		cmocka_unit_test(the_largest_plate_and_beyond),
+		cmocka_unit_test(absurd_names),
 		cmocka_unit_test(pins),
 	};
 
