@@ -14,7 +14,7 @@ static int sync_close(struct store_file *f, uint64_t close_number);
 static const char *flaw_of(struct store_file *f, const struct record *r, bool cut_off,
 	const char *reason)
 {
-	if (f->write_error)
+	if (f->write_error || f->lacks_from < f->lacks_to)
 		return "writing a part of it failed";
 	if (cut_off)
 		return reason && reason[0] ? reason : "its writer was cut off";

@@ -226,6 +226,7 @@ struct store_file {
 	int fd;                  /* -1: not opened yet */
 	bool dirty;              /* this version is OPEN in the index, changes need no more records */
 	bool write_error;        /* bytes of this version may be missing */
+	uint64_t lacks_from, lacks_to; /* bytes that a writer was told are not there; equal: none */
 	bool flushing;
 	unsigned in_flight;      /* writes between their record and their end */
 	uint64_t done_bytes;     /* with writes in flight: the size without those not ended yet */

@@ -89,6 +89,32 @@ static int record_change(struct store_file *f, uint64_t first, uint64_t last, st
 	return r;
 }
 
+/* ---- what failed ------------------------------------------------------------------------------------------ */
+
+static void forget_failures(struct store_file *f)
+{
+	f->write_error = false;
+	f->lacks_from = f->lacks_to = 0;
+}
+
+/* A writer was told that these bytes are not there. What lies between two such ranges counts, too. */
+static void bytes_lack(struct store_file *f, uint64_t from, uint64_t to)
+{
+	bool any = f->lacks_from < f->lacks_to;
+	f->lacks_from = any && f->lacks_from < from ? f->lacks_from : from;
+	f->lacks_to = any && f->lacks_to > to ? f->lacks_to : to;
+}
+
+/* The kernel tells a program of a long write that failed in its middle how much of it was written; so
+ * it writes the rest again, and all is well. */
+static void bytes_are_there(struct store_file *f, uint64_t from, uint64_t to)
+{
+	if (from <= f->lacks_from && to > f->lacks_from)
+		f->lacks_from = to;
+	else if (from < f->lacks_to && to >= f->lacks_to)
+		f->lacks_to = from;
+}
+
 int file_before_change(struct store_file *f, uint64_t off, uint64_t len, struct news *news)
 {
 	uint64_t size = atomic_load(&f->size_bytes), sync_number = 0;
@@ -103,7 +129,7 @@ int file_before_change(struct store_file *f, uint64_t off, uint64_t len, struct 
 	if (r < 0)
 		return r;
 	if (!f->dirty)
-		f->write_error = false;
+		forget_failures(f);
 	f->dirty = true;
 	atomic_store(&f->is_dirty_hint, true);
 	for (uint64_t n = first; n <= last && n < STORE_CHUNKS_MAX; n++)
@@ -169,14 +195,16 @@ static void size_at_least(struct store_file *f, uint64_t end)
 }
 
 /* f->lock held. What failed writes left beyond the end would show when the file grows over it. */
-static void write_ended(struct store_file *f, uint64_t end, int error)
+static void write_ended(struct store_file *f, uint64_t off, uint64_t end, int error)
 {
 	f->in_flight--;
 	if (error == 0) {
+		bytes_are_there(f, off, end);
 		size_at_least(f, end);
 		f->done_bytes = end > f->done_bytes ? end : f->done_bytes;
 	} else {
-		f->write_error = f->tidy_due = true;
+		bytes_lack(f, off, end);
+		f->tidy_due = true;
 	}
 	atomic_store(&f->mtime_ns, clock_wall_ns());
 	if (f->in_flight || !f->tidy_due)
@@ -206,8 +234,10 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 		f->done_bytes = size;
 	if (r == 0 && append)
 		size_at_least(f, end); /* the next appender goes behind */
-	if (r < 0 && r != -EDQUOT && r != -EREMOTE && f->dirty)
-		f->write_error = true; /* its writer is told, and this version lacks the bytes */
+	if (r == -EFBIG && f->dirty)
+		f->write_error = true;
+	else if (r < 0 && r != -EDQUOT && r != -EREMOTE && f->dirty)
+		bytes_lack(f, off, end);
 	struct span span = { 0 };
 	if (r == 0 && len)
 		span = heat_begin(f, off, end, &news);
@@ -223,7 +253,7 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 
 	lock_take(&f->lock);
 	heat_end(f, span);
-	write_ended(f, end, r);
+	write_ended(f, off, end, r);
 	cond_broadcast(&f->idle);
 	lock_drop(&f->lock);
 	return r;
@@ -260,7 +290,7 @@ static int forget_bytes(struct store_file *f, struct news *news)
 	f->generation = old.i.attr.generation + 1;
 	f->changes++;
 	f->dirty = true;
-	f->write_error = false;
+	forget_failures(f);
 	atomic_store(&f->is_dirty_hint, true);
 	memset(f->absent, 0, STORE_CHUNKS_MAX / 8);
 	memset(f->recorded, 0, STORE_CHUNKS_MAX / 8);

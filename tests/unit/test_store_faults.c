@@ -356,6 +356,36 @@ static void write_that_found_no_file_is_no_whole_file(void **state)
 	rig_must_hold(r, ino, 100, 1);
 }
 
+/* What the kernel makes of a long write that fails in its middle: the program is told how much was
+ * written, and writes the rest again. */
+static void failed_write_that_is_made_good_is_whole(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE), chunk;
+	struct store_file *f = rig_write_begin(r, ino);
+	uint8_t bytes[4000];
+
+	rig_pattern(bytes, sizeof(bytes), 5000, 1);
+	rig_write_pattern(f, 0, 5000, 1);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_write(f, bytes, sizeof(bytes), 5000, false, &chunk), -EIO);
+	disk_off();
+	must_eq(store_file_write(f, bytes, 1000, 5000, false, &chunk), 0);
+	must_eq(store_file_flush(f, false, NULL), 0);
+	must_state(rig_state(r, ino), FILE_INCOMPLETE); /* some of it still lacks */
+	must_eq(store_file_write(f, bytes, 1000, 5000, false, &chunk), 0);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_write(f, bytes + 1000, 3000, 6000, false, &chunk), -EIO);
+	disk_off();
+	must_eq(store_file_write(f, bytes + 1000, 2000, 6000, false, &chunk), 0);
+	must_eq(store_file_write(f, bytes + 3000, 1000, 8000, false, &chunk), 0);
+	rig_write_end(f);
+	must_state(rig_state(r, ino), FILE_CLOSED);
+	rig_must_hold(r, ino, 9000, 1);
+}
+
 static void failed_append_leaves_what_was_there(void **state)
 {
 	struct rig *r = *state;
@@ -689,6 +719,7 @@ int main(void)
 		rig_test(never_flushed_is_incomplete_at_the_next_start),
 		rig_test(failed_write_is_no_whole_file),
 		rig_test(write_that_found_no_file_is_no_whole_file),
+		rig_test(failed_write_that_is_made_good_is_whole),
 		rig_test(failed_append_leaves_what_was_there),
 		rig_test(failed_write_leaves_no_bytes_beyond_the_end),
 		rig_test(failed_checkpoint_loses_nothing),
