@@ -176,7 +176,8 @@ case_main() { # NAME
 	export AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY=$SECRET
 	# looking for leaks needs ptrace, which the daemon forbids to all but root
 	export ASAN_OPTIONS=log_path=$T/sanitizer:detect_leaks=$(($(id -u) == 0))
-	export UBSAN_OPTIONS=log_path=$T/sanitizer:print_stacktrace=1 TSAN_OPTIONS=log_path=$T/sanitizer
+	export UBSAN_OPTIONS=log_path=$T/sanitizer:print_stacktrace=1
+	export TSAN_OPTIONS=${TSAN_OPTIONS:+$TSAN_OPTIONS:}log_path=$T/sanitizer
 	umask 022
 	cd "$T"
 	"$1"

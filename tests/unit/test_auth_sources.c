@@ -481,6 +481,9 @@ static void processes_that_fail(void **state)
 	};
 	clock_fake_end();
 	for (size_t i = 0; i < array_len(cases); i++) {
+		/* valgrind ends a process whose exec fails */
+		if (getenv("CPGFS_UNDER_VALGRIND") && strstr(cases[i].says, "cannot be run"))
+			continue;
 		set_process(*state, cases[i].text);
 		assert_fails("p", -EKEYEXPIRED, cases[i].says);
 	}
