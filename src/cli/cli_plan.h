@@ -100,6 +100,9 @@ must_check int cli_plan_waiting(const char *root, const json_t *status);
 
 /* ---- cli_plan_files.c ---- */
 extern const struct walk_hooks plan_hooks; /* of struct plan */
+/* Notes what the layout has against this key, if anything: rule, path, likely fix. */
+void plan_layout(
+	struct plan *p, const char *key, const struct layout_match *m, const char *shown);
 void plan_shown(const struct plan *p, const char *rel, struct buf *out); /* as lines show it */
 must_check int plan_source(
 	struct plan *p, struct plan_source *source); /* -errno, after a message */

@@ -214,20 +214,28 @@ static int on_folder_end(void *user, const char *rel)
 
 /* ---- files ---------------------------------------------------------------------------------- */
 
+void plan_layout(
+	struct plan *p, const char *key, const struct layout_match *m, const char *shown)
+{
+	cleanup_buf struct buf text = {0};
+
+	if (m->class < LAYOUT_WARN)
+		return;
+	buf_printf(&text, "[%s] ", layout_rule_name(p->layout, m->rule));
+	layout_explain(p->layout, key, m, &text);
+	plan_problem(
+		p, m->class == LAYOUT_WARN ? PLAN_LAYOUT_WARN : PLAN_LAYOUT, shown, buf_text(&text));
+}
+
 static int judge_layout(
 	struct plan *p, const char *key, const char *shown, uint64_t bytes, bool there)
 {
-	cleanup_buf struct buf text = {0};
 	struct layout_match m;
 	int status = layout_match(p->layout, key, &m);
 
 	if (status < 0)
 		return status;
-	if (m.class >= LAYOUT_WARN) {
-		layout_explain(p->layout, key, &m, &text);
-		plan_problem(p, m.class == LAYOUT_WARN ? PLAN_LAYOUT_WARN : PLAN_LAYOUT, shown,
-			buf_text(&text));
-	}
+	plan_layout(p, key, &m, shown);
 	status = plan_plates_add(p, key, &m, bytes, 0);
 	return status == 0 && there ? plan_plates_there(p, key, &m) : status;
 }

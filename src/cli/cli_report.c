@@ -156,7 +156,6 @@ static int add_sha256(const struct report *r, struct report_row *row)
 
 static int judge_row(struct report *r, const struct report_row *row)
 {
-	cleanup_buf struct buf text = {0};
 	struct layout_match m;
 	int64_t at_ns = 0;
 	int status = layout_match(r->plan.layout, row->key, &m);
@@ -165,11 +164,7 @@ static int judge_row(struct report *r, const struct report_row *row)
 		return status;
 	if (time_parse_iso8601(row->uploaded_at, &at_ns) < 0)
 		at_ns = 0; /* "-": adopted, never sent */
-	if (m.class >= LAYOUT_WARN) {
-		layout_explain(r->plan.layout, row->key, &m, &text);
-		plan_problem(&r->plan, m.class == LAYOUT_WARN ? PLAN_LAYOUT_WARN : PLAN_LAYOUT,
-			row->key, buf_text(&text));
-	}
+	plan_layout(&r->plan, row->key, &m, row->key);
 	if (row->size_bytes == 0)
 		plan_problem(&r->plan, PLAN_EMPTY, row->key, NULL);
 	return plan_plates_add(&r->plan, row->key, &m, row->size_bytes, at_ns);

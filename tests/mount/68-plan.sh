@@ -149,10 +149,10 @@ test_places_are_judged() {
 	echo x >"$at/workspace/profiles/README.md"
 	cp "$at"/images/*/illum/BR00117035/BR00117035_IllumDNA.npy "$at"/images/2021_04_26_Batch1/illum/BR00117036/
 	plan 3
-	found layout r01c01f01p01-ch1sk1fk1fl1.tiff "the inner images/ is missing: images/Batch9/images/EC1__x/"
+	found layout r01c01f01p01-ch1sk1fk1fl1.tiff "[images.inner] the inner images/ is missing: images/Batch9/images/EC1__x/"
 	found layout P1/x.tif "images/2022_Batch2/images/PLATE/"
 	found layout BR00117036/BR00117035_IllumDNA.npy "\"BR00117035\" is another plate's name"
-	found layout profiles/README.md
+	found layout profiles/README.md "[unknown] "
 	found layout-note scratch/x '"scratch"'
 	plan 0 --layout off
 	fails_with "line 1: \"nonsense\" is none of" "$CPGFS" plan --layout-file <(echo nonsense) "$T/src" "$DEST"
