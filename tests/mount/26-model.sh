@@ -32,11 +32,17 @@ model() {
 		may_stay_open "$(sed 's/[^A-Za-z0-9/_-]/[&]/g' <<<"$key")\$"
 	done < <(sed -n 's/.* warn upload: \(.*\): an upload may have been left open .*/\1/p' "$T/cpgfs.log")
 	exits 0 all_verified
+	# one whose file was renamed or removed while it was sent is looked at within 5 s
+	wait_for 30 no_upload_is_open
 	wait_for 30 status_is files.deleting 0
 	local state
 	for state in failed conflict incomplete torn lost unknown moving; do
 		same "$state" "$(status_json files.$state)" 0
 	done
+}
+
+no_upload_is_open() {
+	(judge_uploads 3>/dev/null)
 }
 
 deadline_test_many_threads=120
@@ -48,6 +54,12 @@ deadline_test_killed_meanwhile=240
 test_killed_meanwhile() {
 	expect_log 'an upload may have been left open on the server: its id was lost'
 	SEEDS=${CPGFS_MODEL_SEEDS:-15} model --threads 8 --ops 150 --crashes 2
+}
+
+deadline_long_test_many_seeds=7200
+long_test_many_seeds() {
+	expect_log 'an upload may have been left open on the server: its id was lost'
+	SEEDS=${CPGFS_MODEL_SEEDS:-$(seq 11 22)} model --threads 20 --ops 200 --crashes 3
 }
 
 run_tests "$@"
