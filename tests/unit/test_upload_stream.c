@@ -149,6 +149,33 @@ static void test_parts_before_the_close(void **state)
 	}
 }
 
+/* One handle for two hours, a little each minute: every part goes up once, when it is whole; nothing
+ * is kept open, asked or begun again meanwhile. */
+static void test_a_trickle_of_two_hours(void **state)
+{
+	struct bench *b = open_bench(false);
+	struct writer w = begin_file(b, "p/log", PART / 8);
+
+	(void)state;
+	for (unsigned minute = 1; minute < 120; minute++) {
+		clock_fake_advance_ms(60 * MS_PER_S);
+		write_at(&w, w.len, PART / 8, minute);
+		if (minute % 10 == 0) {
+			barrier(b);
+			assert_int_equal(state_of(b, w.ino), FILE_OPEN);
+			assert_true(attempts_standing(b) <= 1);
+		}
+	}
+	quiet_until_parts(b, 15);
+	assert_int_equal(fake_count(b->fake, S3_COMPLETE_MULTIPART), 0);
+	writer_close(&w, false);
+	check_sent(&w, "p/log");
+	assert_int_equal(fake_count(b->fake, S3_CREATE_MULTIPART), 1);
+	assert_int_equal(parts(b), 15);
+	assert_int_equal(fake_count(b->fake, S3_COMPLETE_MULTIPART), 1);
+	close_bench(b);
+}
+
 /* Closed before anything was quiet: as ever. */
 static void test_quick_writer(void **state)
 {
@@ -974,6 +1001,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parts_before_the_close),
+		cmocka_unit_test(test_a_trickle_of_two_hours),
 		cmocka_unit_test(test_quick_writer),
 		cmocka_unit_test(test_switched_off),
 		cmocka_unit_test(test_header_rewritten),
