@@ -96,6 +96,7 @@ int fs_drop_privileges(struct fs_call *c, uint64_t store_ino, const struct store
 {
 	struct store_attr values = {.mode = attr->mode & ~(uint32_t)S_ISUID};
 	const struct fuse_ctx *ctx = fuse_req_ctx(c->req);
+	int r;
 
 	if (ctx->uid == 0 || attr->type != STORE_FILE || !(attr->mode & (S_ISUID | S_ISGID)))
 		return 0;
@@ -103,7 +104,10 @@ int fs_drop_privileges(struct fs_call *c, uint64_t store_ino, const struct store
 		values.mode &= ~(uint32_t)S_ISGID;
 	if (values.mode == attr->mode)
 		return 0;
-	return store_setattr(c->fs->config.store, store_ino, STORE_SET_MODE, &values, &values);
+	r = store_setattr(c->fs->config.store, store_ino, STORE_SET_MODE, &values, &values);
+	if (r == 0)
+		fs_notify_inode(c->fs->notify, store_ino); /* it keeps the mode over a write */
+	return r;
 }
 
 static int drop_on_change(struct fs_call *c, struct fs_file *f)
@@ -550,12 +554,15 @@ int fs_truncate(struct fs_call *c, struct fs_place *p, struct fs_file *file, uin
 int fs_do_fallocate(struct fs_call *c)
 {
 	struct fs_file *f = file_of(c);
+	int r;
 
 	if (!f->store)
 		return -EOPNOTSUPP;
+	r = drop_on_change(c, f);
+	if (r < 0)
+		return r;
 	for (;;) {
 		uint64_t chunk = 0;
-		int r;
 
 		atomic_store(&f->changed, true);
 		r = store_file_fallocate(

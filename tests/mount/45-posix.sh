@@ -57,6 +57,48 @@ test_open_flags() {
 	exits 0 all_verified
 }
 
+test_suid_and_sgid_go_with_a_change() { # as on the disk below, whoever of kernel and daemon does it
+	begin
+	mkdir "$T/plain"
+	PLAIN=$T/plain py <<-'PY'
+	def handle(flags, change):
+	    def run(path):
+	        fd = os.open(path, flags)
+	        change(fd)
+	        os.close(fd)
+	    return run
+
+	def mode(path):
+	    return stat.S_IMODE(os.stat(path).st_mode)
+
+	def after(folder, change, expected=None):
+	    path = os.path.join(folder, "f")
+	    write(path, b"0123")
+	    os.chmod(path, 0o6755)
+	    change(path)
+	    deadline = time.monotonic() + 20
+	    while expected is not None and mode(path) != expected and time.monotonic() < deadline:
+	        time.sleep(0.01)  # the kernel may keep the bits for a moment
+	    return mode(path)
+
+	changes = {
+	    "write": handle(os.O_WRONLY, lambda fd: os.write(fd, b"x")),
+	    "write, O_RDWR": handle(os.O_RDWR, lambda fd: os.write(fd, b"x")),
+	    "O_TRUNC": handle(os.O_WRONLY | os.O_TRUNC, lambda fd: None),
+	    "ftruncate": handle(os.O_WRONLY, lambda fd: os.ftruncate(fd, 2)),
+	    "truncate": lambda path: os.truncate(path, 2),
+	    "fallocate": handle(os.O_WRONLY, lambda fd: os.posix_fallocate(fd, 0, 8192)),
+	    "chown": lambda path: os.chown(path, -1, os.getgid()),
+	    "nothing": handle(os.O_RDWR, lambda fd: None),
+	}
+	for name, change in changes.items():
+	    plain = after(os.environ["PLAIN"], change)
+	    here = after(".", change, plain)
+	    assert here == plain, "%s: mode %o, on the disk %o" % (name, here, plain)
+	PY
+	exits 0 all_verified
+}
+
 test_reading_what_is_being_written() {
 	begin
 	py <<-'PY'
