@@ -45,6 +45,10 @@ int store_version_open(struct store *s, uint64_t ino, uint64_t generation, int *
 	news_fire(s, &news);
 	if (r == 0)
 		*ret_fd = steal_fd(&fd);
+	if (r < 0 && r != -ESTALE && r != -EREMOTE && r != -ENODATA) {
+		with_lock(&s->lock);
+		disk_note(s, r, "a file could not be opened to be sent or compared; it is tried again");
+	}
 	return r;
 }
 

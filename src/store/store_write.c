@@ -351,7 +351,11 @@ static int truncate_locked(
 	if (to == size && to > 0)
 		return truncate_to_same(f, news);
 	uint64_t growth = to > size ? to - size : 0;
-	if (to == 0 && (f->absent_count || file_fd(f, true) == -ENODATA))
+	if (to == 0 && !f->absent_count)
+		r = file_fd(f, true);
+	if (r < 0 && r != -ENODATA)
+		return r;
+	if (to == 0 && (f->absent_count || r == -ENODATA))
 		r = forget_bytes(f, news);
 	else if (to != size || !f->dirty)
 		r = prepare_change(f, to < size ? to : size, to < size ? size - to : to - size,
