@@ -74,24 +74,22 @@ static int ask_by_name(struct check *c, const struct store_inode *inode)
 	int r;
 
 	if (inode->attr.state == FILE_VERIFIED && c->absent >= ABSENT_BELIEVED &&
-		c->absent == c->asked) {
-		verify_outcome_missing(v, inode);
-		return 0;
-	}
+		c->absent == c->asked)
+		return verify_outcome_missing(v, inode);
 	r = remote_head_fresh(v->remote, inode->object.key, clock_mono_ms() + HEAD_MAX_MS, &reply);
 
 	c->asked++;
 	c->absent += r == -ENOENT;
 	if (r == -ENOENT)
-		verify_outcome_missing(v, inode);
+		r = verify_outcome_missing(v, inode);
 	else if (r == 0 && verify_compare(&inode->object, &reply.object) == 0)
 		r = -EAGAIN; /* it is there, but listings do not say so yet */
 	else if (r == 0 && has_our_content(&inode->object, &reply))
-		verify_outcome_other_tag(v, inode, &reply.object);
+		r = verify_outcome_other_tag(v, inode, &reply.object);
 	else if (r == 0)
-		verify_outcome_different(v, inode, &reply.object);
+		r = verify_outcome_different(v, inode, &reply.object);
 	s3_reply_release(&reply);
-	return r == -ENOENT ? 0 : r;
+	return r;
 }
 
 /* 0: settled, or no longer of interest; else it stays open. */
@@ -108,8 +106,11 @@ static int look_at(struct check *c, const struct store_inode *inode, enum file_s
 		return r;
 	}
 	if (state == FILE_UPLOADED) {
-		verify_outcome_equal(c->verify, inode);
-		c->verified++;
+		int r = verify_outcome_equal(c->verify, inode);
+
+		c->failed += r < 0;
+		c->verified += r == 0;
+		return r;
 	}
 	return 0;
 }

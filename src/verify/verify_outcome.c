@@ -25,10 +25,17 @@ static void say(struct verify *v, enum log_level level, const struct store_inode
 	log_at(level, LOG_ROOM, "%s (%s): %s", buf_text(&path), inode->object.key, what);
 }
 
-static void failed(struct verify *v, const struct store_inode *inode, int error)
+/* What could not be recorded is still to be judged. */
+static int recorded(struct verify *v, const struct store_inode *inode, int r)
 {
-	if (error < 0 && error != -ESTALE && error != -ENOENT)
-		say(v, LOG_LEVEL_WARN, inode, strerror(-error));
+	cleanup_free char *what = NULL;
+
+	if (r >= 0 || r == -ESTALE || r == -ENOENT)
+		return 0;
+	if (text_printf(&what, "what was found could not be recorded (%s); will try again",
+		    strerror(-r)) == 0)
+		say(v, LOG_LEVEL_WARN, inode, what);
+	return r;
 }
 
 static struct store_transition transition(
@@ -43,18 +50,18 @@ static struct store_transition transition(
 	};
 }
 
-void verify_outcome_equal(struct verify *v, const struct store_inode *inode)
+int verify_outcome_equal(struct verify *v, const struct store_inode *inode)
 {
 	struct store_transition t = transition(inode, FILE_VERIFIED, "");
 	struct store_object object = inode->object;
 
 	object.verified_at_ns = clock_wall_ns();
-	failed(v, inode,
+	return recorded(v, inode,
 		store_object_set(v->store, &t, &object, inode->attr.flags & STORE_FLAG_ADOPTED));
 }
 
 /* Not verified by this: the next listing has to show the tag as it is now. */
-void verify_outcome_other_tag(
+int verify_outcome_other_tag(
 	struct verify *v, const struct store_inode *inode, const struct s3_object *shown)
 {
 	struct store_transition t = transition(inode, FILE_UPLOADED, "");
@@ -65,10 +72,10 @@ void verify_outcome_other_tag(
 	r = store_object_set(v->store, &t, &object, inode->attr.flags & STORE_FLAG_ADOPTED);
 	if (r == 0)
 		say(v, LOG_LEVEL_INFO, inode, "the bucket shows our content with another tag");
-	failed(v, inode, r);
+	return recorded(v, inode, r);
 }
 
-void verify_outcome_different(
+int verify_outcome_different(
 	struct verify *v, const struct store_inode *inode, const struct s3_object *shown)
 {
 	char reason[256];
@@ -82,7 +89,7 @@ void verify_outcome_different(
 	r = store_state_set(v->store, &t);
 	if (r == 0)
 		say(v, LOG_LEVEL_WARN, inode, reason);
-	failed(v, inode, r);
+	return recorded(v, inode, r);
 }
 
 /* How often has this upload vanished (this time included)? */
@@ -119,7 +126,7 @@ static struct store_transition send_again(struct verify *v, const struct store_i
 		"its object vanished before it was verified; it is sent again");
 }
 
-void verify_outcome_missing(struct verify *v, const struct store_inode *inode)
+int verify_outcome_missing(struct verify *v, const struct store_inode *inode)
 {
 	struct store_transition t =
 		inode->attr.state == FILE_VERIFIED
@@ -130,5 +137,5 @@ void verify_outcome_missing(struct verify *v, const struct store_inode *inode)
 
 	if (r == 0)
 		say(v, t.to == FILE_GONE ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, inode, t.reason);
-	failed(v, inode, r);
+	return recorded(v, inode, r);
 }

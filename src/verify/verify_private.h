@@ -114,9 +114,9 @@ bool verify_gone_pass(struct verify *v);
 
 /* ---- verify_outcome.c: what follows from a comparison; -ESTALE is nobody's fault ---------------- */
 
-void verify_outcome_equal(struct verify *v, const struct store_inode *inode);
-void verify_outcome_other_tag(
+must_check int verify_outcome_equal(struct verify *v, const struct store_inode *inode);
+must_check int verify_outcome_other_tag(
 	struct verify *v, const struct store_inode *inode, const struct s3_object *shown);
-void verify_outcome_different(
+must_check int verify_outcome_different(
 	struct verify *v, const struct store_inode *inode, const struct s3_object *shown);
-void verify_outcome_missing(struct verify *v, const struct store_inode *inode);
+must_check int verify_outcome_missing(struct verify *v, const struct store_inode *inode);
