@@ -66,7 +66,8 @@ def wrong_in(ledger, daemon, power_cut):
         if power_cut:
             own, own_folders = without_foreign(ledger, moment, found, folders)
         wrong = ledgers.differences(moment, following, own, own_folders,
-                                    lambda path: power_cut and not moment.files[path].durable)
+                                    lambda path: (power_cut and not moment.files[path].durable)
+                                    or (ledger.cut_off_may_lack and not moment.files[path].whole))
         if not wrong:
             ledger.settle_on(moment, own)
             return []

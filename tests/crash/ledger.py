@@ -41,6 +41,7 @@ class Ledger:
         self.files, self.folders = {}, set()
         self.moments = [Moment("start", {}, set(), set(), True)]
         self.pending = None
+        self.cut_off_may_lack = False  # may bytes be missing of what no close spoke of?
         self.versions = {}      # path -> digests of all whole versions that ever stood there
 
     def begin(self, name, files, folders, writes=(), synced=False):
