@@ -43,21 +43,6 @@ static void say_not_fetched(struct fs *fs, uint64_t ino, int error)
 		error == -ESTALE ? "it was replaced or removed there" : strerror(-error));
 }
 
-static int wait_for_chunk(struct fs_call *c, uint64_t ino, uint64_t chunk)
-{
-	int r = is_fetch_failed(c, ino, chunk) ? c->waited_error
-					       : remote_fetch(c->fs->config.remote, ino, chunk);
-
-	if (r == 0)
-		return ++c->tries < TRIES_AT_ONCE ? FS_DONE : -EIO;
-	if (r != -EINPROGRESS) {
-		say_not_fetched(c->fs, ino, r);
-		return -EIO;
-	}
-	c->wait = (struct fs_wait){.kind = FS_WAIT_CHUNK, .ino = ino, .chunk = chunk};
-	return FS_PARK;
-}
-
 /* Once a minute at most. */
 static int say_no_room(struct fs_call *c, const char *why)
 {
@@ -65,10 +50,28 @@ static int say_no_room(struct fs_call *c, const char *why)
 
 	if ((!said_ms || now_ms - said_ms >= NO_ROOM_SAID_AGAIN_MS) &&
 		atomic_compare_exchange_strong(&c->fs->no_room_said_ms, &said_ms, now_ms))
-		log_warn("no room for a write: %s; the writer is told ENOSPC; `cpgfs status` says what "
-			 "fills the cache",
+		log_warn("no room for a request: %s; its program is told ENOSPC; `cpgfs status` says "
+			 "what fills the cache",
 			why);
 	return -ENOSPC;
+}
+
+static int wait_for_chunk(struct fs_call *c, uint64_t ino, uint64_t chunk)
+{
+	int r = is_fetch_failed(c, ino, chunk) ? c->waited_error
+					       : remote_fetch(c->fs->config.remote, ino, chunk);
+
+	if (r == 0)
+		return ++c->tries < TRIES_AT_ONCE ? FS_DONE : -EIO;
+	if (r == -ENOSPC)
+		return say_no_room(c, "what is read or changed must be fetched, and what fills the disk or "
+				      "the cache goes only with somebody's help");
+	if (r != -EINPROGRESS) {
+		say_not_fetched(c->fs, ino, r);
+		return -EIO;
+	}
+	c->wait = (struct fs_wait){.kind = FS_WAIT_CHUNK, .ino = ino, .chunk = chunk};
+	return FS_PARK;
 }
 
 int fs_wait_for_data(struct fs_call *c, int error, uint64_t ino, uint64_t chunk)

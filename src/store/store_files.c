@@ -259,6 +259,7 @@ static int data_check_size(struct store_file *f, int fd)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -ENODATA;
+	f->is_sparse = f->is_sparse || st.st_blocks * 512 < st.st_size;
 	return (uint64_t)st.st_size >= atomic_load(&f->size_bytes) ? 0 : -ENODATA;
 }
 

@@ -242,6 +242,7 @@ struct store_file {
 	struct heat *heat;       /* NULL: not larger than stream_bytes so far */
 
 	uint64_t growth_bytes;   /* counted in space.growth_bytes */
+	bool is_sparse;          /* its data file may have holes: writes inside it may need the disk, too */
 	unsigned fills;          /* chunks that are being filled, and what their bytes still take */
 	uint64_t fill_bytes;
 	uint64_t read_chunk;     /* the last one a reader asked for, at read_at_ms (or opened then) */
@@ -511,7 +512,9 @@ void heat_free(struct store_file *f);
 
 must_check int space_take(
 	struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes);
-/* Each growth that was taken, once its bytes are written (or will not be). */
+/* Room on the disk for bytes that are counted already: a hole is filled. -EDQUOT, -ENOSPC as above. */
+must_check int space_take_hole(struct store *s, uint64_t bytes);
+/* Each growth and hole that was taken, once its bytes are written (or will not be). */
 void space_arrived(struct store *s, uint64_t growth_bytes);
 void space_give(struct store *s, uint64_t ino, uint64_t growth_bytes);
 bool room_may_come(struct store *s); /* without a person */

@@ -45,11 +45,17 @@ static uint64_t disk_free(struct store *s)
 	return s->space.disk_free_bytes;
 }
 
-/* Bytes that may still be added now. Index, journal and the file system's own records grow as well. */
-static uint64_t room_now(struct store *s, uint64_t used)
+/* Bytes that the disk may still take. Index, journal and the file system's own records grow as well. */
+static uint64_t room_on_disk(struct store *s)
 {
 	uint64_t kept = s->min_free_bytes ? s->min_free_bytes + RECORDS_BYTES : 0;
-	uint64_t room = over(disk_free(s), kept);
+	return over(disk_free(s), kept);
+}
+
+/* Bytes that may still be added now. */
+static uint64_t room_now(struct store *s, uint64_t used)
+{
+	uint64_t room = room_on_disk(s);
 	if (s->cache_size_bytes && over(s->cache_size_bytes, used) < room)
 		room = over(s->cache_size_bytes, used);
 	return room;
@@ -186,6 +192,22 @@ int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t grow
 		return 0;
 	turn_end(s, ino);
 	return -ENOSPC;
+}
+
+int space_take_hole(struct store *s, uint64_t bytes)
+{
+	{
+		with_lock(&s->space.lock);
+		if (bytes <= room_on_disk(s)) {
+			s->space.arriving_bytes += bytes;
+			s->space.disk_free_bytes = over(s->space.disk_free_bytes, bytes);
+			return 0;
+		}
+		s->space.writers_wait = true;
+		wanted_note(s, bytes);
+	}
+	want_eviction(s);
+	return room_may_come(s) ? -EDQUOT : -ENOSPC;
 }
 
 void space_arrived(struct store *s, uint64_t growth_bytes)

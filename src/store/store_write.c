@@ -188,6 +188,22 @@ static int prepare_change(struct store_file *f, uint64_t off, uint64_t len, uint
 	return r;
 }
 
+/* Does a write inside the file fill a hole? Then the disk must have room. f->lock held. */
+static int take_hole(struct store_file *f, uint64_t off, uint64_t end, uint64_t *ret_bytes)
+{
+	uint64_t size = atomic_load(&f->size_bytes), bytes = (end < size ? end : size) - off;
+	*ret_bytes = 0;
+	if (off >= size || f->absent_count || file_fd(f, false) < 0 || !f->is_sparse)
+		return 0;
+	off_t hole = lseek(f->fd, (off_t)off, SEEK_HOLE);
+	if (hole < 0 || (uint64_t)hole >= off + bytes)
+		return 0;
+	int r = space_take_hole(f->store, bytes);
+	if (r == 0)
+		*ret_bytes = bytes;
+	return r;
+}
+
 static void size_at_least(struct store_file *f, uint64_t end)
 {
 	if (atomic_load(&f->size_bytes) < end)
@@ -227,9 +243,15 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 	int r = 0;
 	if (len > file_limit(f) || off > file_limit(f) - len)
 		r = -EFBIG;
-	uint64_t end = off + len, growth = end > size ? end - size : 0;
+	uint64_t end = off + len, growth = end > size ? end - size : 0, hole = 0;
 	if (r == 0 && len)
+		r = take_hole(f, off, end, &hole);
+	if (r == 0 && len) {
 		r = prepare_change(f, off, len, growth, ret_chunk, &news);
+		if (r < 0)
+			space_arrived(f->store, hole);
+		f->is_sparse = f->is_sparse || off > size;
+	}
 	if (r == 0 && f->in_flight == 0)
 		f->done_bytes = size;
 	if (r == 0 && append)
@@ -249,7 +271,7 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 		return r;
 
 	r = io_pwrite(fd, data, len, off);
-	space_arrived(f->store, growth);
+	space_arrived(f->store, growth + hole);
 
 	lock_take(&f->lock);
 	heat_end(f, span);
@@ -363,6 +385,7 @@ static int truncate_locked(
 	if (r < 0)
 		return r;
 	space_arrived(f->store, growth); /* no bytes, but a hole */
+	f->is_sparse = f->is_sparse || growth;
 	struct span span = heat_begin(f, to < size ? to : size, to < size ? size : to, news);
 	r = file_fd(f, true);
 	if (r == 0)
@@ -422,6 +445,7 @@ static int fallocate_locked(struct store_file *f, int mode, uint64_t off, uint64
 		r = io_fallocate(f->fd, mode, off, len);
 	if (changes)
 		space_arrived(f->store, growth);
+	f->is_sparse = f->is_sparse || mode & FALLOC_FL_PUNCH_HOLE;
 	heat_end(f, span);
 	if (r < 0)
 		return r;

@@ -54,7 +54,7 @@ has_errors_of() { # ERROR-TEXT FILE…: nothing but this, and at least once
 
 deadline_test_the_reserve_is_kept=180
 test_the_reserve_is_kept() {
-	expect_log 'no room for a write'
+	expect_log 'no room for a request'
 	small_disk 256M
 	s3d_start
 	faults <<<"PutObject always hold=$T/go"
@@ -104,6 +104,55 @@ status_has() { # REGEX
 	grep -qE "$1" "$M/.cpgfs/status" || fail "status does not say '$1': $(cat "$M/.cpgfs/status")"
 }
 
+# Room that a file took when it was made longer is not on the disk before it is filled.
+test_filling_holes_keeps_the_reserve() {
+	expect_log 'no room for a request'
+	small_disk 256M
+	s3d_start
+	faults <<<"PutObject always hold=$T/go"
+	mount_start --min-free 64M --full-timeout 2s --multipart-threshold 100M
+	mkdir -p "$P/images"
+	watch_disk
+	exec 7>"$P/images/sparse"
+	truncate -s 90M "$P/images/sparse"
+	make_file "$T/src/a" 40000000
+	cp "$T/src/a" "$P/images/a"
+	fails_with 'No space left' dd if=/dev/urandom of="$P/images/sparse" bs=1M count=90 conv=notrunc status=none
+	watched
+	at_least "least free room" "$(cat "$T/least")" $MIN_FREE
+	exec 7>&-
+	rm "$P/images/sparse"
+	touch "$T/go"
+	exits 0 all_verified
+	cmp "$T/src/a" "$(bucket_file "$PREFIX/images/a")"
+}
+
+# What was evicted cannot be fetched again while somebody else has the disk: that is no defect of it.
+test_no_room_to_fetch_what_was_evicted() {
+	expect_log 'no room for a request'
+	small_disk 256M
+	s3d_start
+	mount_start --min-free 64M --full-timeout 2s --part-size 5M
+	mkdir -p "$P/images"
+	make_file "$T/src/a" 20000000
+	cp "$T/src/a" "$P/images/a"
+	exits 0 all_verified
+	fallocate -l $(($(disk_free) - (16 << 20))) "$DISK/theirs"
+	fails_with 'No space left' cp "$T/src/a" "$P/images/b"
+	rm "$P/images/b"
+	same "blocks of the evicted file" "$(find "$DISK/cache/data" -type f -size +1M | wc -l)" 0
+	fails_with 'No space left' cmp "$T/src/a" "$P/images/a"
+	fails_with 'No space left' dd if="$T/src/a" of="$P/images/a" bs=1M count=3 conv=notrunc status=none
+	wait_for 10 is_state verified "$P/images/a"
+	rm "$DISK/theirs"
+	cmp "$T/src/a" "$P/images/a"
+	dd if="$T/src/a" of="$P/images/a" bs=1M count=3 seek=5 conv=notrunc status=none
+	dd if="$T/src/a" of="$T/src/a.want" bs=1M status=none
+	dd if="$T/src/a" of="$T/src/a.want" bs=1M count=3 seek=5 conv=notrunc status=none
+	exits 0 all_verified
+	cmp "$T/src/a.want" "$(bucket_file "$PREFIX/images/a")"
+}
+
 # Somebody else takes all of the disk, the reserve too.
 deadline_test_another_program_fills_the_disk=180
 test_another_program_fills_the_disk() {
@@ -137,7 +186,7 @@ test_another_program_fills_the_disk() {
 
 # A program that was told of a full disk and goes on all the same has not written a whole file.
 test_a_writer_that_ignores_the_error() {
-	expect_log 'no room for a write'
+	expect_log 'no room for a request'
 	small_disk 256M
 	s3d_start
 	mount_start --min-free 16M --cache-size 20M --part-size 5M
