@@ -48,7 +48,7 @@ struct remote_config {
 	struct store *store;
 	const char *prefix;     /* mounted prefix, "" or "p/q" without final slash */
 	int64_t list_ttl_ms;    /* a cached listing older than this is fetched again when asked for */
-	uint64_t cache_max_entries; /* 0: 2,000,000 */
+	uint64_t cache_max_entries; /* 0: 300,000 */
 };
 
 must_check int remote_create(struct remote **ret, const struct remote_config *config);

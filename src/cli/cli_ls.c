@@ -3,6 +3,7 @@
  *          `.cpgfs/remote`.
  *
  * Keys are printed in the bytewise order S3 lists them in, which places a folder where "name/" sorts.
+ * Recursively it is one flat listing, made by the mount (`.listing.tsv`), not one for each folder.
  */
 #include "cli_private.h"
 
@@ -14,9 +15,7 @@
 #include <time.h>
 
 struct ls {
-	bool recursive;
 	uint64_t objects, bytes;
-	size_t root_len; /* of ".../.cpgfs/remote/" in paths */
 };
 
 struct ls_entry {
@@ -93,42 +92,73 @@ static int entries_read(const char *dir, struct ls_entry **ret, size_t *ret_coun
 	return 0;
 }
 
-static void print_object(struct ls *ls, const struct stat *st, const char *name)
+static void print_object(struct ls *ls, time_t at, uint64_t size_bytes, const char *name)
 {
 	char when[32] = "";
 	struct tm tm;
-	if (localtime_r(&st->st_mtime, &tm))
+	if (localtime_r(&at, &tm))
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
-	printf("%s %10" PRIu64 " %s\n", when, (uint64_t)st->st_size, name);
+	printf("%s %10" PRIu64 " %s\n", when, size_bytes, name);
 	ls->objects++;
-	ls->bytes += (uint64_t)st->st_size;
+	ls->bytes += size_bytes;
 }
 
-static int list_dir(struct ls *ls, const char *dir)
+static int list_dir(struct ls *ls, const char *dir, const char *path)
 {
 	struct ls_entry *list = NULL;
 	size_t count = 0;
 	int r = entries_read(dir, &list, &count);
 	if (r < 0) {
-		cli_error("%s: %s", dir + ls->root_len, strerror(-r));
+		cli_error("%s: %s", path, strerror(-r));
 		return r;
 	}
-	for (size_t i = 0; i < count && r == 0; i++) {
-		cleanup_free char *path = NULL;
-		r = text_printf(&path, "%s/%s", dir, list[i].name);
-		if (r < 0)
-			break;
-		if (!S_ISDIR(list[i].st.st_mode)) {
-			print_object(ls, &list[i].st, ls->recursive ? path + ls->root_len : list[i].name);
-		} else if (ls->recursive) {
-			path[strlen(path) - 1] = '\0';
-			r = list_dir(ls, path);
-		} else {
+	for (size_t i = 0; i < count; i++) {
+		const struct stat *st = &list[i].st;
+		if (S_ISDIR(st->st_mode))
 			printf("%30s %s\n", "PRE", list[i].name);
-		}
+		else
+			print_object(ls, st->st_mtime, (uint64_t)st->st_size, list[i].name);
 	}
 	entries_free(list, count);
-	return r < 0 ? r : 0;
+	return 0;
+}
+
+/* key, size, etag, time. */
+static int print_row(struct ls *ls, char *row)
+{
+	char *save = NULL, *key = strtok_r(row, "\t", &save), *size = strtok_r(NULL, "\t", &save);
+	char *etag = strtok_r(NULL, "\t", &save), *when = etag ? save : NULL;
+	uint64_t size_bytes;
+	int64_t at_ns;
+	/* Without an etag two tabs follow each other, and what was taken for it is the time. */
+	if (when && !*when)
+		when = etag;
+	if (!key || !size || !when || text_unescape(key) < 0 || u64_parse(size, &size_bytes) < 0 ||
+		time_parse_iso8601(when, &at_ns) < 0)
+		return -EBADMSG;
+	print_object(ls, (time_t)(at_ns / NS_PER_S), size_bytes, key);
+	return 0;
+}
+
+static int list_below(struct ls *ls, const struct cli_target *target)
+{
+	cleanup_free char *name = NULL;
+	cleanup_buf struct buf rows;
+	int r = text_printf(&name, "remote/%s%s.listing.tsv", target->path,
+		target->path[0] ? "/" : "");
+	buf_init(&rows, GIB);
+	if (r >= 0)
+		r = cli_read(target->root, name, &rows);
+	for (char *row = r >= 0 ? strchr(rows.data, '\n') : NULL; row && row[1] && r >= 0;) {
+		char *begin = row + 1;
+		row = strchr(begin, '\n');
+		if (row)
+			*row = '\0';
+		r = print_row(ls, begin);
+	}
+	if (r < 0)
+		cli_error("%s: %s", target->path[0] ? target->path : target->root, strerror(-r));
+	return r;
 }
 
 int cmd_ls(int argc, char **argv)
@@ -137,10 +167,10 @@ int cmd_ls(int argc, char **argv)
 		{ "summarize", no_argument, NULL, 's' }, { "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 } };
 	struct ls ls = { 0 };
-	bool summarize = false;
+	bool summarize = false, recursive = false;
 	for (int c; (c = getopt_long(argc, argv, "Rh", longs, NULL)) != -1;) {
 		if (c == 'R')
-			ls.recursive = true;
+			recursive = true;
 		else if (c == 's')
 			summarize = true;
 		else {
@@ -159,20 +189,20 @@ int cmd_ls(int argc, char **argv)
 	if (text_printf(&top, "%s/.cpgfs/remote%s%s", target.root, target.path[0] ? "/" : "",
 		    target.path) < 0)
 		return EXIT_USAGE;
-	ls.root_len = strlen(target.root) + strlen("/.cpgfs/remote/");
 	struct stat st;
 	int r = 0;
 	if (lstat(top, &st) < 0) {
 		cli_error("%s: %s", target.path[0] ? target.path : target.root, strerror(errno));
 		return EXIT_USAGE;
 	}
-	if (S_ISDIR(st.st_mode))
-		r = list_dir(&ls, top);
+	if (!S_ISDIR(st.st_mode))
+		print_object(&ls, st.st_mtime, (uint64_t)st.st_size,
+			recursive ? target.path : strrchr(top, '/') + 1);
 	else
-		print_object(&ls, &st, ls.recursive ? target.path : strrchr(top, '/') + 1);
+		r = recursive ? list_below(&ls, &target) : list_dir(&ls, top, target.path);
 	if (summarize)
 		printf("\nTotal Objects: %" PRIu64 "\n   Total Size: %" PRIu64 "\n", ls.objects, ls.bytes);
-	if (r == 0 && ls.objects == 0 && ls.recursive && !summarize)
+	if (r == 0 && ls.objects == 0 && recursive && !summarize)
 		return EXIT_USAGE; /* as aws s3 ls: nothing there */
 	return r < 0 || fflush(stdout) != 0 ? EXIT_USAGE : EXIT_VERIFIED;
 }

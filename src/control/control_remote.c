@@ -205,6 +205,7 @@ int control_remote_read(struct control *c, uint64_t id, struct buf *out)
 	key[strlen(key) - strlen(LISTING_NAME)] = '\0';
 	out->max = LISTING_MAX_BYTES;
 	buf_add_text(out, "key\tsize_bytes\tetag\tlast_modified\n");
-	return remote_walk(c->config.remote, *key ? key : c->prefix, true,
+	/* Above the mounted prefix lies nothing but it. */
+	return remote_walk(c->config.remote, text_starts(c->prefix, key) ? c->prefix : key, true,
 		clock_mono_ms() + LISTING_MAX_MS, add_row, out, NULL);
 }

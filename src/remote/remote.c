@@ -4,7 +4,7 @@
  */
 #include "remote_private.h"
 
-#define ENTRIES_MAX_DEFAULT 2000000
+#define ENTRIES_MAX_DEFAULT 300000 /* about 100 bytes each */
 #define TTL_MS_DEFAULT 60000
 
 static void lines_init(struct remote *r)

@@ -23,6 +23,7 @@ int remote_cache_init(struct remote_cache *c, uint64_t entries_max)
 static void folder_free(struct remote_folder *f)
 {
 	remote_names_release(&f->names);
+	free(f->walked_to);
 	free(f->prefix);
 	free(f);
 }

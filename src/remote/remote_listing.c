@@ -11,7 +11,7 @@
 
 #define LOG_ROOM "remote"
 
-#define FLIGHTS_MAX 16		 /* running at once */
+#define FLIGHTS_MAX 32		 /* running at once */
 #define FLIGHTS_BACKGROUND_MAX 4 /* … after which background ones wait */
 #define REQUESTS_MAX 32		 /* of all flights, at once; but each may have one */
 #define REQUESTS_BACKGROUND_MAX 4 /* of one flight that nobody waits for */

@@ -174,8 +174,25 @@ static void drop_repeated(struct remote_names *n)
 	n->count = kept;
 }
 
+/* What room is left over from growing goes back. */
+static void shrink(struct remote_names *n)
+{
+	uint8_t *arena = n->arena_len > 0 ? realloc(n->arena, n->arena_len) : NULL;
+	uint32_t *at = n->count > 0 ? realloc(n->at, n->count * sizeof(*n->at)) : NULL;
+
+	if (arena) {
+		n->arena = arena;
+		n->arena_cap = n->arena_len;
+	}
+	if (at) {
+		n->at = at;
+		n->cap = n->count;
+	}
+}
+
 void remote_names_finish(struct remote_names *n)
 {
+	shrink(n);
 	if (is_strictly_sorted(n))
 		return;
 	qsort_r(n->at, n->count, sizeof(*n->at), compare_for_sort, n->arena);
@@ -210,6 +227,11 @@ static bool is_at(const struct remote_names *n, size_t index, const char *name, 
 		return false;
 	there = record_name(record(n, index), &len);
 	return compare_names(there, len, name, name_len) == 0;
+}
+
+bool remote_names_is_dir(const struct remote_names *n, size_t index)
+{
+	return record_is_dir(record(n, index));
 }
 
 void remote_names_entry(const struct remote_names *n, size_t index, struct remote_entry *ret)

@@ -30,6 +30,7 @@ void remote_names_finish(struct remote_names *n);
 bool remote_names_find(const struct remote_names *n, const char *name, struct remote_entry *ret);
 /* Index of the first name after `after` ("" = 0). */
 size_t remote_names_after(const struct remote_names *n, const char *after);
+bool remote_names_is_dir(const struct remote_names *n, size_t index);
 void remote_names_entry(const struct remote_names *n, size_t index, struct remote_entry *ret);
 /* 1: something changed, 0: it was so already, -ENOMEM, -EFBIG. A folder is never replaced by an
  * object of the same name. */

@@ -50,6 +50,9 @@ struct remote_folder {
 	struct remote_flight *flight;
 	struct remote_note_log *logs;
 	bool event_pending;
+	/* who walks through its folders */
+	char *walked_to; /* NULL: nobody yet */
+	unsigned walked; /* so many in its order */
 };
 
 struct remote_cache {

@@ -281,13 +281,13 @@ static unsigned count_open(const struct remote_scan *s)
 	return count;
 }
 
-/* Splits where the names say that more will follow, as far as requests are free. */
+/* Splits where the names say that more will follow, as far as requests are free; if they are few,
+ * at some of the points, evenly. */
 static int breed(struct remote_scan *s, struct scan_range *range)
 {
 	cleanup_free char(*points)[KEY_MAX_BYTES + 1] = NULL;
-	const char *end = range->end; /* lives on in the last one that is split off */
 	unsigned open = count_open(s);
-	size_t count;
+	size_t count, wanted;
 
 	if (!range->page_from || range->done || open >= lanes(s))
 		return 0;
@@ -295,14 +295,25 @@ static int breed(struct remote_scan *s, struct scan_range *range)
 	if (!points)
 		return -ENOMEM;
 	count = remote_guess(range->page_from, range->seen, strlen(s->prefix), points);
-	for (size_t i = 0; i < count && open < lanes(s); i++) {
-		int r = end && strcmp(points[i], end) >= 0 ? 0 : remote_scan_split(s, points[i]);
+	while (count > 0 && range->end && strcmp(points[count - 1], range->end) >= 0)
+		count--;
+	wanted = count < lanes(s) - open ? count : lanes(s) - open;
+	for (size_t i = 1; i <= wanted; i++) {
+		int r = remote_scan_split(s, points[count * i / wanted - 1]);
 
 		if (r < 0)
 			return r;
-		open += (unsigned)r;
 	}
 	return 0;
+}
+
+/* A point that had keys behind it: more of that; one that had none was a request for nothing. */
+static void learn(struct remote_scan *s, bool hit)
+{
+	if (hit && s->lanes + 2 <= SCAN_LANES_DISTANT)
+		s->lanes += 2;
+	else if (!hit && s->lanes > SCAN_LANES_QUICK)
+		s->lanes--;
 }
 
 /* All that have a page that may tell where to split; nearest first. */
@@ -336,6 +347,8 @@ static int page_arrange(struct remote_scan *s, struct scan_range *range, struct 
 	free(range->token);
 	range->token = truncated ? steal_ptr(page->next_token) : NULL;
 	range->done = cut_at_end(range, page) || !truncated;
+	if (range->is_ours && !range->seen && s->is_distant)
+		learn(s, page->count > 0);
 	r = remember_place(range, page);
 	return r < 0 ? r : put_in_line(s, range, page);
 }
@@ -346,10 +359,7 @@ int remote_scan_page(struct remote_scan *s, struct scan_range *range, struct s3_
 	int r;
 
 	remote_scan_again(s, range);
-	if (took_ms >= SCAN_DISTANT_MS && !s->is_distant && !s->never_split) {
-		s->is_distant = true;
-		s->lanes = SCAN_LANES_DISTANT;
-	}
+	s->is_distant = s->is_distant || took_ms >= SCAN_DISTANT_MS;
 	r = page_arrange(s, range, page);
 	remote_list_release(page);
 	return r < 0 ? r : breed_all(s);

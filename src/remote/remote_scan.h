@@ -6,8 +6,8 @@
 
 #include "remote_page.h"
 
-#define SCAN_LANES_QUICK 4   /* pages under way at once, of places known before */
-#define SCAN_LANES_DISTANT 12 /* … where an answer takes long */
+#define SCAN_LANES_QUICK 4    /* pages under way at once, at first */
+#define SCAN_LANES_DISTANT 12 /* … where an answer takes long and guesses were good */
 #define SCAN_AHEAD_MAX 24    /* pages under way or waiting for one that comes before them */
 #define SCAN_DISTANT_MS 30   /* an answer that takes so long is worth guessing where to go on */
 

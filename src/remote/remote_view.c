@@ -13,6 +13,87 @@ static bool is_fresh(const struct remote *r, const struct remote_folder *f)
 	return clock_mono_ms() - f->begun_mono_ms < r->list_ttl_ms;
 }
 
+/* ---- walks through a tree: find, ls -R, du ---- */
+
+#define WALK_BEGINS 2	 /* folders asked for one after the other, as their parent lists them */
+#define WALK_AHEAD_MAX 28 /* listings of folders behind that are begun before they are asked for */
+
+/* The next folder among the names, from the index on. */
+static bool next_dir(
+	const struct remote_names *names, size_t from, size_t *ret_index, struct remote_entry *ret)
+{
+	for (size_t i = from; i < names->count; i++) {
+		if (!remote_names_is_dir(names, i))
+			continue;
+		remote_names_entry(names, i, ret);
+		*ret_index = i;
+		return true;
+	}
+	return false;
+}
+
+static struct remote_folder *parent_of_locked(
+	struct remote *r, const char *prefix, char name[STORE_NAME_MAX + 1])
+{
+	char parent[KEY_MAX_BYTES + 2];
+	size_t len = strlen(prefix), at = len > 0 ? len - 1 : 0;
+	struct remote_folder *f;
+
+	while (at > 0 && prefix[at - 1] != '/')
+		at--;
+	if (len == 0 || len >= sizeof(parent) || len - 1 - at > STORE_NAME_MAX)
+		return NULL;
+	memcpy(parent, prefix, at);
+	parent[at] = '\0';
+	memcpy(name, prefix + at, len - 1 - at);
+	name[len - 1 - at] = '\0';
+	f = remote_cache_find(&r->synced.cache, parent);
+	return f && f->known ? f : NULL;
+}
+
+static void list_ahead_locked(struct remote *r, struct remote_folder *parent, size_t from)
+{
+	struct remote_entry entry;
+	char prefix[KEY_MAX_BYTES + STORE_NAME_MAX + 2];
+	unsigned ahead = 2 * parent->walked < WALK_AHEAD_MAX ? 2 * parent->walked : WALK_AHEAD_MAX;
+
+	for (; ahead > 0 && next_dir(&parent->names, from, &from, &entry); ahead--, from++) {
+		struct remote_folder *f;
+
+		snprintf(prefix, sizeof(prefix), "%s%s/", parent->prefix, entry.name);
+		f = remote_cache_find(&r->synced.cache, prefix);
+		if (!f && strlen(prefix) <= KEY_MAX_BYTES)
+			f = remote_cache_add(&r->synced.cache, prefix);
+		if (f && !f->born && !is_fresh(r, f))
+			remote_flight_want_locked(r, f, false);
+	}
+}
+
+/* Whoever asks for folders one after the other in their parent's order will ask for the next, too. */
+static void note_walk_locked(struct remote *r, const char *prefix)
+{
+	char name[STORE_NAME_MAX + 1];
+	struct remote_folder *parent = parent_of_locked(r, prefix, name);
+	struct remote_entry entry;
+	const char *before;
+	size_t at = 0;
+
+	before = parent && parent->walked_to ? parent->walked_to : "";
+	if (!parent || strcmp(before, name) == 0)
+		return;
+	if (next_dir(&parent->names, remote_names_after(&parent->names, before), &at, &entry) &&
+		strcmp(entry.name, name) == 0)
+		parent->walked++;
+	else
+		parent->walked = 0;
+	free(parent->walked_to);
+	parent->walked_to = text_dup(name); /* without memory for it: begun anew */
+	if (parent->walked >= WALK_BEGINS)
+		list_ahead_locked(r, parent, at + 1);
+}
+
+/* ---- answers ---- */
+
 /* The folder with names to answer from, or why not. */
 static int folder_ask_locked(
 	struct remote *r, const char *prefix, bool stale_ok, struct remote_folder **ret)
@@ -30,6 +111,8 @@ static int folder_ask_locked(
 	*ret = f;
 	if (f->born)
 		stale_ok = true;
+	else
+		note_walk_locked(r, prefix);
 	if (is_fresh(r, f) && !f->born)
 		return 0;
 	remote_flight_want_locked(r, f, stale_ok && f->known);

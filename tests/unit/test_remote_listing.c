@@ -268,6 +268,58 @@ static void nothing_outside_the_prefix_is_asked_for(void **state)
 	bench_free(b);
 }
 
+/* ---- walks ---- */
+
+static void a_walk_is_listed_ahead(void **state)
+{
+	struct bench *b = bench_new("", 0);
+	char key[64];
+
+	for (unsigned i = 0; i < 40; i++) {
+		snprintf(key, sizeof(key), "p/d%02u/x", i);
+		fake_put(b->bucket, key, 1, "e");
+		snprintf(key, sizeof(key), "p/d%02u.txt", i); /* files between them don't matter */
+		fake_put(b->bucket, key, 1, "e");
+	}
+	list_now(b, "p/");
+	list_now(b, "p/d00/");
+	assert_int_equal(fake_count(b->bucket, S3_LIST), 2);
+	assert_int_equal(lookup(b, "p/d01/", "x", false), -EINPROGRESS); /* the second: four more */
+	wait_listed(b, 7);
+	assert_int_equal(fake_count(b->bucket, S3_LIST), 7);
+	for (unsigned i = 1; i <= 5; i++) {
+		snprintf(key, sizeof(key), "p/d%02u/", i);
+		assert_true(remote_listed_at(b->remote, key) > 0);
+	}
+	for (unsigned i = 2; i < 40; i++) {
+		snprintf(key, sizeof(key), "p/d%02u/", i);
+		while (lookup(b, key, "x", false) == -EINPROGRESS)
+			sched_yield();
+		assert_int_equal(lookup(b, key, "x", false), 0);
+	}
+	assert_int_equal(fake_count(b->bucket, S3_LIST), 41); /* each once */
+	bench_free(b);
+}
+
+static void folders_asked_for_here_and_there_are_no_walk(void **state)
+{
+	struct bench *b = bench_new("", 0);
+	char key[64];
+
+	for (unsigned i = 0; i < 40; i++) {
+		snprintf(key, sizeof(key), "p/d%02u/x", i);
+		fake_put(b->bucket, key, 1, "e");
+	}
+	list_now(b, "p/");
+	for (unsigned i = 0; i < 40; i++) {
+		snprintf(key, sizeof(key), "p/d%02u/", i * 7 % 40);
+		list_now(b, key);
+	}
+	assert_int_equal(fake_count(b->bucket, S3_LIST), 41);
+	assert_int_equal(b->listed, 41);
+	bench_free(b);
+}
+
 /* ---- our own writes ---- */
 
 static void notes_change_the_cached_listing(void **state)
@@ -637,6 +689,8 @@ int main(void)
 		cmocka_unit_test(refresh_during_a_listing_asks_again),
 		cmocka_unit_test(names_that_cannot_be_shown_are_counted),
 		cmocka_unit_test(nothing_outside_the_prefix_is_asked_for),
+		cmocka_unit_test(a_walk_is_listed_ahead),
+		cmocka_unit_test(folders_asked_for_here_and_there_are_no_walk),
 		cmocka_unit_test(notes_change_the_cached_listing),
 		cmocka_unit_test(a_listing_begun_before_a_note_does_not_undo_it),
 		cmocka_unit_test(a_folder_emptied_makes_its_parent_ask_again),
