@@ -13,6 +13,8 @@
 #include "fs_private.h"
 
 #define QUEUE_MAX 8192 /* inodes; a power of 2 */
+/* A thread that is woken for every file costs more than what it does. */
+#define GATHER_MS 5
 
 struct fs_notify {
 	struct fuse_session *session;
@@ -74,15 +76,28 @@ void fs_notify_inode(struct fs_notify *n, uint64_t ino)
 	if (n->synced.stopping || n->synced.count == QUEUE_MAX || !set_add_locked(n, ino))
 		return;
 	n->synced.ring[(n->synced.first + n->synced.count) % QUEUE_MAX] = ino;
-	n->synced.count++;
-	cond_signal(&n->work);
+	if (n->synced.count++ == 0)
+		cond_signal(&n->work);
+}
+
+/* Until there is something, and a moment longer for what comes with it. */
+static void wait_locked(struct fs_notify *n)
+{
+	int64_t until_ms;
+
+	while (n->synced.count == 0 && !n->synced.stopping)
+		(void)cond_wait_until(&n->work, &n->lock, INT64_MAX);
+	until_ms = clock_mono_ms() + GATHER_MS;
+	while (!n->synced.stopping &&
+		cond_wait_until(&n->work, &n->lock, until_ms) != -ETIMEDOUT)
+		;
 }
 
 static bool take(struct fs_notify *n, uint64_t *ret_ino)
 {
 	with_lock(&n->lock);
-	while (n->synced.count == 0 && !n->synced.stopping)
-		(void)cond_wait_until(&n->work, &n->lock, INT64_MAX);
+	if (n->synced.count == 0)
+		wait_locked(n);
 	if (n->synced.stopping)
 		return false;
 	*ret_ino = n->synced.ring[n->synced.first];

@@ -145,6 +145,9 @@ void remote_tell_fetched(struct remote *r, uint64_t ino, uint64_t chunk, int err
 	}
 }
 
+/* Uploads into one folder change its listing thousands of times a second: told so much later, once. */
+#define CHANGED_GATHER_MS 20
+
 struct changed_task {
 	struct remote_task task; /* first */
 	char prefix[];
@@ -176,7 +179,8 @@ void remote_tell_changed_locked(struct remote *r, struct remote_folder *f)
 	t = malloc(sizeof(*t) + len);
 	if (!t)
 		return; /* a listener learns of it when the kernel's caches time out */
-	t->task = (struct remote_task){.run = tell_changed};
+	t->task = (struct remote_task){
+		.run = tell_changed, .due_ms = clock_mono_ms() + CHANGED_GATHER_MS};
 	memcpy(t->prefix, f->prefix, len);
 	f->event_pending = true;
 	remote_task_push_locked(r, &t->task);

@@ -9,6 +9,8 @@
 #define LOG_ROOM "verify"
 #define QUIET_DEFAULT_MS 1000
 #define QUEUE_BATCH 256
+/* A folder is looked at when it was quiet for longer: no need to wake for each upload. */
+#define NEWS_GATHER_MS 20
 #define NO_MEMORY_MS 1000
 #define REST_FACTOR 4 /* of the time that a check took */
 
@@ -41,7 +43,8 @@ static void notice_ino(struct verify *v, uint64_t ino)
 	with_lock(&v->lock);
 	if (verify_inos_add(&v->synced.noticed, ino) < 0)
 		v->synced.overflow = true;
-	cond_signal(&v->wake);
+	if (v->synced.noticed.count == 1)
+		cond_signal(&v->wake);
 }
 
 void verify_notice(struct verify *v, const struct store_change *change)
@@ -88,16 +91,32 @@ struct news {
 	bool again;
 };
 
+static bool is_asked_locked(const struct verify *v)
+{
+	return v->synced.stopping || v->synced.hurry || v->synced.again ||
+	       v->synced.listed_count > 0;
+}
+
+/* Until something is to be done. Uploads that end one after the other are gathered first. */
+static void sleep_locked(struct verify *v, int64_t until_ms)
+{
+	int r = 0;
+
+	while (!is_asked_locked(v) && v->synced.noticed.count == 0 && r != -ETIMEDOUT)
+		r = cond_wait_until(&v->wake, &v->lock, until_ms);
+	if (v->synced.noticed.count == 0)
+		return;
+	until_ms = clock_mono_ms() + NEWS_GATHER_MS;
+	for (r = 0; !is_asked_locked(v) && r != -ETIMEDOUT;)
+		r = cond_wait_until(&v->wake, &v->lock, until_ms);
+}
+
 static bool wait_for_news(struct verify *v, int64_t until_ms, struct news *ret)
 {
 	with_lock(&v->lock);
 	if (v->synced.overflow && until_ms > clock_mono_ms() + NO_MEMORY_MS)
 		until_ms = clock_mono_ms() + NO_MEMORY_MS;
-	while (!v->synced.stopping && v->synced.noticed.count == 0 && !v->synced.hurry &&
-		!v->synced.again && v->synced.listed_count == 0) {
-		if (cond_wait_until(&v->wake, &v->lock, until_ms) == -ETIMEDOUT)
-			break;
-	}
+	sleep_locked(v, until_ms);
 	*ret = (struct news){
 		v->synced.noticed, v->synced.overflow, v->synced.hurry, v->synced.again};
 	v->synced.noticed = (struct verify_inos){0};
