@@ -62,10 +62,15 @@ __attribute__((noinline)) void stack_wipe(void)
 	explicit_bzero(below, sizeof(below));
 }
 
+/* Whatever holds a key is far smaller; larger blocks are file content on its way. */
+#define WIPED_MAX_BYTES ((size_t)64 * 1024)
+
 void wiping_free(void *p)
 {
+	size_t size = p ? malloc_usable_size(p) : 0;
+
 	if (p)
-		explicit_bzero(p, malloc_usable_size(p));
+		explicit_bzero(p, size < WIPED_MAX_BYTES ? size : WIPED_MAX_BYTES);
 	free(p);
 }
 
