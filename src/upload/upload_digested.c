@@ -261,8 +261,10 @@ static bool digest_file(struct upload *u, uint64_t ino)
 		return true;
 	if (!digest_room(u, d.version.size_bytes))
 		return false;
-	d.want_sha256 = d.version.size_bytes <= u->multipart_threshold_bytes &&
-			u->sched.shas.count < SHAS_MAX && s3_wants_sha256(u->s3);
+	/* before the first answer it is not known: then only what is sent meanwhile is read again */
+	d.want_sha256 = u->sched.answered && s3_wants_sha256(u->s3) &&
+			d.version.size_bytes <= u->multipart_threshold_bytes &&
+			u->sched.shas.count < SHAS_MAX;
 	r = digest_begin(u, &d);
 	if (r == -ESTALE || r == -ENODATA || r == -ENOENT)
 		return true;

@@ -590,6 +590,7 @@ struct sched {
 	struct map tasks_of_ino;    /* the one task of an inode that sends, moves or deletes it */
 	struct map digests_of_ino;  /* inodes in the hash pool */
 	struct map keys;	    /* hash of a key -> the task that writes it */
+	bool answered;		    /* an object was sent: the server showed what it proves */
 	struct map shas;	    /* upload_digested.c */
 	struct waits waiting_inos, waiting_attempts, waiting_streams;
 	struct map asked_attempts; /* in doubt, and the bucket has said "no" once */

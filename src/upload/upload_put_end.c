@@ -27,6 +27,7 @@ void put_done(struct upload *u, struct task *t, const struct s3_object *made)
 	else
 		log_debug("%s: changed or renamed while it was sent", t->key);
 	sha_cache_drop(u, t->version.ino);
+	u->sched.answered = true;
 	u->sched.objects_sent++;
 	s3_retry_bucket_give(&u->sched.retry_bucket);
 	pause_note_accepted(u);
