@@ -20,6 +20,7 @@ static void report_usage(FILE *out)
 		     "[cpgfs-report]:\n\n"
 		     "  manifest.tsv, manifest.json  every file: key, size, checksums, times\n"
 		     "  report.html                  totals, plates, findings; opens from disk\n"
+		     "  batches.tsv, batches.json    totals of each batch\n"
 		     "  plates.tsv, findings.tsv     every plate, every finding\n\n"
 		     "  --sha256  also of every file (reads them all)\n\n"
 		     "Exit codes: 0 written, all is verified and nothing was found; 1 error; 2 "
@@ -222,20 +223,25 @@ static json_t *text_or_null(const char *text)
 	return text[0] && strcmp(text, "-") != 0 ? json_string(text) : json_null();
 }
 
-static json_t *json_row(const struct report_row *row)
+json_t *report_json_key(const char *key)
 {
 	cleanup_buf struct buf shown = {0};
-	json_t *key = json_string(row->key);
+	json_t *text = json_string(key);
 
-	if (!key) {
-		text_escape(&shown, row->key);
-		key = json_string(buf_text(&shown));
-	}
-	return json_pack("{s:o s:I s:o s:o s:o s:o s:o s:o s:s}", "key", key, "size_bytes",
-		(json_int_t)row->size_bytes, "crc64nvme", text_or_null(row->crc64nvme), "sha256",
-		text_or_null(row->sha256), "etag", text_or_null(row->etag), "mtime",
-		text_or_null(row->mtime), "uploaded_at", text_or_null(row->uploaded_at),
-		"verified_at", text_or_null(row->verified_at), "state", row->state);
+	if (text)
+		return text;
+	text_escape(&shown, key);
+	return json_string(buf_text(&shown));
+}
+
+static json_t *json_row(const struct report_row *row)
+{
+	return json_pack("{s:o s:I s:o s:o s:o s:o s:o s:o s:s}", "key", report_json_key(row->key),
+		"size_bytes", (json_int_t)row->size_bytes, "crc64nvme",
+		text_or_null(row->crc64nvme), "sha256", text_or_null(row->sha256), "etag",
+		text_or_null(row->etag), "mtime", text_or_null(row->mtime), "uploaded_at",
+		text_or_null(row->uploaded_at), "verified_at", text_or_null(row->verified_at),
+		"state", row->state);
 }
 
 /* Row by row: a whole upload as one JSON tree would take gigabytes. */
@@ -262,7 +268,7 @@ static int write_json(const struct report *r, FILE *out)
 	return ferror(out) ? -EIO : 0;
 }
 
-static void add_time(FILE *out, int64_t at_ns)
+void report_put_time(FILE *out, int64_t at_ns)
 {
 	char text[32] = "-";
 
@@ -281,8 +287,8 @@ static int plate_row(void *user, const struct plan_plate *p)
 		"%s\t%" PRIu64 "\t%" PRIu64 "\t%u\t%u\t%u\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64,
 		buf_text(&place), p->files, p->bytes, p->facts.wells, p->facts.sites,
 		p->facts.channels, p->facts.images, p->facts.expected, p->facts.missing);
-	add_time(out, p->first_at_ns);
-	add_time(out, p->last_at_ns);
+	report_put_time(out, p->first_at_ns);
+	report_put_time(out, p->last_at_ns);
 	fputc('\n', out);
 	return 0;
 }
@@ -337,6 +343,10 @@ static int write_all(const struct report *r, const char *dir)
 	int status = write_file(r, dir, "manifest.tsv", write_tsv);
 	if (status == 0)
 		status = write_file(r, dir, "manifest.json", write_json);
+	if (status == 0)
+		status = write_file(r, dir, "batches.tsv", report_batches_tsv);
+	if (status == 0)
+		status = write_file(r, dir, "batches.json", report_batches_json);
 	if (status == 0)
 		status = write_file(r, dir, "plates.tsv", write_plates);
 	return status < 0 ? status : write_file(r, dir, "report.html", report_html);

@@ -1,7 +1,8 @@
 /*
  * cli_report - `cpgfs report`: what the gallery's maintainers get with an upload.
  *
- *	cli_report.c         the command; manifest.tsv, manifest.json
+ *	cli_report.c         the command; manifest.tsv, manifest.json, plates.tsv
+ *	cli_report_batches.c totals of each batch; batches.tsv, batches.json
  *	cli_report_links.c   tables that name other files: barcode_platemap.csv, load_data.csv
  *	cli_report_html.c    report.html, one page that opens from disk
  */
@@ -30,6 +31,19 @@ struct report {
 };
 
 const struct report_row *report_find(const struct report *r, const char *key);
+void report_put_time(FILE *out, int64_t at_ns); /* a tab, and the time; 0: "-" */
+json_t *report_json_key(const char *key);       /* escaped where it is no UTF-8; NULL: no memory */
+/* ---- cli_report_batches.c ---- */
+struct report_batch {
+	const char *name; /* "project/source/batch" */
+	uint64_t plates, files, bytes, images, expected, missing;
+	int64_t first_at_ns, last_at_ns;
+};
+/* Every batch that has plates; each returns non-zero to stop. */
+int report_batches_each(const struct report *r,
+	int (*each)(void *user, const struct report_batch *batch), void *user);
+must_check int report_batches_tsv(const struct report *r, FILE *out);
+must_check int report_batches_json(const struct report *r, FILE *out);
 /* ---- cli_report_links.c ---- */
 void report_links(struct report *r);
 /* ---- cli_report_html.c ---- */

@@ -84,48 +84,18 @@ static int put_plate_row(void *user, const struct plan_plate *p)
 	return 0;
 }
 
-/* ---- batches: sums of their plates, which stand together ---------------------------------------
- */
-
-struct batches {
-	FILE *out;
-	char *name;
-	uint64_t plates, files, bytes, images, expected;
-};
-
-static void put_batch(struct batches *b)
+static int put_batch_row(void *user, const struct report_batch *b)
 {
+	FILE *out = user;
 	char bytes[24];
 
-	if (!b->name)
-		return;
 	size_format(b->bytes, bytes);
-	fputs("<tr><td><code>", b->out);
-	put(b->out, b->name);
-	fprintf(b->out,
+	fputs("<tr><td><code>", out);
+	put(out, b->name);
+	fprintf(out,
 		"</code></td><td class=\"n\">%" PRIu64 "</td><td class=\"n\">%" PRIu64
 		"</td><td class=\"n\">%s</td><td>%" PRIu64 " of %" PRIu64 "</td></tr>\n",
 		b->plates, b->files, bytes, b->images, b->expected);
-	free(b->name);
-	*b = (struct batches){.out = b->out};
-}
-
-static int add_to_batch(void *user, const struct plan_plate *p)
-{
-	struct batches *b = user;
-	size_t len = (size_t)(strrchr(p->place, '/') - p->place);
-
-	if (!b->name || strlen(b->name) != len || strncmp(b->name, p->place, len) != 0) {
-		put_batch(b);
-		b->name = strndup(p->place, len);
-		if (!b->name)
-			return -ENOMEM;
-	}
-	b->plates++;
-	b->files += p->files;
-	b->bytes += p->bytes;
-	b->images += p->facts.images;
-	b->expected += p->facts.expected;
 	return 0;
 }
 
@@ -195,7 +165,6 @@ static int put_picture(void *user, const struct plan_plate *p)
 
 int report_html(const struct report *r, FILE *out)
 {
-	struct batches batches = {.out = out};
 	struct pictures pictures = {r, out};
 	int status;
 
@@ -203,8 +172,7 @@ int report_html(const struct report *r, FILE *out)
 	fputs("<h2>Batches</h2>\n<table><tr><th>batch</th><th class=\"n\">plates</th>"
 	      "<th class=\"n\">files</th><th class=\"n\">size</th><th>images</th></tr>\n",
 		out);
-	status = plan_plates_each(&r->plan, add_to_batch, &batches);
-	put_batch(&batches);
+	status = report_batches_each(r, put_batch_row, out);
 	fputs("</table>\n<h2>Plates</h2>\n<table><tr><th>plate</th><th>microscope</th>"
 	      "<th class=\"n\">files</th><th class=\"n\">size</th><th>wells × sites × channels</th>"
 	      "<th>images</th><th>first uploaded</th><th>last uploaded</th></tr>\n",

@@ -38,6 +38,16 @@ test_a_complete_upload() {
 	for plate in plates:
 	    first, last = plate["first_uploaded_at"], plate["last_uploaded_at"]
 	    assert "2" < first <= last, plate
+	def total(field):
+	    return str(sum(int(p[field]) for p in plates))
+	batches = list(csv.DictReader(open(report + "/batches.tsv"), delimiter="\t"))
+	assert batches == [{"batch": prefix + "/2021_04_26_Batch1", "plates": "2", "files": total("files"),
+	                    "size_bytes": total("size_bytes"), "images": "24", "expected": "24", "missing": "0",
+	                    "first_uploaded_at": min(p["first_uploaded_at"] for p in plates),
+	                    "last_uploaded_at": max(p["last_uploaded_at"] for p in plates)}], (batches, plates)
+	batch, = json.load(open(report + "/batches.json"))
+	assert {k: str(v) for k, v in batch.items()} == batches[0], batch
+	assert [type(batch[k]) for k in ("plates", "size_bytes", "missing")] == [int] * 3, batch
 	page = open(report + "/report.html").read()
 	assert "Nothing was found" in page
 	assert page.count("<svg") == 2 and "BR00117036__" in page
