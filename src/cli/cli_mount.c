@@ -315,6 +315,10 @@ static int check_values(struct cli_mount *m)
 		cli_error("--part-size: S3 takes parts of 5M to 5G");
 		return -EINVAL;
 	}
+	if (m->cache_size_bytes && m->cache_size_bytes < 2 * m->part_size_bytes) {
+		cli_error("--cache-size: at least two parts of --part-size: one read may need two at once");
+		return -EINVAL;
+	}
 	if (m->multipart_threshold_bytes < m->part_size_bytes)
 		m->multipart_threshold_bytes = m->part_size_bytes;
 	if (m->multipart_threshold_bytes > 5 * GIB) {

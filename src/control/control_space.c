@@ -37,6 +37,8 @@ static const char *when_it_goes(enum file_state s)
 {
 	if (s == FILE_DELETING)
 		return "goes when --delete-delay is over";
+	if (s == FILE_GONE)
+		return "stays: nobody else may have it; goes when it is deleted here";
 	if (file_state_exit(s) == 2)
 		return "goes when it is uploaded";
 	return *file_state_remedy(s) ? file_state_remedy(s) : "stays";

@@ -70,6 +70,7 @@ static int wait_for_chunk(struct fs_call *c, uint64_t ino, uint64_t chunk)
 		say_not_fetched(c->fs, ino, r);
 		return -EIO;
 	}
+	c->tries = 0; /* it comes, and may have gone again before it is read */
 	c->wait = (struct fs_wait){.kind = FS_WAIT_CHUNK, .ino = ino, .chunk = chunk};
 	return FS_PARK;
 }

@@ -149,12 +149,14 @@ static ssize_t read_fetched(
 	for (unsigned tries = 0; tries < STORE_CHUNKS_MAX; tries++) {
 		uint64_t chunk = 0;
 		ssize_t n = store_file_read(from, buffer, COPY_BYTES, off, &chunk);
+		int r;
 
 		if (n != -EREMOTE)
 			return n;
-		if (remote_fetch_wait(fs->config.remote, from_ino, chunk,
-			    clock_mono_ms() + FETCH_WAIT_MS) < 0)
-			return -EIO;
+		r = remote_fetch_wait(
+			fs->config.remote, from_ino, chunk, clock_mono_ms() + FETCH_WAIT_MS);
+		if (r < 0)
+			return r == -ENOSPC ? r : -EIO;
 	}
 	return -EIO;
 }

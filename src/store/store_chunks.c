@@ -101,6 +101,7 @@ int store_chunk_fill_begin(struct store_file *f, uint64_t n)
 	if (r == 0) {
 		f->fills++;
 		f->fill_bytes += len;
+		space_filling(f->store, 1);
 	}
 	lock_drop(&f->lock);
 	return r;
@@ -168,6 +169,7 @@ int store_chunk_fill_end(struct store_file *f, uint64_t n, bool ok)
 	f->growth_bytes -= growth;
 	uint64_t arrived = fill_bytes_end(f, len);
 	lock_drop(&f->lock);
+	space_filling(f->store, -1);
 	space_arrived(f->store, arrived);
 	space_give(f->store, 0, growth);
 	return r;

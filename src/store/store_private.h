@@ -267,6 +267,7 @@ struct store_file {
 struct space {
 	struct lock lock;          /* RANK_STORE_SPACE */
 	uint64_t growth_bytes;     /* written since the last FLUSH of each file */
+	int64_t fills;             /* chunks that are being fetched: they can be evicted when they are here */
 	uint64_t arriving_bytes;   /* of it: taken, but not yet on the disk that statvfs asks */
 	uint64_t disk_free_bytes;  /* at statvfs_at_ms, less what was taken since and was arriving then */
 	int64_t statvfs_at_ms;
@@ -512,6 +513,7 @@ void heat_free(struct store_file *f);
 
 must_check int space_take(
 	struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes);
+void space_filling(struct store *s, int64_t fills); /* 1: one begins, -1: it is in its record, or not */
 /* Room on the disk for bytes that are counted already: a hole is filled. -EDQUOT, -ENOSPC as above. */
 must_check int space_take_hole(struct store *s, uint64_t bytes);
 /* Each growth and hole that was taken, once its bytes are written (or will not be). */

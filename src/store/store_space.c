@@ -61,6 +61,18 @@ static uint64_t room_now(struct store *s, uint64_t used)
 	return room;
 }
 
+void space_filling(struct store *s, int64_t fills)
+{
+	with_lock(&s->space.lock);
+	s->space.fills += fills;
+}
+
+static bool is_filling(struct store *s)
+{
+	with_lock(&s->space.lock);
+	return s->space.fills > 0;
+}
+
 /* Will anything that is on its way, or can be evicted, or waits to be deleted, free room without a
  * person? */
 bool room_may_come(struct store *s)
@@ -68,13 +80,14 @@ bool room_may_come(struct store *s)
 	static const enum file_state moving[] = { FILE_CLOSED, FILE_SETTLED, FILE_QUEUED, FILE_SENDING,
 		FILE_UNKNOWN, FILE_MOVING, FILE_UPLOADED };
 	struct store_counts counts;
-	if (root_slot_bytes(s, SLOT_EVICTABLE) > 0)
-		return true;
 	if (store_counts(s, STORE_ROOT_INO, &counts) < 0)
 		return false;
 	for (size_t i = 0; i < array_len(moving); i++)
 		if (counts.bytes[moving[i]] > 0)
 			return true;
+	/* in this order: what was moving a moment ago, or was being filled, can be evicted now */
+	if (is_filling(s) || root_slot_bytes(s, SLOT_EVICTABLE) > 0)
+		return true;
 	return counts.bytes[FILE_DELETING] > 0 && evict_deleted_holds_bytes(s);
 }
 

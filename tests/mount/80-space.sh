@@ -173,6 +173,32 @@ test_an_object_larger_than_the_cache_is_read() {
 	wait $one
 	wait $two
 	used_at_most $((24 << 20))
+	# many, each of which takes away what another one waited for
+	"$PYTHON" - "$T/src/large" "$P/images/large" <<-'PY'
+	import random, sys, threading
+	wrong = []
+	def read(seed):
+	    source = random.Random(seed)
+	    with open(sys.argv[1], "rb") as want, open(sys.argv[2], "rb") as got:
+	        for _ in range(12):
+	            at = source.randrange(70_000_000)
+	            want.seek(at)
+	            got.seek(at)
+	            if want.read(50_000) != got.read(50_000):
+	                wrong.append(at)
+	def attempt(seed):
+	    try:
+	        read(seed)
+	    except Exception as error:
+	        wrong.append(repr(error))
+	threads = [threading.Thread(target=attempt, args=(n,)) for n in range(12)]
+	for thread in threads:
+	    thread.start()
+	for thread in threads:
+	    thread.join()
+	if wrong:
+	    sys.exit("wrong: %s" % wrong[:5])
+	PY
 	# and writing goes on beside it
 	cp "$T/src/large" "$T/src/small"
 	truncate -s 9000000 "$T/src/small"

@@ -105,6 +105,7 @@ static void test_refused(void **state)
 		"cpgfs mount --no-such s3://bucket /m",
 		"cpgfs mount --settle soon s3://bucket /m",
 		"cpgfs mount --part-size 1M s3://bucket /m",
+		"cpgfs mount --part-size 8M --cache-size 15M s3://bucket /m",
 		"cpgfs mount --endpoint localhost:9000 s3://bucket /m",
 		"cpgfs mount --naming tidy s3://bucket /m",
 		"cpgfs mount --max-transfers 0 s3://bucket /m",

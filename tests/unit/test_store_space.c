@@ -674,6 +674,27 @@ static void object_larger_than_the_buffer_is_read(void **state)
 	store_file_close(f);
 }
 
+/* All of the room is taken by chunks that are on their way: they can go when they are here. */
+static void full_of_what_is_being_fetched(void **state)
+{
+	struct store_object o = {.key = "k", .etag = "e", .size_bytes = 2 * ROOM};
+	struct rig *r = *state;
+	struct store_file *f;
+	struct store_attr a;
+
+	rig_small(r);
+	must_eq(store_import(r->s, &o, &a), 0);
+	f = rig_file(r, a.ino);
+	for (uint64_t n = 0; n < ROOM / P; n++)
+		must_eq(store_chunk_fill_begin(f, n), 0);
+	must_eq(store_chunk_fill_begin(f, ROOM / P), -EDQUOT);
+	must_eq(try_write(r, "x", P), -EDQUOT);
+	for (uint64_t n = 0; n < ROOM / P; n++)
+		must_eq(store_chunk_fill_end(f, n, false), 0);
+	must_eq(try_write(r, "x", P), 0);
+	store_file_close(f);
+}
+
 /* Runs when the next read of bytes is about to look at the disk. */
 static void (*before_read)(void);
 
@@ -835,6 +856,7 @@ int main(void)
 		rig_test(behind_a_reader_chunks_go),
 		rig_test(no_chunks_go_that_a_writer_waits_for),
 		rig_test(object_larger_than_the_buffer_is_read),
+		rig_test(full_of_what_is_being_fetched),
 		rig_test(going_while_it_is_read),
 		rig_test(filling_while_it_goes),
 		rig_test_closed(killed_in_the_middle_of_eviction),
