@@ -55,7 +55,7 @@ def to_cpgfs(rig, source, gb, server, *options):
     prefix = rig.prefix()
     mount = rig.mount(server, prefix, *options)
     batch = os.path.join(mount.path, prefix, "images", "2021_04_26_Batch1", "images")
-    os.makedirs(batch)
+    os.makedirs(batch, exist_ok=True)
     sample = copied(rig, mount, source, os.path.join(batch, "BR00117035__2021-05-02T16_02_51-Measurement1"), gb)
     rig.unmount(mount)
     return sample

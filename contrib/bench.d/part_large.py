@@ -53,7 +53,7 @@ def through_cpgfs(rig, path, size, server):
     prefix = rig.prefix()
     mount = rig.mount(server, prefix)
     folder = os.path.join(mount.path, prefix, "workspace", "backend")
-    os.makedirs(folder)
+    os.makedirs(folder, exist_ok=True)
     rig.settle_disk()
     with Watched(mount.pid) as daemon:
         copied_s = rig.run(["cp", path, folder]).wall_s

@@ -40,7 +40,7 @@ def bucket_of(rig, name, folders):
     top = os.path.join(root, "bench", "cpg0000-bench", "broad", "tree")
     for folder, count in folders.items():
         path = os.path.join(top, folder)
-        os.makedirs(path)
+        os.makedirs(path, exist_ok=True)
         rig.run([rig.tool("bench_files"), "create", path, str(count), "16"])
     return root, "cpg0000-bench/broad/tree" + ("/f" if len(folders) == 1 else "")
 

@@ -55,7 +55,7 @@ def through_cpgfs(rig, source, server, count, *options):
     prefix = rig.prefix()
     mount = rig.mount(server, prefix, *options)
     parent = os.path.join(mount.path, prefix, "workspace")
-    os.makedirs(parent)
+    os.makedirs(parent, exist_ok=True)
     if options:
         rig.run(["cp", "-r", source, parent])
     rig.settle_disk()

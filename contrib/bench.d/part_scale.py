@@ -35,13 +35,13 @@ def run(rig, results):
 
 
 def fill(rig, mount, top, count, renamed):
-    os.makedirs(os.path.join(top, "renamed"))
+    os.makedirs(os.path.join(top, "renamed"), exist_ok=True)
     with Watched(mount.pid) as daemon:
         worst = rig.figures([rig.tool("bench_files"), "create", os.path.join(top, "renamed"), str(renamed), str(FILE_BYTES)])
         left, number = count - renamed, 0
         while left > 0:
             folder = os.path.join(top, "d%05d" % number)
-            os.makedirs(folder)
+            os.makedirs(folder, exist_ok=True)
             rig.run([rig.tool("bench_files"), "create", folder, str(min(IN_FOLDER, left)), str(FILE_BYTES)])
             left, number = left - IN_FOLDER, number + 1
     return {"peak_mb": daemon.peak_mb, "after_mb": memory_mb(mount.pid), "create_per_s": count / daemon.wall_s,
@@ -56,7 +56,7 @@ def calls_while_full(rig, mount, top):
     status = rig.figures([rig.tool("bench_files"), "times", "200", os.path.join(mount.path, ".cpgfs", "status.json")])
     command_s = rig.run([rig.cpgfs, "status", mount.path], ok=(0, 2, 3)).wall_s
     folder = os.path.join(top, rig.fresh("more"))
-    os.makedirs(folder)
+    os.makedirs(folder, exist_ok=True)
     create = rig.figures([rig.tool("bench_files"), "create", folder, str(rig.count(20000, 1000)), str(FILE_BYTES)])
     return {"rename_ms": rename_ms, "status_p50_ms": status["read_p50_us"] / 1000, "status_p99_ms": status["read_p99_us"] / 1000,
             "command_ms": command_s * 1000, "create_p50_us": create["create_p50_us"], "create_p99.9_us": create["create_p99.9_us"],

@@ -77,7 +77,7 @@ def on_cpgfs(rig, command, calls, server):
     prefix = rig.prefix()
     mount = rig.mount(server, prefix)
     folder = os.path.join(mount.path, prefix, "workspace", "small")
-    os.makedirs(folder)
+    os.makedirs(folder, exist_ok=True)
     figures = watched(rig, mount, command, folder, calls)
     rig.unmount(mount)
     return figures

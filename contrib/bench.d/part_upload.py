@@ -75,7 +75,7 @@ def through_peer(rig, peer, source, server):
 
 def plate_folder(mount, prefix):
     batch = os.path.join(mount.path, prefix, "images", "2021_04_26_Batch1", "images")
-    os.makedirs(batch)
+    os.makedirs(batch, exist_ok=True)
     return os.path.join(batch, "BR00117035__2021-05-02T16_02_51-Measurement1")
 
 

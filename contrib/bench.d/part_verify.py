@@ -18,7 +18,7 @@ def run(rig, results):
     server, prefix = rig.s3d(sink=False), rig.prefix()
     mount = rig.mount(server, prefix)
     parent = os.path.join(prefix, "workspace")
-    os.makedirs(os.path.join(mount.path, parent))
+    os.makedirs(os.path.join(mount.path, parent), exist_ok=True)
     rig.run(["cp", "-r", source, os.path.join(mount.path, parent)])
     rig.wait_verified(mount)
     where = "%s/%s" % (parent, os.path.basename(source))
