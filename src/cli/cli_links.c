@@ -3,11 +3,15 @@
  *
  * barcode_platemap.csv names plates (Assay_Plate_Barcode) and plate maps (Plate_Map_Name, a file of
  * platemap/). load_data names images in columns URL_…: s3:// addresses of the public bucket, with
- * the keys they have here; it must have a column Metadata_Well.
+ * the keys they have here; it must have a column Metadata_Well. It may be compressed (.csv.gz); one
+ * that is .parquet is not looked into, and a note says so.
  *
  * Source: broadinstitute/cellpainting-gallery, documentation/data_structure.md.
  */
+#include <fcntl.h>
 #include <inttypes.h>
+#include <unistd.h>
+#include <zlib.h>
 
 #include "cli_links.h"
 
@@ -180,18 +184,72 @@ static int load_data_row(struct table *t, char **cells, int n)
 	return 0;
 }
 
+/* ---- reading tables ------------------------------------------------------------------------- */
+
+/* -EBADMSG stands for what gzip calls damaged, cut off, or none of its own. */
+static ssize_t gunzip_read(void *cookie, char *out, size_t size)
+{
+	gzFile gz = cookie;
+	int code = Z_OK, n = gzread(gz, out, size < MIB ? (unsigned)size : MIB);
+
+	if (n <= 0)
+		(void)gzerror(gz, &code);
+	if (code == Z_OK && (n == 0 || !gzdirect(gz)))
+		return n;
+	if (code != Z_ERRNO)
+		errno = EBADMSG;
+	return -1;
+}
+
+static int gunzip_close(void *cookie)
+{
+	(void)gzclose(cookie); /* only read */
+	return 0;
+}
+
+static FILE *gunzip(FILE *packed)
+{
+	int fd = fcntl(fileno(packed), F_DUPFD_CLOEXEC, 0);
+	gzFile gz = fd < 0 ? NULL : gzdopen(fd, "rb");
+	FILE *f = gz ? fopencookie(gz, "r",
+			       (cookie_io_functions_t){.read = gunzip_read, .close = gunzip_close})
+		     : NULL;
+
+	if (!f && gz)
+		(void)gunzip_close(gz);
+	else if (!f && fd >= 0)
+		(void)close(fd); /* nothing was written */
+	return f;
+}
+
+static FILE *open_table(const struct table *t)
+{
+	cleanup_file FILE *f = t->links->open(t->links->user, t->key);
+
+	return f && text_ends(t->key, ".gz") ? gunzip(f) : steal_ptr(f);
+}
+
+static void complain_reading(const struct table *t)
+{
+	complain(t, "cannot be read:",
+		errno == EBADMSG ? "damaged, cut off, or not compressed by gzip" : strerror(errno));
+}
+
 /* row returns 1 when the rest of the table is of no use. */
 static void read_table(struct table *t, const char *must_have,
 	int (*row)(struct table *t, char **cells, int n))
 {
-	cleanup_file FILE *f = t->links->open(t->links->user, t->key);
+	cleanup_file FILE *f = open_table(t);
 	cleanup_free char *head = NULL, *line = NULL;
 	size_t head_space = 0, space = 0;
 	char *cells[CELLS_MAX];
 	int r = 0;
 
 	if (!f || getline(&head, &head_space, f) < 0) {
-		complain(t, "cannot be read:", f ? "it is empty" : strerror(errno));
+		if (f && !ferror(f))
+			complain(t, "cannot be read:", "it is empty");
+		else
+			complain_reading(t);
 		return;
 	}
 	t->columns = csv_split(text_starts(head, "\xef\xbb\xbf") ? head + 3 : head, t->names);
@@ -200,15 +258,35 @@ static void read_table(struct table *t, const char *must_have,
 	while (r == 0 && getline(&line, &space, f) >= 0)
 		r = row(t, cells, csv_split(line, cells));
 	if (ferror(f))
-		complain(t, "cannot be read:", strerror(errno));
+		complain_reading(t);
+}
+
+enum links_table links_table_of(const char *key)
+{
+	if (text_ends(key, "/barcode_platemap.csv"))
+		return LINKS_BARCODES;
+	if (!strstr(key, "/load_data_csv/"))
+		return LINKS_NONE;
+	if (text_ends(key, ".csv") || text_ends(key, ".csv.gz"))
+		return LINKS_LOAD_DATA;
+	return text_ends(key, ".parquet") ? LINKS_UNREAD : LINKS_NONE;
 }
 
 void links_check(const struct links *l, const char *key)
 {
 	struct table t = {.links = l, .key = key};
 
-	if (text_ends(key, "/barcode_platemap.csv"))
+	switch (links_table_of(key)) {
+	case LINKS_BARCODES:
 		read_table(&t, NULL, barcode_row);
-	else if (strstr(key, "/load_data_csv/") && text_ends(key, ".csv"))
+		break;
+	case LINKS_LOAD_DATA:
 		read_table(&t, "Metadata_Well", load_data_row);
+		break;
+	case LINKS_UNREAD:
+		plan_problem(l->plan, PLAN_UNREAD, l->shown, ".parquet is not looked into");
+		break;
+	case LINKS_NONE:
+		break;
+	}
 }

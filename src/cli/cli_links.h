@@ -15,5 +15,12 @@ struct links {
 	bool (*any_below)(void *user, const char *prefix); /* does any key begin so? */
 };
 
+enum links_table {
+	LINKS_NONE, /* no table that names others */
+	LINKS_BARCODES,
+	LINKS_LOAD_DATA,
+	LINKS_UNREAD, /* names others, in a format that is not read */
+};
+enum links_table links_table_of(const char *key);
 /* Reads the table with this key, if it is one. */
 void links_check(const struct links *l, const char *key);

@@ -44,6 +44,7 @@ enum plan_kind { /* in the order in which they are shown */
 	PLAN_MISSING,
 	PLAN_COUNTERPART,
 	PLAN_REQUIRED,
+	PLAN_UNREAD,
 	PLAN_TEMPORARY,
 	PLAN_JUNK,
 	PLAN_KINDS,

@@ -98,6 +98,8 @@ void plan_links(struct plan *p, const char *key, const char *shown)
 		.has = has,
 		.any_below = any_below};
 
-	if (p->naming.mode != NAMING_CLEAN) /* keys are not paths there */
+	if (p->naming.mode != NAMING_CLEAN)
 		links_check(&links, key);
+	else if (links_table_of(key) != LINKS_NONE) /* keys are not paths there */
+		plan_problem(p, PLAN_UNREAD, shown, "--naming=clean gives files other names");
 }

@@ -49,6 +49,8 @@ static const struct {
 	[PLAN_MISSING] = {"missing", "plates with gaps", "fine if those sites were never imaged"},
 	[PLAN_COUNTERPART] = {"counterpart", "plates with only images/ or only workspace/", NULL},
 	[PLAN_REQUIRED] = {"required", "files the gallery requires", NULL},
+	[PLAN_UNREAD] = {"unread", "tables whose names of images were not looked up",
+		"look through them yourself"},
 	[PLAN_TEMPORARY] = {"temporary", "temporary names",
 		"they stay here until they are renamed"},
 	[PLAN_JUNK] = {"junk", "files that desktops make", "never uploaded"},

@@ -175,7 +175,7 @@ test_plates_are_complete_or_named() {
 	plan 3
 	found links BR00117036/load_data.csv "no such image: s3://cellpainting-gallery/$PREFIX/${images#"$T/src/$PREFIX/"}/r01c07f02p01-ch2sk1fk1fl1.tiff"
 	rm "$T/src/$PREFIX"/workspace/load_data_csv/*/*/*.csv
-	gzip -c </dev/null >"$(echo "$T/src/$PREFIX"/workspace/load_data_csv/*/BR00117036)/load_data.csv.gz"
+	echo Metadata_Well | gzip >"$(echo "$T/src/$PREFIX"/workspace/load_data_csv/*/BR00117036)/load_data.csv.gz"
 	plan 0
 	found missing 2021_04_26_Batch1/BR00117036__2021-05-02T16_02_51-Measurement1 "95 of 96 images (24 wells × 2 sites × 2 channels); missing: A07 site 2 channel 2"
 	found counterpart BR00117035 "nothing in workspace/"
@@ -213,6 +213,42 @@ test_tables_that_name_what_is_not_there() {
 	# without images/ nothing is known of them
 	exits 3 "$CPGFS" plan --summary --problems "$T/problems" "$at/workspace" "$DEST/workspace"
 	not grep -q "no such " "$T/problems"
+}
+
+test_compressed_tables() {
+	local tables=$T/src/$PREFIX/workspace/load_data_csv/2021_04_26_Batch1
+	make_project
+	gzip "$tables"/*/*.csv
+	plan 0
+	same kinds "$(kinds)" ""
+	rm "$T/src/$PREFIX/images"/*/images/BR00117036*/Images/r01c07f02p01-ch2sk1fk1fl1.tiff
+	plan 3
+	found links BR00117036/load_data.csv.gz "/Images/r01c07f02p01-ch2sk1fk1fl1.tiff"
+	found links BR00117036/load_data_with_illum.csv.gz "/Images/r01c07f02p01-ch2sk1fk1fl1.tiff"
+	same "links" "$(grep -c '^links' "$T/problems")" 2
+	truncate -s -9 "$tables/BR00117036/load_data.csv.gz"
+	: >"$tables/BR00117035/other.csv"
+	gzip "$tables/BR00117035/other.csv"
+	echo Metadata_Well >"$tables/BR00117035/plain.csv.gz"
+	plan 3
+	found links BR00117036/load_data.csv.gz "cut off, or not compressed by gzip"
+	found links BR00117036/load_data.csv.gz "/Images/r01c07f02p01-ch2sk1fk1fl1.tiff"
+	found links BR00117035/other.csv.gz "it is empty"
+	found links BR00117035/plain.csv.gz "not compressed by gzip"
+	same "links" "$(grep -c '^links' "$T/problems")" 5
+}
+
+test_tables_that_are_not_looked_into_are_named() {
+	local tables=$T/src/$PREFIX/workspace/load_data_csv/2021_04_26_Batch1
+	make_project
+	echo PAR1 >"$tables/BR00117036/load_data_with_illum.parquet"
+	plan 0
+	found unread BR00117036/load_data_with_illum.parquet ".parquet is not looked into"
+	says "tables whose names of images were not looked up"
+	rm "$tables/BR00117036/load_data_with_illum.parquet"
+	plan 0 --naming clean
+	found unread barcode_platemap.csv "--naming=clean"
+	same "tables" "$(grep -c '^unread' "$T/problems")" 5 # two of each plate
 }
 
 test_a_mount_as_destination() {
