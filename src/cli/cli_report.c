@@ -43,12 +43,8 @@ static int row_of(char *line, struct report_row *ret)
 	char *fields[FIELDS];
 	int n = 0;
 
-	for (char *field = line; field && n < FIELDS; n++) {
-		fields[n] = field;
-		field = strchr(field, '\t');
-		if (field)
-			*field++ = '\0';
-	}
+	for (; line && n < FIELDS; n++)
+		fields[n] = strsep(&line, "\t");
 	if (n < FIELDS || text_unescape(fields[0]) < 0)
 		return -EBADMSG;
 	*ret = (struct report_row){.key = fields[0],

@@ -71,8 +71,10 @@ static int attr_of(struct control *c, const char *path, struct fs_virtual_attr *
 		r = folder_of(c, &p, &folder);
 	if (r == 0)
 		r = store_resolve(c->config.store, buf_text(&folder), &attr);
-	if (r < 0 || attr.type != STORE_DIR)
-		return r < 0 ? r : -ENOENT;
+	if (r == 0 && attr.type != STORE_DIR)
+		r = -ENOENT;
+	if (r < 0)
+		return r;
 	*ret = (struct fs_virtual_attr){
 		.id = (store_ino_of_key(path) & (ID_PLATES_BIT - 1)) | ID_PLATES_BIT,
 		.is_dir = p.kind < 0,
@@ -150,7 +152,7 @@ int control_plates_list(struct control *c, uint64_t dir_id, control_add_fn *add,
 	char path[KEY_MAX_BYTES + 2], after[STORE_NAME_MAX + 1] = "";
 	cleanup_buf struct buf folder = {0};
 	struct store_attr attr;
-	struct place p;
+	struct place p = {0};
 	int n = 0, r = entries ? path_of(c, dir_id, path) : -ENOMEM;
 
 	if (r == 0)

@@ -66,7 +66,7 @@ void layout_standard_folders(
 		cleanup_buf struct buf child = {0};
 		char name[LAYOUT_STANDARD_NAME_MAX + 1];
 		const char *below = NULL;
-		size_t len;
+		size_t len = 0;
 
 		if (l->rules[i].class == LAYOUT_REQUIRED &&
 			layout_rule_goes_on(l, i, buf_text(&path), path.len))
