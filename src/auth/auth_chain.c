@@ -102,8 +102,8 @@ static int from_environment(struct finding *f)
 	if (wrong)
 		return refuse(f, "the environment's AWS keys: %s", wrong);
 	return take_static(f, &e->keys, "environment",
-		"hand over new ones with `cpgfs credentials`, or mount again with new ones in the "
-		"environment");
+		"hand over new ones with `cpgfs credentials MOUNTPOINT`, or mount again with new "
+		"ones in the environment");
 }
 
 static int from_one_file(struct finding *f, const char *profile, unsigned file)
@@ -130,7 +130,7 @@ static int from_one_file(struct finding *f, const char *profile, unsigned file)
 		return refuse(f, "%s: %s", origin, wrong);
 	snprintf(remedy, sizeof(remedy),
 		"put new ones into that file (seen at once), or hand them over with `cpgfs "
-		"credentials`");
+		"credentials MOUNTPOINT`");
 	return take_static(f, keys, origin, remedy);
 }
 

@@ -106,13 +106,16 @@ static int refuse(struct auth_try *t, const struct auth_answer *answer, const st
 		return auth_fail(t, err, NULL, "GetDataAccess: %s", said);
 	if (err == -EKEYEXPIRED)
 		return auth_fail(t, err, t->recipe->remedy, "GetDataAccess: %s", said);
+	const char *of_grant =
+		t->is_renewal
+			? "ask who gave the grant whether it has ended; hand over new keys with "
+			  "`cpgfs credentials MOUNTPOINT`"
+			: "see whether prefix, --region and --account-id are those you were given; "
+			  "keys for another prefix do not help";
 	bool unknown = strcmp(xml->code, "InvalidAccessKeyId") == 0 ||
 		       strcmp(xml->code, "InvalidClientTokenId") == 0 ||
 		       strcmp(xml->code, "SignatureDoesNotMatch") == 0;
-	return auth_fail(t, err,
-		unknown ? t->recipe->remedy
-			: "see whether prefix, --region and --account-id are those you were given; "
-			  "keys for another prefix do not help",
+	return auth_fail(t, err, unknown ? t->recipe->remedy : of_grant,
 		"no grant for %.120s: %.200s", target, said);
 }
 

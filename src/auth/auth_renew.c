@@ -172,7 +172,7 @@ static int use_base(struct auth *a, const struct s3_credentials *base)
 	r->kind = AUTH_KIND_STATIC;
 	r->role_count = 0;
 	text_copy(r->origin, "keys handed over", sizeof(r->origin));
-	text_copy(r->remedy, "hand over others with `cpgfs credentials`", sizeof(r->remedy));
+	text_copy(r->remedy, "hand over others with `cpgfs credentials MOUNTPOINT`", sizeof(r->remedy));
 	return 0;
 }
 
@@ -296,6 +296,7 @@ static bool begin_try(struct auth *a, struct attempt *t, struct s3_credentials *
 	a->synced.trying = true;
 	a->synced.tried_at_ms = clock_mono_ms();
 	t->try.clock_offset_ns = a->synced.clock_offset_ns;
+	t->try.is_renewal = a->synced.has;
 	t->hand_serial = a->synced.hand_serial;
 	if (a->synced.base)
 		*ret_base = *a->synced.base;

@@ -31,6 +31,7 @@ struct auth_try {
 	const struct auth_recipe *recipe;
 	const struct auth_grant_wish *wish;
 	const atomic_bool *stop;
+	bool is_renewal;	 /* there were credentials before */
 	int64_t clock_offset_ns; /* the servers' time minus ours; corrected by their answers */
 	struct auth_failure why;
 	struct auth_result *result;

@@ -16,7 +16,7 @@ static const struct remedy remedies[] = {
 	{"KeyTooLongError", "the path is longer than a key may be: shorten names"},
 	{"EntityTooLarge", "the server takes no object of this size: enlarge --part-size"},
 	{"QuotaExceeded", "the bucket's quota is used up: ask its owner"},
-	{"NoCredentials", "no credentials were found: see `cpgfs credentials`"},
+	{"NoCredentials", "no credentials were found: see `cpgfs credentials MOUNTPOINT`"},
 	{"ExpiredCredentials", "the credentials have expired: renew them"},
 	{"ExpiredToken", "the credentials have expired: renew them"},
 };

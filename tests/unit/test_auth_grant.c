@@ -186,7 +186,7 @@ static void refusals(void **state)
 		"keys for another prefix do not help");
 	assert_int_equal(server_count(&server), 2); /* READWRITE, then READ */
 	gate.write = REFUSED("InvalidAccessKeyId", "does not exist");
-	assert_refuses("p", -EACCES, "hand over new ones with `cpgfs credentials`");
+	assert_refuses("p", -EACCES, "hand over new ones with `cpgfs credentials MOUNTPOINT`");
 	gate.write = REFUSED("ExpiredToken", "over");
 	assert_refuses("p", -EKEYEXPIRED, "GetDataAccess: ExpiredToken: over; hand over");
 	gate.write = REFUSED("InternalError", "oops");
@@ -200,6 +200,24 @@ static void refusals(void **state)
 	assert_refuses("p", -EAGAIN, "no usable answer");
 	gate.write = GRANTED("ASIA1", "");
 	assert_refuses("p", -EAGAIN, "names no MatchedGrantTarget");
+}
+
+/* Prefix, region and account were right once: what is left is the grant, and other keys. */
+static void a_grant_that_ends_in_mid_upload(void **state)
+{
+	char text[512];
+	struct auth *a = mount_of("cpg0037-oasis/broad");
+
+	assert_keys(a, "ASIA1", "SECRET1", "TOKEN1");
+	gate.write = NO_GRANT;
+	gate.write_status = 403;
+	clock_fake_advance_ms(12 * 3600 * MS_PER_S);
+	auth_tick(a);
+	auth_explain(a, text);
+	assert_non_null(strstr(text,
+		"AccessDenied: No matching grant found; ask who gave the grant whether it has "
+		"ended; hand over new keys with `cpgfs credentials MOUNTPOINT`"));
+	auth_destroy(a);
 }
 
 static void what_it_needs(void **state)
@@ -328,6 +346,7 @@ int main(void)
 		GRANT_TEST(a_mount_outside_the_grant),
 		GRANT_TEST(a_grant_for_reading),
 		GRANT_TEST(refusals),
+		GRANT_TEST(a_grant_that_ends_in_mid_upload),
 		GRANT_TEST(what_it_needs),
 		GRANT_TEST(by_a_role),
 		GRANT_TEST(anonymous_asks_for_none),
