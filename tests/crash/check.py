@@ -167,7 +167,7 @@ def judge_bucket(ledger, server, daemon, power_cut=False):
         if state == "held" and have is not None:
             raise Failure("%s is held, but in the bucket" % path)
     # a file in doubt keeps its last good version in the bucket, also under the name it had
-    kept = set().union(*(ledger.versions.get(path, ()) for path, version in ledger.files.items()
+    kept = set().union(*(ledger.versions_of_file(path) for path, version in ledger.files.items()
                          if not version.whole))
     for path in sorted(set(objects) - set(ledger.files)):
         known = ledger.versions.get(path, ()) if power_cut else ()

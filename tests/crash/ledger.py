@@ -43,11 +43,19 @@ class Ledger:
         self.pending = None
         self.cut_off_may_lack = False  # may bytes be missing of what no close spoke of?
         self.versions = {}      # path -> digests of all whole versions that ever stood there
+        self.former = {}        # path -> the paths that its file had before
 
     def begin(self, name, files, folders, writes=(), synced=False):
         """An operation that will lead to this tree."""
         self.pending = Moment(name, files, folders, set(writes), synced)
         self.note(files)
+        for path in set(files) - set(self.files):
+            for old, version in self.files.items():
+                if version is files[path] and old not in files:
+                    self.former[path] = {old} | self.former.get(old, set())
+
+    def versions_of_file(self, path):
+        return set().union(*(self.versions.get(name, ()) for name in {path} | self.former.get(path, set())))
 
     def note(self, files):
         for path, version in files.items():
