@@ -49,6 +49,7 @@ struct stack {
 	struct control *control;
 	struct fs *fs;
 	char *message; /* why building it failed */
+	char *made;    /* the mount point that this mount made, until it is mounted */
 };
 
 static volatile sig_atomic_t stop_signals;
@@ -582,6 +583,9 @@ static void stack_take_down(struct stack *s)
 		auth_destroy(s->auth);
 	cli_mount_release(&s->options);
 	free(s->message);
+	if (s->made)
+		(void)rmdir(s->made); /* it failed: nothing of it stays; what is not empty does */
+	free(s->made);
 }
 
 static void catch_signals(struct stack *s)
@@ -618,6 +622,7 @@ static int run_mount(struct stack *s, int ready_fd)
 		return EXIT_USAGE;
 	}
 	catch_signals(s);
+	free(steal_ptr(s->made));
 	if (ready_fd >= 0) {
 		(void)!write(ready_fd, "", 1); /* a parent that is gone needs no news */
 		close(ready_fd);
@@ -671,7 +676,10 @@ static int cmd_mount(int argc, char **argv)
 		stack_take_down(&s);
 		return code;
 	}
-	int r = fs_mountpoint_prepare(s.options.mountpoint, &s.message);
+	bool made = false;
+	int r = fs_mountpoint_prepare(s.options.mountpoint, &made, &s.message);
+	if (r == 0 && made && !(s.made = text_dup(s.options.mountpoint)))
+		r = -ENOMEM;
 	if (r < 0) {
 		fprintf(stderr, "cpgfs: %s\n", s.message ? s.message : strerror(-r));
 		stack_take_down(&s);
@@ -695,6 +703,8 @@ static int cmd_mount(int argc, char **argv)
 	close(ready[1]);
 	code = await_child(ready[0], child);
 	close(ready[0]);
+	if (code == EXIT_VERIFIED)
+		free(steal_ptr(s.made));
 	stack_take_down(&s);
 	return code;
 }

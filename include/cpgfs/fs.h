@@ -110,4 +110,5 @@ void fs_refusals(struct fs *fs, fs_refusal_fn *each, void *user);
 
 /* Make a mount point usable before mounting: a folder, and empty. It is made if only it is missing;
  * a dead mount of ours is cleared (fusermount3 -u). *ret_message on failure. */
-must_check int fs_mountpoint_prepare(const char *mountpoint, char **ret_message);
+must_check int fs_mountpoint_prepare(
+	const char *mountpoint, bool *ret_made, char **ret_message);

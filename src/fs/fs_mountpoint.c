@@ -161,23 +161,26 @@ static int stat_living(const char *mountpoint, struct stat *st, char **ret_messa
 }
 
 /* 0 also when it is there already. */
-static int make_missing(const char *mountpoint, char **ret_message)
+static int make_missing(const char *mountpoint, bool *ret_made, char **ret_message)
 {
 	struct stat st;
 
+	*ret_made = false;
 	if (stat(mountpoint, &st) == 0 || errno != ENOENT)
 		return 0;
 	if (mkdir(mountpoint, 0777) == 0) {
 		log_info("made the folder %s", mountpoint);
+		*ret_made = true;
 		return 0;
 	}
 	return errno == EEXIST ? 0 : refuse(ret_message, -errno, mountpoint, strerror(errno));
 }
 
-int fs_mountpoint_prepare(const char *mountpoint, char **ret_message)
+int fs_mountpoint_prepare(const char *mountpoint, bool *ret_made, char **ret_message)
 {
-	struct stat st;
-	int r = make_missing(mountpoint, ret_message);
+	struct stat st = {0};
+	bool made;
+	int r = make_missing(mountpoint, &made, ret_message);
 
 	if (r == 0)
 		r = stat_living(mountpoint, &st, ret_message);
@@ -188,5 +191,8 @@ int fs_mountpoint_prepare(const char *mountpoint, char **ret_message)
 	if (is_our_mount(mountpoint))
 		return refuse(ret_message, -EBUSY, mountpoint,
 			"is mounted already: use it, or `cpgfs umount` it first");
-	return check_empty(mountpoint, ret_message);
+	r = check_empty(mountpoint, ret_message);
+	if (r == 0)
+		*ret_made = made;
+	return r;
 }

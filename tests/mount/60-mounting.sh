@@ -58,6 +58,21 @@ test_a_missing_mount_point_is_made() {
 	not test -e "$T/no"
 }
 
+test_a_mount_that_fails_takes_its_folder_away() {
+	expect_log '.'
+	s3d_start
+	BUCKET=no-such-bucket refused no-such-bucket try_mount
+	test -d "$M" || fail "a folder that was there before is gone"
+	rmdir "$M"
+	BUCKET=no-such-bucket refused no-such-bucket try_mount
+	not test -e "$M"
+	BUCKET=no-such-bucket refused no-such-bucket try_mount --foreground
+	not test -e "$M"
+	mount_start
+	mount_end
+	test -d "$M" || fail "the folder of a mount that was there is gone"
+}
+
 test_what_cannot_heal_refuses_the_mount() {
 	expect_log '.'
 	s3d_start

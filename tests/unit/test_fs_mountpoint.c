@@ -34,11 +34,14 @@ static char *path_of(const char *name)
 	return path;
 }
 
+static bool made; /* by the last expect() */
+
 static void expect(const char *path, int error, const char *word)
 {
 	char *message = NULL;
 
-	assert_int_equal(fs_mountpoint_prepare(path, &message), error);
+	made = false;
+	assert_int_equal(fs_mountpoint_prepare(path, &made, &message), error);
 	if (word) {
 		assert_non_null(message);
 		if (!strstr(message, word) || !strstr(message, path))
@@ -56,6 +59,7 @@ static void an_empty_folder_is_fine(void **state)
 	(void)state;
 	assert_int_equal(mkdir(path, 0700), 0);
 	expect(path, 0, NULL);
+	assert_false(made);
 	assert_int_equal(rmdir(path), 0);
 	free(path);
 }
@@ -87,6 +91,7 @@ static void a_missing_folder_is_made(void **state)
 	expect(deep, -ENOENT, "No such file");
 	assert_int_equal(stat(deep, &st), -1);
 	expect(path, 0, NULL);
+	assert_true(made);
 	assert_int_equal(stat(path, &st), 0);
 	assert_true(S_ISDIR(st.st_mode));
 	assert_int_equal(rmdir(path), 0);
