@@ -525,14 +525,14 @@ static void empty_bucket(void)
 		fake_remove(bucket, bucket->objects[0].key);
 }
 
-static void fill_bucket(bool flat)
+static void fill_bucket(void)
 {
 	char key[64];
 
 	empty_bucket();
 	for (unsigned n = roll(250); n > 0; n--) {
 		draw_key(key);
-		for (char *c = key + 2; flat && *c; c++)
+		for (char *c = key + 2; *c; c++)
 			*c = *c == '/' ? '+' : *c;
 		if (key_component_is_showable(key + 2, strlen(key + 2), false))
 			fake_put(bucket, key, 1, "e");
@@ -540,21 +540,27 @@ static void fill_bucket(bool flat)
 	bucket->page_keys = 5 + roll(20);
 }
 
+/* A bucket of this seed's making, and a server that answers for it as o says. */
+static void begin_odd(unsigned seed, struct odd *o)
+{
+	(void)teardown(NULL);
+	(void)setup(NULL);
+	dice = seed;
+	fill_bucket();
+	bucket->answer_user = o;
+	bucket->answer = odd_answer;
+}
+
 static void odd_servers_are_listed_whole_or_not_at_all(void **state)
 {
-	unsigned walked = 0, cached = 0, runs = 0;
+	unsigned walked = 0, runs = 0;
 
 	for (unsigned seed = 1; seed <= 60 * ODD_KINDS; seed++) {
 		struct odd o = {.oddity = (enum oddity)(seed % ODD_KINDS)};
 		struct expected seen;
 		int r;
 
-		(void)teardown(NULL);
-		(void)setup(NULL);
-		dice = seed;
-		fill_bucket(true);
-		bucket->answer_user = &o;
-		bucket->answer = odd_answer;
+		begin_odd(seed, &o);
 		r = walk_now(&seen, seed % 2);
 		assert_true(r == 0 || (r == -EIO && o.oddity == ODD_ORDER));
 		if (r == 0) {
@@ -564,10 +570,8 @@ static void odd_servers_are_listed_whole_or_not_at_all(void **state)
 		assert_int_equal(list_cached(), 0);
 		assert_true(is_cached_right());
 		walked += r == 0;
-		cached++;
 		runs++;
 	}
-	assert_int_equal(cached, runs);
 	assert_true(walked >= runs * 4 / 5);
 }
 
@@ -580,12 +584,7 @@ static void replies_that_fail_lead_to_all_or_an_error(void **state)
 		struct expected seen;
 		int r;
 
-		(void)teardown(NULL);
-		(void)setup(NULL);
-		dice = seed;
-		fill_bucket(true);
-		bucket->answer_user = &o;
-		bucket->answer = odd_answer;
+		begin_odd(seed, &o);
 		r = walk_now(&seen, true);
 		if (r == 0) {
 			assert_false(seen.wrong);

@@ -306,18 +306,26 @@ static void never_flushed_is_incomplete_at_the_next_start(void **state)
 	rig_must_hold(r, ino, 100, 1);
 }
 
+static void refuse_write(
+	struct store_file *f, const void *bytes, size_t count, uint64_t at, int error)
+{
+	uint64_t chunk;
+
+	disk_on(DISK_FAIL, 1, error);
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_write(f, bytes, count, at, false, &chunk), -error);
+	disk_off();
+}
+
 /* A write that the disk refused leaves no file that counts as whole, and no foreign bytes in it. */
 static void failed_write_is_no_whole_file(void **state)
 {
 	struct rig *r = *state;
-	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE), chunk;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE);
 	struct store_file *f = rig_write_begin(r, ino);
 
 	rig_write_pattern(f, 0, 5000, 1);
-	disk_on(DISK_FAIL, 1, ENOSPC);
-	disk.files_mask = 1u << DISK_DATA;
-	must_eq(store_file_write(f, "abc", 3, 5000, false, &chunk), -ENOSPC);
-	disk_off();
+	refuse_write(f, "abc", 3, 5000, ENOSPC);
 	rig_write_end(f);
 	must_state(rig_state(r, ino), FILE_INCOMPLETE);
 	must_eq(rig_attr(r, ino).size_bytes, 5000);
@@ -329,12 +337,9 @@ static void failed_write_is_no_whole_file(void **state)
 	must_state(rig_state(r, ino), FILE_CLOSED);
 }
 
-/* Not even its data file could be made: the program that was told so leaves no empty file behind. */
-static void write_that_found_no_file_is_no_whole_file(void **state)
+static void write_without_data_file(struct store_file *f)
 {
-	struct rig *r = *state;
-	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE), chunk;
-	struct store_file *f = rig_write_begin(r, ino);
+	uint64_t chunk;
 
 	disk_on(DISK_FAIL, 1, EIO);
 	disk.calls_mask = 1u << DISK_OPEN;
@@ -342,16 +347,21 @@ static void write_that_found_no_file_is_no_whole_file(void **state)
 	must_eq(store_file_write(f, "abc", 3, 0, false, &chunk), -EIO);
 	disk_off();
 	rig_write_end(f);
+}
+
+/* Not even its data file could be made: the program that was told so leaves no empty file behind. */
+static void write_that_found_no_file_is_no_whole_file(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE);
+	struct store_file *f = rig_write_begin(r, ino);
+
+	write_without_data_file(f);
 	must_state(rig_state(r, ino), FILE_INCOMPLETE);
 	/* where nothing was changed yet, the old version stands */
 	ino = rig_put(r, STORE_ROOT_INO, "g", 100, 1);
 	f = rig_write_begin(r, ino);
-	disk_on(DISK_FAIL, 1, EIO);
-	disk.calls_mask = 1u << DISK_OPEN;
-	disk.lasts = true;
-	must_eq(store_file_write(f, "abc", 3, 0, false, &chunk), -EIO);
-	disk_off();
-	rig_write_end(f);
+	write_without_data_file(f);
 	must_state(rig_state(r, ino), FILE_CLOSED);
 	rig_must_hold(r, ino, 100, 1);
 }
@@ -367,18 +377,12 @@ static void failed_write_that_is_made_good_is_whole(void **state)
 
 	rig_pattern(bytes, sizeof(bytes), 5000, 1);
 	rig_write_pattern(f, 0, 5000, 1);
-	disk_on(DISK_FAIL, 1, EIO);
-	disk.files_mask = 1u << DISK_DATA;
-	must_eq(store_file_write(f, bytes, sizeof(bytes), 5000, false, &chunk), -EIO);
-	disk_off();
+	refuse_write(f, bytes, sizeof(bytes), 5000, EIO);
 	must_eq(store_file_write(f, bytes, 1000, 5000, false, &chunk), 0);
 	must_eq(store_file_flush(f, false, NULL), 0);
 	must_state(rig_state(r, ino), FILE_INCOMPLETE); /* some of it still lacks */
 	must_eq(store_file_write(f, bytes, 1000, 5000, false, &chunk), 0);
-	disk_on(DISK_FAIL, 1, EIO);
-	disk.files_mask = 1u << DISK_DATA;
-	must_eq(store_file_write(f, bytes + 1000, 3000, 6000, false, &chunk), -EIO);
-	disk_off();
+	refuse_write(f, bytes + 1000, 3000, 6000, EIO);
 	must_eq(store_file_write(f, bytes + 1000, 2000, 6000, false, &chunk), 0);
 	must_eq(store_file_write(f, bytes + 3000, 1000, 8000, false, &chunk), 0);
 	rig_write_end(f);

@@ -183,17 +183,22 @@ static void checkpoint_comes_by_itself(void **state)
 	must_eq(space.journal_bytes, 0);
 }
 
+static void fail_data_sync(struct store_file *f)
+{
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_sync(f, false), -EIO);
+	disk_off();
+}
+
 static void failed_fsync_is_no_success_later(void **state)
 {
 	struct rig *r = *state;
 	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 3 * P, 1);
 	struct store_file *f = rig_file(r, ino);
 
-	disk_on(DISK_FAIL, 1, EIO);
-	disk.calls_mask = 1u << DISK_SYNC;
-	disk.files_mask = 1u << DISK_DATA;
-	must_eq(store_file_sync(f, false), -EIO);
-	disk_off();
+	fail_data_sync(f);
 	must(!durable(r, ino));
 	/* the kernel says yes now, and proves nothing */
 	must_eq(store_file_sync(f, false), -EIO);
@@ -214,11 +219,7 @@ static void suspicion_ends_with_the_bytes(void **state)
 	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 3 * P, 1), chunk;
 	struct store_file *f = rig_write_begin(r, ino);
 
-	disk_on(DISK_FAIL, 1, EIO);
-	disk.calls_mask = 1u << DISK_SYNC;
-	disk.files_mask = 1u << DISK_DATA;
-	must_eq(store_file_sync(f, false), -EIO);
-	disk_off();
+	fail_data_sync(f);
 	must_eq(store_file_truncate(f, 10, &chunk), 0);
 	must_eq(store_file_sync(f, false), -EIO);
 	must_eq(store_file_truncate(f, 0, &chunk), 0);

@@ -293,18 +293,26 @@ static void test_by_hand(void **state)
 	end_bench(b);
 }
 
-static void test_settle_and_hurry(void **state)
+/* Files settle for 5 s, on a fake clock. */
+static struct bench *begin_settling(void)
 {
 	struct bench *b = bench_begin(true);
-	int64_t began_ms;
-	uint64_t ino;
 
-	(void)state;
 	bench_close_store(b);
 	b->settle_ms = 5000;
 	bench_open_store(b);
 	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
 	bench_open_upload(b);
+	return b;
+}
+
+static void test_settle_and_hurry(void **state)
+{
+	struct bench *b = begin_settling();
+	int64_t began_ms;
+	uint64_t ino;
+
+	(void)state;
 	began_ms = clock_mono_ms();
 	ino = write_text(b, "p/one", "hello");
 	wait_advancing(10, state_of(b, ino) == FILE_UPLOADED);
@@ -319,15 +327,10 @@ static void test_settle_and_hurry(void **state)
 
 static void test_hurry_is_for_what_is_below(void **state)
 {
-	struct bench *b = bench_begin(true);
+	struct bench *b = begin_settling();
 	uint64_t below, deeper, beside, file;
 
 	(void)state;
-	bench_close_store(b);
-	b->settle_ms = 5000;
-	bench_open_store(b);
-	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
-	bench_open_upload(b);
 	below = write_text(b, "p/in/one", "hello");
 	deeper = write_text(b, "p/in/deep/two", "hello");
 	beside = write_text(b, "p/in2/three", "hello");
