@@ -295,6 +295,7 @@ static int run(struct auth_try *t, struct running *r, char *const words[], char 
 		close(out[1]);
 		return auth_fail(t, -EAGAIN, NULL, "no pipe can be made: %s", strerror(errno));
 	}
+	check(words[0]); /* auth_process_split() refuses an empty line */
 	int bad = spawn(r, words, env, t->places->start_folder, out[1], err[1]);
 	close(out[1]);
 	close(err[1]);

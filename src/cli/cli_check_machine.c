@@ -97,7 +97,7 @@ static int run_program(char *const argv[], char *said, size_t size)
 		execv(argv[0], argv);
 		_exit(127);
 	}
-	int r = pid < 0 ? -errno : 0, status;
+	int r = pid < 0 ? -errno : 0, status = 0;
 	close(errors[1]);
 	size_t len = 0;
 	for (ssize_t n = 1; r == 0 && n > 0 && len + 1 < size; len += n > 0 ? (size_t)n : 0)

@@ -358,7 +358,7 @@ static int apply(struct cli_mount *m, const struct cli_gallery *g, char **ret_me
 int cli_gallery_apply(struct cli_mount *m, const char *name)
 {
 	struct cli_gallery_dirs dirs;
-	struct cli_gallery g;
+	struct cli_gallery g = {0};
 	cleanup_free char *message = NULL;
 	int r = cli_gallery_dirs_init(&dirs);
 	if (r < 0)

@@ -135,7 +135,7 @@ static int walk_folder(struct walk *w, int parent, const char *name)
 		if (!d)
 			close(fd);
 	}
-	if (status < 0)
+	if (status < 0 || !d)
 		return w->depth ? w->hooks->unreadable(w->user, buf_text(&w->path), -status)
 				: status;
 	if (l.count > 0)
