@@ -86,6 +86,8 @@ test_findings() {
 		echo "s3://staging-gallery/$PREFIX/x.tiff"
 		echo "C:\\images\\x.tiff"
 	} >"$P/workspace/load_data_csv/2021_04_26_Batch1/BR00117035/load_data.csv"
+	printf '%s\n' Metadata_Well,URL_OrigDNA "A01,s3://cellpainting-gallery/$PREFIX/$IMAGES/packed.tiff" |
+		gzip >"$P/workspace/load_data_csv/2021_04_26_Batch1/BR00117036/load_data.csv.gz"
 	rm "$P/$IMAGES/r01c01f02p01-ch1sk1fk1fl1.tiff"
 	mkdir -p "$P/images/Batch9/EC1__x/Images"
 	cp "$SRC/$IMAGES/r01c01f01p01-ch1sk1fk1fl1.tiff" "$P/images/Batch9/EC1__x/Images/"
@@ -101,6 +103,8 @@ test_findings() {
 	found_in_table empty workspace/empty.csv
 	found_in_table layout EC1__x/Images/r01c01f01p01-ch1sk1fk1fl1.tiff
 	found_in_table links BR00117035/load_data.csv
+	found_in_table links BR00117036/load_data.csv.gz
+	same "compressed links" "$(grep -c 'load_data.csv.gz	no such image: .*/packed.tiff$' "$T/report/findings.tsv")" 1
 }
 
 test_what_is_not_there_yet() {
