@@ -207,6 +207,28 @@ test_renamed_and_removed_meanwhile() {
 	same "uploads completed" "$(requests CompleteMultipartUpload)" 1
 }
 
+# Nobody but the record of its attempt knows then that there is an upload to abort.
+test_removed_right_before_the_unmount() {
+	begin
+	faults <<-'F'
+	UploadPart n=2+ delay=3000
+	AbortMultipartUpload status=503 code=SlowDown
+	F
+	make_file "$T/copy" $((4 * PART + 9))
+	cp "$T/copy" "$I/a.bin"
+	wait_for 20 requests_at_least 1 UploadPart
+	rm "$I/a.bin"
+	cd "$T"
+	mount_end
+	same "uploads left open" "$(open_uploads | wc -l)" 1
+	faults </dev/null
+	mount_start
+	wait_for 20 no_uploads
+	exits 0 all_verified
+	not test -e "$(bucket_file "${I#"$M"/}/a.bin")"
+	same "uploads completed" "$(requests CompleteMultipartUpload)" 0
+}
+
 no_uploads() {
 	[ -z "$("$TOOLS/s3" uploads "$BUCKET")" ]
 }

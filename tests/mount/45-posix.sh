@@ -343,7 +343,7 @@ test_locks() {
 }
 
 test_the_room_shown() {
-	begin --cache-size 500M
+	begin --cache-size 500M --paused
 	py <<-'PY'
 	room = os.statvfs(".")
 	size = room.f_blocks * room.f_frsize
