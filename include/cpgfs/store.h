@@ -453,7 +453,8 @@ must_check int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t
  * The outcome is known, in one record: the attempt goes; the transition (NULL: none) and the object
  * (NULL: none) come. With an object whose generation or key is not the inode's any more
  * (-ESTALE inside, not returned): the attempt goes and *object is recorded as a stray of ours to be
- * deleted or replaced; *ret_applied says false.
+ * deleted or replaced; a version that only got another key meanwhile is QUEUED again (from SENDING or
+ * UNKNOWN); *ret_applied says false.
  */
 must_check int store_attempt_end(struct store *s, uint64_t attempt_id,
 	const struct store_transition *t, const struct store_object *object, const char *current_key,

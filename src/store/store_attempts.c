@@ -155,6 +155,14 @@ static bool still_meant(const struct record *r, const struct store_object *objec
 		strcmp(current_key, object->key) == 0;
 }
 
+/* Renamed while it was sent: the object is a stray, and the version has still to be sent. */
+static void left_behind(struct record *new, const struct store_object *object)
+{
+	bool sending = new->i.attr.state == FILE_SENDING || new->i.attr.state == FILE_UNKNOWN;
+	if (object && sending && new->i.attr.generation == object->generation)
+		record_transition(new, &(struct store_transition){ .to = FILE_QUEUED, .reason = "" });
+}
+
 /* The inode's side of an outcome. Returns whether object and transition were for the inode as it is. */
 static bool outcome_apply(struct store *s, struct record *new, const struct store_transition *t,
 	const struct store_object *object, const char *current_key)
@@ -164,8 +172,10 @@ static bool outcome_apply(struct store *s, struct record *new, const struct stor
 			    : t && new->i.attr.generation == t->generation;
 	if (object && unlinked && new->i.attr.generation == object->generation)
 		meant = true; /* deleted meanwhile: this is the object to delete */
-	if (!meant)
+	if (!meant) {
+		left_behind(new, object);
 		return false;
+	}
 	if (object) {
 		if (new->i.object.key[0] && strcmp(new->i.object.key, object->key) != 0)
 			op_stray(s, &new->i.object, clock_wall_ns());

@@ -178,19 +178,6 @@ static bool in_flight_state(enum file_state s)
 	return s == FILE_SENDING || s == FILE_UNKNOWN || s == FILE_MOVING;
 }
 
-/* The version is still what was sent, but its record did not follow (the key moved on). */
-static void attempt_left_behind(struct upload *u, struct task *t)
-{
-	struct store_attr attr;
-
-	if (store_attr(u->store, t->version.ino, &attr) < 0 ||
-		attr.generation != t->version.generation ||
-		(attr.state != FILE_SENDING && attr.state != FILE_UNKNOWN))
-		return;
-	t->version.state = attr.state;
-	state_set(u, &t->version, &(struct state_change){.to = FILE_QUEUED});
-}
-
 /* The attempt stands recorded although its outcome is known: it will be asked about again. */
 static bool attempt_not_recorded(struct upload *u, struct task *t, int error)
 {
@@ -229,9 +216,7 @@ bool task_attempt_end(struct upload *u, struct task *t, enum file_state to, cons
 	if (r < 0)
 		return attempt_not_recorded(u, t, r);
 	t->attempt.id = 0;
-	if (changes && !applied)
-		attempt_left_behind(u, t);
-	else if (changes)
+	if (changes && applied)
 		t->version.state = to;
 	return applied && changes;
 }
