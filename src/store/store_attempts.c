@@ -90,7 +90,7 @@ static int take_locked(struct store *s, const struct store_attempt *a, enum file
 	int r = attempt_get(s, a->id, &now);
 	if (r == 0)
 		r = record_get(s, a->ino, &old);
-	if (r < 0)
+	if (r)
 		return r == -ENOENT ? -ESTALE : r;
 	if (now.ino != a->ino || strcmp(now.key, a->key) != 0 ||
 		(now.phase != ATTEMPT_STREAMING && now.phase != ATTEMPT_KEPT) ||
