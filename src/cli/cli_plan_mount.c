@@ -359,6 +359,9 @@ int cli_plan_waiting(const char *root, const json_t *status)
 		if (rows.open)
 			printf("Still being written, and not looked at: %" PRIu64 " files\n",
 				rows.open);
+		if (rows.count)
+			puts("Not looked up here: what barcode_platemap and load_data name "
+			     "(`cpgfs plan SRC DEST` and `cpgfs report` do)");
 	} else {
 		cli_error("%s: no plan: %s", root, strerror(-r));
 	}

@@ -302,6 +302,7 @@ test_a_paused_mount_shows_the_plan() {
 	says "images that hold only zeros: 1"
 	says "the inner images/ is missing"
 	says "missing: A07 site 2 channel 2"
+	says "Not looked up here: what barcode_platemap and load_data name"
 	same "requests" "$(requests GetObject) $(requests PutObject)" "0 0"
 	"$CPGFS" resume "$M"
 	exits 0 "$CPGFS" rename-clean "$M/$PREFIX"
