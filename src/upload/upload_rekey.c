@@ -1,14 +1,16 @@
 /*
  * upload_rekey - folders that were renamed with something below that the bucket or a hold knew by
  * the old path: each file below is looked at once, in batches, so that a large folder holds up
- * nothing else. A job that was interrupted is simply walked again.
+ * nothing else. A job that was interrupted is simply walked again, and so is a batch of which
+ * something could not be recorded: nobody else would look at its files.
  */
 #include "upload_private.h"
 
 #define BATCH 256
 
-/* The version that the bucket holds under another key has to follow; what waits is judged anew. */
-static void rekey_file(struct upload *u, uint64_t ino)
+/* The version that the bucket holds under another key has to follow; what waits is judged anew.
+ * -ESTALE: its state has changed meanwhile. */
+static int rekey_as_it_is(struct upload *u, uint64_t ino)
 {
 	struct store_inode inode;
 	struct version v;
@@ -16,7 +18,7 @@ static void rekey_file(struct upload *u, uint64_t ino)
 	enum file_state to = FILE_CLOSED;
 
 	if (store_inode(u->store, ino, &inode) < 0)
-		return;
+		return 0;
 	v = (struct version){
 		.ino = ino, .generation = inode.attr.generation, .state = inode.attr.state};
 	switch (v.state) {
@@ -24,7 +26,7 @@ static void rekey_file(struct upload *u, uint64_t ino)
 	case FILE_VERIFIED:
 		if (key_of_inode(u, ino, &now) == 0 && now.held == HELD_NOT &&
 			strcmp(now.key, inode.object.key) == 0)
-			return;
+			return 0;
 		to = FILE_MOVING;
 		break;
 	case FILE_HELD:
@@ -45,9 +47,15 @@ static void rekey_file(struct upload *u, uint64_t ino)
 	case FILE_MOVING:
 	case FILE_DELETING:
 	case FILE_STATE_COUNT:
-		return;
+		return 0;
 	}
-	state_set(u, &v, &(struct state_change){.to = to});
+	return state_set(u, &v, &(struct state_change){.to = to});
+}
+
+static void rekey_file(struct upload *u, uint64_t ino)
+{
+	while (rekey_as_it_is(u, ino) == -ESTALE)
+		;
 }
 
 static void job_next(struct upload *u)
@@ -75,6 +83,7 @@ static void job_done(struct upload *u)
 
 void rekey_pass(struct upload *u)
 {
+	struct store_walk from;
 	uint64_t inos[BATCH];
 	int n;
 
@@ -84,11 +93,14 @@ void rekey_pass(struct upload *u)
 		job_next(u);
 	if (!u->sched.job_active)
 		return;
+	from = u->sched.job_walk;
 	n = store_walk_next(
 		u->store, u->sched.job.dir_ino, &u->sched.job_walk, inos, array_len(inos));
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && !pause_holds(u, PAUSE_SPACE); i++)
 		rekey_file(u, inos[i]);
-	if (n == 0 || n == -ENOENT) /* done, or its folder is gone */
+	if (pause_holds(u, PAUSE_SPACE))
+		u->sched.job_walk = from;
+	else if (n == 0 || n == -ENOENT) /* done, or its folder is gone */
 		job_done(u);
 	else if (n < 0)
 		pause_note_store(u, n);

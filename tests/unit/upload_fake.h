@@ -880,7 +880,7 @@ static inline struct bench *bench_make(bool aws)
 {
 	struct bench *b = calloc(1, sizeof(*b));
 
-	(void)text_copy(b->dir, "/tmp/test-upload-XXXXXX", sizeof(b->dir));
+	(void)text_copy(b->dir, "/tmp/cpgfs-store-of-upload-XXXXXX", sizeof(b->dir));
 	assert_non_null(mkdtemp(b->dir));
 	b->fake = fake_create(aws);
 	b->part_size_bytes = PART;

@@ -1,0 +1,143 @@
+/* A cache disk that takes no records for a while: what was to be recorded then is done later. */
+#include "store_disk.h"
+#include "upload_fake.h"
+
+#define STEP_MS 100
+/* Far more than the records of a day. */
+#define CALLS_MAX 400
+
+static struct bench *open_bench(void)
+{
+	struct bench *b;
+
+	clock_fake_begin(clock_wall_ns());
+	b = bench_begin(true);
+	bench_open_upload(b);
+	return b;
+}
+
+static void close_bench(struct bench *b)
+{
+	disk_off();
+	bench_end(b);
+	clock_fake_end();
+}
+
+/* The n-th write to the journal fails, and so do all that follow until somebody was told. */
+static void break_journal(long at, bool lasts)
+{
+	disk_on(DISK_FAIL, at, EIO);
+	disk.calls_mask = 1u << DISK_WRITE;
+	disk.files_mask = 1u << DISK_JOURNAL;
+	disk.lasts = lasts;
+}
+
+static void heal_if_told(struct bench *b)
+{
+	if (disk.armed && disk.met && (upload_pauses(b) & PAUSE_SPACE))
+		disk_off();
+}
+
+#define wait_patiently(b, cond) wait_advancing(STEP_MS, (heal_if_told(b), (cond)))
+
+/* A program that is told of an error does it again. */
+static void rename_patiently(struct bench *b, const char *dir, const char *from, const char *to)
+{
+	uint64_t ino = file_ino(b, dir, false);
+
+	if (store_rename(b->store, ino, from, ino, to, 0, 0) == 0)
+		return;
+	assert_true(disk.met);
+	disk_off();
+	assert_int_equal(store_rename(b->store, ino, from, ino, to, 0, 0), 0);
+}
+
+static void unlink_patiently(struct bench *b, const char *dir, const char *name)
+{
+	uint64_t ino = file_ino(b, dir, false);
+
+	if (store_unlink(b->store, ino, name, 0) == 0)
+		return;
+	assert_true(disk.met);
+	disk_off();
+	assert_int_equal(store_unlink(b->store, ino, name, 0), 0);
+}
+
+static bool all_uploaded(struct bench *b, uint64_t files)
+{
+	struct upload_status status;
+	struct store_counts counts;
+
+	upload_status(b->upload, &status);
+	assert_int_equal(store_counts(b->store, STORE_ROOT_INO, &counts), 0);
+	return counts.files[FILE_UPLOADED] == files && counts.files[FILE_DELETING] == 0 &&
+	       status.jobs_open == 0 && attempts_standing(b) == 0 &&
+	       fake_object_count(b->fake) == files;
+}
+
+/* A folder's new name stands recorded, and that its files have to follow does not. */
+static void test_folder_renamed(void **state)
+{
+	struct bench *b = open_bench();
+
+	(void)state;
+	write_text(b, "p/old/one", "hello");
+	write_text(b, "p/old/two", "world");
+	wait_patiently(b, all_uploaded(b, 2));
+	break_journal(2, true);
+	rename_patiently(b, "p", "old", "new");
+	wait_patiently(b, !disk.armed);
+	wait_patiently(b, all_uploaded(b, 2) && fake_has(b->fake, "p/new/one", "hello", 5));
+	assert_true(fake_has(b->fake, "p/new/two", "world", 5));
+	close_bench(b);
+}
+
+/* ---- each record of a day ------------------------------------------------------------------------ */
+
+/* Renames in mid-upload, of a folder, and a delete, while the n-th record and those that follow fail. */
+static bool day(long at, bool lasts)
+{
+	struct bench *b = open_bench();
+	bool met;
+
+	fake_set_hold(b->fake, S3_PUT, true);
+	write_text(b, "p/old/one", "hello");
+	write_text(b, "p/old/two", "world");
+	wait_patiently(b, fake_count(b->fake, S3_PUT) == 2);
+	break_journal(at, lasts);
+	rename_patiently(b, "p/old", "one", "three");
+	fake_set_hold(b->fake, S3_PUT, false);
+	wait_patiently(b, all_uploaded(b, 2) && fake_has(b->fake, "p/old/three", "hello", 5));
+	rename_patiently(b, "p", "old", "new");
+	wait_patiently(b, all_uploaded(b, 2) && fake_has(b->fake, "p/new/three", "hello", 5));
+	assert_true(fake_has(b->fake, "p/new/two", "world", 5));
+	unlink_patiently(b, "p/new", "two");
+	wait_patiently(b, all_uploaded(b, 1));
+	assert_true(fake_has(b->fake, "p/new/three", "hello", 5));
+	met = disk.met;
+	close_bench(b);
+	return met;
+}
+
+static void test_each_record_of_a_day(void **state)
+{
+	(void)state;
+	for (unsigned lasts = 0; lasts < 2; lasts++) {
+		long at = 1;
+
+		do
+			snprintf(rig_context, sizeof(rig_context), "record %ld", at);
+		while (day(at, lasts) && ++at < CALLS_MAX);
+		assert_in_range(at, 10, CALLS_MAX - 1);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_folder_renamed),
+		cmocka_unit_test(test_each_record_of_a_day),
+	};
+
+	return cmocka_run_group_tests_name("upload disk", tests, NULL, NULL);
+}
