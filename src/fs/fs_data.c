@@ -202,16 +202,17 @@ void fs_file_reply_flags(const struct fs_file *f, struct fuse_file_info *fi)
 #endif
 }
 
-/* The last word about a version when no FLUSH brings it. */
+/* The last word about a version when no FLUSH brings it, or the FLUSH could not be recorded. */
 static void flush_at_end(struct fs_file *f)
 {
 	bool unborn = f->is_new && !f->was_flushed && !f->was_written;
+	bool cut_off = unborn || atomic_load(&f->cut_off);
 	int r;
 
 	if (!f->store || !f->writer || !atomic_load(&f->changed))
 		return;
-	r = store_file_flush(
-		f->store, unborn, unborn ? "its writer ended before it wrote anything" : NULL);
+	r = store_file_flush(f->store, cut_off,
+		unborn ? "its writer ended before it wrote anything" : NULL);
 	if (r < 0)
 		log_error("inode %llu: its close could not be recorded: %s; it stays open and "
 			  "counts as cut off",

@@ -6,6 +6,7 @@
 #include "fs_rig.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
@@ -159,6 +160,41 @@ static void a_killed_child_of_the_writer_is_no_end(void **state)
 		rig_close(r, file.ino, &fi);
 		assert_int_equal(rig_state(r, file.ino), FILE_CLOSED);
 	}
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	rig_free(r);
+}
+
+/* No write of this process succeeds, as on a disk that is gone. */
+static void disk_takes_writes(bool on)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = on ? limit.rlim_max : 0;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* The disk takes no record at the FLUSH, and takes one at the RELEASE: of what the FLUSH said. */
+static void a_killed_writer_stays_cut_off_when_its_flush_fails(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	pid_t child = killed_child();
+	struct fuse_entry_param file;
+	struct fuse_file_info fi;
+
+	(void)state;
+	rig_start(r);
+	assert_int_equal(rig_create(r, 1, "a", O_WRONLY, &file, &fi), 0);
+	assert_int_equal(rig_write(r, file.ino, &fi, "half", 4, 0), 0);
+	r->pid = child;
+	disk_takes_writes(false);
+	assert_int_equal(rig_flush(r, file.ino, &fi), -EFBIG);
+	disk_takes_writes(true);
+	assert_int_equal(rig_state(r, file.ino), FILE_OPEN);
+	r->pid = 0;
+	assert_int_equal(rig_release(r, file.ino, &fi), 0);
+	assert_int_equal(rig_state(r, file.ino), FILE_INCOMPLETE);
 	assert_int_equal(waitpid(child, NULL, 0), child);
 	rig_free(r);
 }
@@ -694,6 +730,7 @@ int main(void)
 		cmocka_unit_test(late_pages_are_closed_by_the_release),
 		cmocka_unit_test(a_killed_writer_leaves_incomplete),
 		cmocka_unit_test(a_killed_child_of_the_writer_is_no_end),
+		cmocka_unit_test(a_killed_writer_stays_cut_off_when_its_flush_fails),
 		cmocka_unit_test(a_create_that_nobody_takes_is_cut_off),
 		cmocka_unit_test(the_end_of_the_mount_closes_handles_but_no_versions),
 		cmocka_unit_test(appends_go_to_the_end_whatever_the_kernel_thinks),

@@ -94,7 +94,8 @@ static void test_folder_renamed(void **state)
 
 /* ---- each record of a day ------------------------------------------------------------------------ */
 
-/* Renames in mid-upload, of a folder, and a delete, while the n-th record and those that follow fail. */
+/* Renames in mid-upload, of a folder, and a delete, while the n-th record and those that follow
+ * fail. */
 static bool day(long at, bool lasts)
 {
 	struct bench *b = open_bench();
