@@ -10,6 +10,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#define BUSY_TRIES 10
+#define BUSY_WAIT_MS 100
+
 static void umount_usage(FILE *out)
 {
 	fprintf(out, "Usage: cpgfs umount [--lazy] [--drain] [--timeout SECONDS] MOUNTPOINT\n\n"
@@ -32,6 +35,21 @@ static int run_program(char *const argv[])
 		if (errno != EINTR)
 			return -errno;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+/* What only looks at every mount for a moment (df, an indexer) is no reason to give up: it says why
+ * at the last try only. */
+static int unmount(const char *root, bool lazy)
+{
+	char *quietly[] = { (char *)"fusermount3", (char *)"-u", (char *)"-q", (char *)root, NULL };
+	char *program[] = { (char *)"fusermount3", (char *)(lazy ? "-uz" : "-u"), (char *)root, NULL };
+	for (unsigned i = 0; !lazy && i < BUSY_TRIES; i++) {
+		int r = run_program(quietly);
+		if (r == 0 || r == 127)
+			return r;
+		(void)poll(NULL, 0, BUSY_WAIT_MS);
+	}
+	return run_program(program);
 }
 
 static int daemon_pidfd(const char *root)
@@ -84,8 +102,7 @@ int cmd_umount(int argc, char **argv)
 	}
 	cleanup_fd int pidfd = daemon_pidfd(target.root);
 	int code = drain ? drain_first(target.root) : EXIT_VERIFIED;
-	char *program[] = { (char *)"fusermount3", (char *)(lazy ? "-uz" : "-u"), target.root, NULL };
-	int r = run_program(program);
+	int r = unmount(target.root, lazy);
 	if (r != 0) {
 		cli_error("%s was not unmounted%s", target.root,
 			r == 127 ? ": fusermount3 is not installed (package fuse3)"

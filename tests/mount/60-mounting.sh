@@ -206,6 +206,21 @@ test_umount_of_a_busy_mount_says_so() {
 	exits 0 all_verified
 }
 
+test_umount_outlasts_who_only_looks() {
+	s3d_start
+	mount_start
+	mkdir -p "$P/images" "$T/bin"
+	printf '#!/bin/sh\necho "$*" >>%q\nexec %q "$@"\n' "$T/tries" "$(command -v fusermount3)" >"$T/bin/fusermount3"
+	chmod +x "$T/bin/fusermount3"
+	exec 7<"$P/images"
+	PATH="$T/bin:$PATH" "$CPGFS" umount "$M" >"$T/umount" 2>&1 7<&- &
+	wait_for 10 test -s "$T/tries"
+	exec 7<&-
+	wait $!
+	not grep . "$T/umount"
+	not mountpoint -q "$M"
+}
+
 test_umount_with_drain_uploads_first() {
 	make_plate
 	s3d_start
