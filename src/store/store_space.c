@@ -45,17 +45,23 @@ static uint64_t disk_free(struct store *s)
 	return s->space.disk_free_bytes;
 }
 
-/* Bytes that the disk may still take. Index, journal and the file system's own records grow as well. */
-static uint64_t room_on_disk(struct store *s)
+/* Bytes that the disk may still take. Index, journal and the file system's own records grow as well. When
+ * they are fewer than wanted, the disk is asked again: what was taken a moment ago may be but a hole, or
+ * removed since. */
+static uint64_t room_on_disk(struct store *s, uint64_t wanted_bytes)
 {
 	uint64_t kept = s->min_free_bytes ? s->min_free_bytes + RECORDS_BYTES : 0;
+	uint64_t room = over(disk_free(s), kept);
+	if (room >= wanted_bytes)
+		return room;
+	s->space.statvfs_at_ms = 0;
 	return over(disk_free(s), kept);
 }
 
 /* Bytes that may still be added now. */
-static uint64_t room_now(struct store *s, uint64_t used)
+static uint64_t room_now(struct store *s, uint64_t used, uint64_t wanted_bytes)
 {
-	uint64_t room = room_on_disk(s);
+	uint64_t room = room_on_disk(s, wanted_bytes);
 	if (s->cache_size_bytes && over(s->cache_size_bytes, used) < room)
 		room = over(s->cache_size_bytes, used);
 	return room;
@@ -157,7 +163,7 @@ static bool take_from_plenty(struct store *s, uint64_t growth_bytes)
 	with_lock(&s->space.lock);
 	if (s->space.writers_wait || clock_mono_ms() - s->space.present_at_ms >= PRESENT_EVERY_MS)
 		return false;
-	uint64_t used = s->space.present_bytes + s->space.growth_bytes, room = room_now(s, used);
+	uint64_t used = s->space.present_bytes + s->space.growth_bytes, room = room_now(s, used, 0);
 	if (over(room, PLENTY_BYTES) < growth_bytes ||
 		s->space.growth_bytes + growth_bytes > (used + room) / 4)
 		return false;
@@ -172,7 +178,7 @@ static bool take_now(struct store *s, uint64_t ino, uint64_t growth_bytes, bool 
 	with_lock(&s->space.lock);
 	s->space.present_bytes = present;
 	s->space.present_at_ms = clock_mono_ms();
-	uint64_t used = present + s->space.growth_bytes, room = room_now(s, used);
+	uint64_t used = present + s->space.growth_bytes, room = room_now(s, used, growth_bytes);
 	bool turn = turn_take(s, ino, growth_bytes, used + room);
 	*ret_turn = turn;
 	if (turn && growth_bytes <= room) {
@@ -211,7 +217,7 @@ int space_take_hole(struct store *s, uint64_t bytes)
 {
 	{
 		with_lock(&s->space.lock);
-		if (bytes <= room_on_disk(s)) {
+		if (bytes <= room_on_disk(s, bytes)) {
 			s->space.arriving_bytes += bytes;
 			s->space.disk_free_bytes = over(s->space.disk_free_bytes, bytes);
 			return 0;
@@ -269,7 +275,7 @@ void store_space(struct store *s, struct store_space *ret)
 	out.growing_bytes = s->space.growth_bytes;
 	out.used_bytes = present + out.growing_bytes;
 	out.disk_free_bytes = disk_free(s);
-	out.size_bytes = out.used_bytes + room_now(s, out.used_bytes);
+	out.size_bytes = out.used_bytes + room_now(s, out.used_bytes, 0);
 	lock_drop(&s->space.lock);
 	out.pending_bytes = over(out.used_bytes, out.evictable_bytes);
 	*ret = out;

@@ -104,6 +104,27 @@ status_has() { # REGEX
 	grep -qE "$1" "$M/.cpgfs/status" || fail "status does not say '$1': $(cat "$M/.cpgfs/status")"
 }
 
+# What a file that was made longer took is a hole, or was given back: nobody is told ENOSPC for it.
+test_holes_that_come_and_go_fill_nothing() {
+	small_disk 256M
+	s3d_start
+	mount_start --min-free 64M
+	mkdir -p "$P/images"
+	"$PYTHON" - "$P/images/sparse" <<-'PY'
+	import os, sys
+	fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+	for n in range(20):
+	    os.posix_fallocate(fd, (60 << 20) + n, 1)
+	    os.ftruncate(fd, 0)
+	    os.ftruncate(fd, 60 << 20)
+	    os.ftruncate(fd, 0)
+	os.write(fd, b"all of it")
+	os.close(fd)
+	PY
+	exits 0 all_verified
+	same "content" "$(cat "$(bucket_file "$PREFIX/images/sparse")")" "all of it"
+}
+
 # Room that a file took when it was made longer is not on the disk before it is filled.
 test_filling_holes_keeps_the_reserve() {
 	expect_log 'no room for a request'
