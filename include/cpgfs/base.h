@@ -295,6 +295,15 @@ must_check int io_fallocate(int fd, int mode, uint64_t off, uint64_t len);
 /* Makes all missing levels; existing folders are fine, -ENOTDIR where a level is something else. */
 must_check int io_mkdir_p(const char *path, mode_t mode);
 
+/* ---- processes ------------------------------------------------------------------------------ */
+
+/* The line of /proc/PID/stat. -ESRCH: there is no such process (any more, or in this namespace). */
+must_check int process_stat(pid_t pid, char *line, size_t size);
+/* Its field n (from 3), a number; false: it has none. */
+bool process_stat_field(const char *line, unsigned n, uint64_t *ret);
+/* Gone, or killed and about to go: what it holds will be free in a moment. */
+bool process_is_ending(pid_t pid);
+
 /* ---- text ----------------------------------------------------------------------------------- */
 
 /* "8M", "1.5G", "500" (binary K M G T P, optional B/iB) to bytes; "90", "90s", "10m", "12h",

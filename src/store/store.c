@@ -91,7 +91,15 @@ static int check_owner(struct store *s, int fd, char **ret_message)
 	return -EPERM;
 }
 
-/* Waits only for a holder that says it is stopping, or has not said anything yet. */
+/* One that was killed holds the lock until the last of its threads is gone. */
+static bool is_at_work(const char *holder)
+{
+	uint64_t pid;
+	return text_starts(holder, "running ") &&
+		(u64_parse(holder + strlen("running "), &pid) < 0 || !process_is_ending((pid_t)pid));
+}
+
+/* Waits only for a holder that says it is stopping, has not said anything yet, or was killed. */
 int store_take_lock(struct store *s, int64_t wait_ms, char **ret_message)
 {
 	char holder[64];
@@ -106,7 +114,7 @@ int store_take_lock(struct store *s, int64_t wait_ms, char **ret_message)
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
 		read_holder(fd, holder);
-		if (text_starts(holder, "running") || clock_mono_ms() >= deadline) {
+		if (is_at_work(holder) || clock_mono_ms() >= deadline) {
 			const char *pid = strchr(holder, ' ');
 			store_say(ret_message,
 				"the cache directory %s is in use by another cpgfs (pid%s): unmount that, or "

@@ -4,6 +4,9 @@
 #include "store_disk.h"
 #include "store_model.h"
 
+#include <pthread.h>
+#include <sys/inotify.h>
+
 #define P RIG_PART_BYTES
 
 static struct store_recovery report(struct rig *r)
@@ -471,6 +474,47 @@ static void stopping_daemon_is_waited_for(void **state)
 	close(ready[0]), close(ready[1]);
 }
 
+/* Ends the process once somebody has read who holds the lock. */
+static void *end_when_read(void *arg)
+{
+	struct inotify_event event;
+	int fd = *(int *)arg;
+
+	_exit(read(fd, &event, sizeof(event)) == sizeof(event) ? 0 : 1);
+}
+
+/*
+ * A holder that was killed keeps the lock until its last thread is gone, and is waited for. Here its
+ * main thread ends first, and the other one once the next daemon has looked who it is.
+ */
+static void dying_daemon_is_waited_for(void **state)
+{
+	struct rig *r = *state;
+	cleanup_free char *message = NULL;
+	char lock[160];
+	int status;
+	pid_t pid;
+
+	snprintf(lock, sizeof(lock), "%s/lock", r->dir);
+	pid = fork();
+	if (pid == 0) {
+		pthread_t other;
+		static int fd; /* outlives this thread */
+
+		fd = inotify_init1(IN_CLOEXEC);
+		rig_in_child = true;
+		rig_open(r);
+		must(inotify_add_watch(fd, lock, IN_ACCESS) >= 0);
+		must_eq(pthread_create(&other, NULL, end_when_read, &fd), 0);
+		pthread_exit(NULL);
+	}
+	while (!process_is_ending(pid))
+		sched_yield();
+	must_eq(store_open(&r->s, &r->config, 20000, &message), 0);
+	must_eq(waitpid(pid, &status, 0), pid);
+	must_eq(status, 0);
+}
+
 static void cache_is_private(void **state)
 {
 	struct rig *r = *state;
@@ -560,6 +604,7 @@ int main(void)
 		rig_test_closed(other_bucket_is_refused),
 		rig_test_closed(second_daemon_is_refused),
 		rig_test_closed(stopping_daemon_is_waited_for),
+		rig_test_closed(dying_daemon_is_waited_for),
 		rig_test_closed(cache_is_private),
 		rig_test_closed(vanished_parts_are_refused),
 		rig_test_closed(vanished_index_beside_a_used_journal),
