@@ -259,21 +259,32 @@ class Twin:
             self.versions.setdefault(now(name), set()).add(self.last[now(name)])
 
 
+UNREADABLE = "listed, but "  # and the error's name: instead of a digest
+
+
 def tree(top):
-    """path -> digest, or None for a folder"""
+    """path -> digest, or None for a folder
+
+    A folder may go after it was listed: what is missing then are the files below it. A file that was
+    listed and can't be read is a difference, never something to try again.
+    """
     found = {}
-    for folder, folders, names in os.walk(top, onerror=_raise):
+    for folder, folders, names in os.walk(top, onerror=_raise_but_gone):
         for name in folders:
             found[os.path.relpath(os.path.join(folder, name), top)] = None
         for name in names:
             path = os.path.join(folder, name)
-            with open(path, "rb") as file:
-                found[os.path.relpath(path, top)] = digest(file.read())
+            try:
+                with open(path, "rb") as file:
+                    found[os.path.relpath(path, top)] = digest(file.read())
+            except OSError as error:
+                found[os.path.relpath(path, top)] = UNREADABLE + name_of(error)
     return found
 
 
-def _raise(error):
-    raise error
+def _raise_but_gone(error):
+    if error.errno != errno.ENOENT:
+        raise error
 
 
 def differences(have, want, but=()):

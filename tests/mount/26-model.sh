@@ -4,6 +4,11 @@
 #	CPGFS_MODEL_SEEDS="11 15"	instead of the seeds below
 . "$(dirname "$0")/lib.sh"
 
+# SECONDS: for one seed; more seeds have more time.
+seconds_for() {
+	echo $(($1 * $(wc -w <<<"${CPGFS_MODEL_SEEDS:-one}")))
+}
+
 MOUNTED_WITH=(--delete-delay 0 --part-size 5M --multipart-threshold 5M)
 
 # [OPTION…]: of tests/model/model, whose head says what it looks for.
@@ -45,12 +50,12 @@ no_upload_is_open() {
 	(judge_uploads 3>/dev/null)
 }
 
-deadline_test_many_threads=120
+deadline_test_many_threads=$(seconds_for 120)
 test_many_threads() {
 	SEEDS=${CPGFS_MODEL_SEEDS:-1} model --threads 8 --ops 120
 }
 
-deadline_test_killed_meanwhile=240
+deadline_test_killed_meanwhile=$(seconds_for 240)
 test_killed_meanwhile() {
 	expect_log 'an upload may have been left open on the server: its id was lost'
 	SEEDS=${CPGFS_MODEL_SEEDS:-15} model --threads 8 --ops 150 --crashes 2
