@@ -537,6 +537,8 @@ int fs_do_rename(struct fs_call *c)
 		tell_born_local(c->fs, buf_text(&new_path));
 	if (r == 0)
 		r = fs_materialise(c->fs, &to);
+	if (r == 0)
+		r = fs_hidden_expect(c->fs, &source.attr);
 	if (r)
 		return r;
 	note_gone(c->fs, &source);

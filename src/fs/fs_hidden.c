@@ -5,6 +5,11 @@
  * folder of which nothing else is left must be hidden, too, and to know that it has to be listed.
  * So that only such folders cost a listing, the prefixes above every key that went are remembered
  * (as hashes; they only grow, by one for each folder that something went from).
+ *
+ * A mount learns them anew from what is still to be deleted or moved. A file that was moved and
+ * written again waits as any other does, and nothing but its own record tells that its object has
+ * another key: so that a mount need not look at all files that wait, a setting says that there may
+ * be such ones.
  */
 #define LOG_ROOM "fs"
 
@@ -120,32 +125,57 @@ bool fs_hidden_below(struct fs *fs, const char *prefix)
 	return has(fs, fs_listing_id(prefix)) || fs_hidden_whole(fs, prefix);
 }
 
-void fs_hidden_add_object(struct fs *fs, uint64_t ino)
+bool fs_hidden_add_object(struct fs *fs, uint64_t ino)
 {
-	struct store_inode *inode = malloc(sizeof(*inode));
+	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
 
-	if (inode && store_inode(fs->config.store, ino, inode) == 0 && inode->object.key[0])
-		fs_hidden_add(fs, inode->object.key);
-	free(inode);
+	if (!inode || store_inode(fs->config.store, ino, inode) < 0 || !inode->object.key[0])
+		return false;
+	fs_hidden_add(fs, inode->object.key);
+	return true;
+}
+
+/* ---- what was moved ---- */
+
+#define MOVED_SETTING "fs-moved"
+
+static bool has_object(struct fs *fs, uint64_t ino)
+{
+	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+
+	return !inode || store_inode(fs->config.store, ino, inode) < 0 || inode->object.key[0];
+}
+
+int fs_hidden_expect(struct fs *fs, const struct store_attr *moved)
+{
+	int r;
+
+	if (atomic_load(&fs->hidden_expected) ||
+		(moved->type == STORE_FILE && !has_object(fs, moved->ino)))
+		return 0;
+	r = store_setting_set(fs->config.store, MOVED_SETTING, "1");
+	if (r == 0)
+		atomic_store(&fs->hidden_expected, true);
+	return r;
 }
 
 /* ---- what an earlier mount left to do ---- */
 
-static int load_state(struct fs *fs, enum file_state state)
+static int load_state(struct fs *fs, enum file_state state, bool *any)
 {
 	struct store_queue_item page[PAGE], after, *from = NULL;
 	int n;
 
 	while ((n = store_queue(fs->config.store, state, from, page, PAGE)) > 0) {
 		for (int i = 0; i < n; i++)
-			fs_hidden_add_object(fs, page[i].ino);
+			*any |= fs_hidden_add_object(fs, page[i].ino);
 		after = page[n - 1];
 		from = &after;
 	}
 	return n;
 }
 
-static int load_jobs(struct fs *fs)
+static int load_jobs(struct fs *fs, bool *any)
 {
 	cleanup_free struct store_job *jobs = calloc(JOBS_MAX, sizeof(*jobs));
 	char prefix[KEY_MAX_BYTES + 2];
@@ -157,6 +187,7 @@ static int load_jobs(struct fs *fs)
 	for (int i = 0; i < n; i++) {
 		snprintf(prefix, sizeof(prefix), "%s/", jobs[i].old_prefix);
 		fs_hidden_add(fs, prefix);
+		*any = true;
 	}
 	fs->hidden.all = fs->hidden.all || n == JOBS_MAX;
 	return n < 0 ? n : 0;
@@ -180,17 +211,45 @@ static int load_attempts(struct fs *fs)
 	return n;
 }
 
+static int load_states(struct fs *fs, const enum file_state *states, size_t count, bool *any)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = load_state(fs, states[i], any);
+	return r;
+}
+
+/* Those that wait for nothing but their turn; while there is any file with an object left to look
+ * at, the next mount looks, too. */
+static int load_moved(struct fs *fs, bool any)
+{
+	static const enum file_state states[] = {
+		FILE_OPEN, FILE_CLOSED, FILE_SETTLED, FILE_QUEUED, FILE_SENDING, FILE_UNKNOWN};
+	char moved[4] = "";
+	int r = store_setting_get(fs->config.store, MOVED_SETTING, moved, sizeof(moved));
+
+	if (r < 0 || strcmp(moved, "1") != 0)
+		return r == -ENOENT ? 0 : r;
+	r = load_states(fs, states, array_len(states), &any);
+	if (r == 0 && !any)
+		return store_setting_set(fs->config.store, MOVED_SETTING, "0");
+	atomic_store(&fs->hidden_expected, r == 0);
+	return r;
+}
+
 /* A file that waits for a person may have been moved before: its last good version stays under the
  * old key as long. */
 int fs_hidden_load(struct fs *fs)
 {
-	static const enum file_state states[] = {FILE_DELETING, FILE_MOVING, FILE_HELD, FILE_INCOMPLETE,
-		FILE_TORN, FILE_LOST, FILE_CONFLICT, FILE_FAILED};
-	int r = 0;
+	static const enum file_state states[] = {FILE_DELETING, FILE_MOVING, FILE_HELD,
+		FILE_INCOMPLETE, FILE_TORN, FILE_LOST, FILE_CONFLICT, FILE_FAILED};
+	bool any = false;
+	int r = load_states(fs, states, array_len(states), &any);
 
-	for (size_t i = 0; r == 0 && i < array_len(states); i++)
-		r = load_state(fs, states[i]);
+	if (r == 0)
+		r = load_jobs(fs, &any);
 	if (r == 0)
 		r = load_attempts(fs);
-	return r < 0 ? r : load_jobs(fs);
+	return r < 0 ? r : load_moved(fs, any);
 }

@@ -196,6 +196,28 @@ test_a_folder_twice_and_a_crash_between() {
 	same_tree "$T/src/tree" "$I/three"
 }
 
+# Its object stays under the old key until the new version is there: no folder shows of that.
+test_written_again_and_moved_then_mounted_anew() {
+	begin
+	mkdir "$I/one" "$I/two"
+	cp "$T/src/a" "$I/one/a.bin"
+	exits 0 all_verified
+	"$CPGFS" pause "$M"
+	echo new >"$I/one/a.bin"
+	mv "$I/one/a.bin" "$I/two/a.bin"
+	rmdir "$I/one"
+	mount_end
+	mount_start --delete-delay 0 --paused
+	same "shown" "$(ls "$I")" two
+	ls "$M/.cpgfs/remote/$PREFIX/images/one" >"$T/remote"
+	same "in the bucket" "$(cat "$T/remote")" a.bin
+	same "shown after that" "$(ls "$I")" two
+	"$CPGFS" resume "$M"
+	exits 0 all_verified
+	wait_for 30 no_files_below "$(bucket_file "$PREFIX/images/one")"
+	same "content" "$(cat "$(bucket_file "$PREFIX/images/two/a.bin")")" new
+}
+
 test_a_new_file_under_the_old_name() {
 	begin
 	cp "$T/src/a" "$I/a.bin"
