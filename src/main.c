@@ -39,6 +39,7 @@ struct stack {
 	struct cli_mount options;
 	bool is_daemon;
 	atomic_bool is_read_only;
+	atomic_bool stop_asked;
 	struct layout *layout; /* NULL: not looked at */
 	struct auth *auth;
 	struct s3 *s3;
@@ -53,6 +54,7 @@ struct stack {
 };
 
 static volatile sig_atomic_t stop_signals;
+static volatile sig_atomic_t stop_signal, stop_signal_pid; /* the last one, and whose it was */
 static struct fs *signalled_fs;
 static struct stack *_Atomic mounted; /* whom news of credentials concern */
 
@@ -137,12 +139,15 @@ static void on_credentials(void *user)
 static void on_stop_asked(void *user)
 {
 	struct stack *s = user;
+	atomic_store(&s->stop_asked, true);
 	fs_exit(s->fs);
 }
 
-static void on_signal(int number)
+static void on_signal(int number, siginfo_t *info, void *context)
 {
-	(void)number;
+	(void)context;
+	stop_signal = number;
+	stop_signal_pid = info->si_pid;
 	stop_signals++;
 	if (signalled_fs)
 		fs_exit(signalled_fs);
@@ -591,7 +596,7 @@ static void stack_take_down(struct stack *s)
 static void catch_signals(struct stack *s)
 {
 	signalled_fs = s->fs;
-	struct sigaction action = { .sa_handler = on_signal };
+	struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGHUP, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
@@ -608,6 +613,25 @@ static void prepare_process(void)
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files); /* fewer files at once, if it fails */
+	}
+}
+
+/* Whoever finds the mount gone wants to know who it was. */
+static void say_why(struct stack *s)
+{
+	int pid = stop_signal_pid;
+	char line[256], *name, *end;
+	if (stop_signals) {
+		bool known = process_stat(pid, line, sizeof(line)) == 0;
+		name = known ? strchr(line, '(') : NULL;
+		end = name ? strrchr(name, ')') : NULL;
+		if (end)
+			end[1] = '\0';
+		log_info("ending: signal %d of process %d %s", (int)stop_signal, pid,
+			end ? name : "(which has ended)");
+	} else {
+		log_info("ending: %s", atomic_load(&s->stop_asked) ? "asked to through .cpgfs/control"
+								: "unmounted");
 	}
 }
 
@@ -636,6 +660,8 @@ static int run_mount(struct stack *s, int ready_fd)
 	r = fs_run(s->fs);
 	if (r < 0)
 		log_error("the file system ended: %s", strerror(-r));
+	else
+		say_why(s);
 	if (s->options.drain) {
 		fs_unmount(s->fs);
 		drain(s);

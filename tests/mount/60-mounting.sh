@@ -173,6 +173,7 @@ test_stopped_by_a_signal() {
 		kill -$signal "$pid"
 		wait_for 20 ended "$pid"
 		not mountpoint -q "$M"
+		grep -q "info main: ending: signal $(kill -l $signal) of process $$ " "$T/cpgfs.log"
 	done
 	mount_start
 	same "content" "$(cat "$P/images/TERM" "$P/images/INT" | tr '\n' ' ')" "TERM INT "
@@ -189,6 +190,7 @@ test_stopped_by_fusermount() {
 	pid=$(daemon_pid)
 	fusermount3 -u "$M"
 	wait_for 20 ended "$pid"
+	grep -q 'info main: ending: unmounted$' "$T/cpgfs.log"
 	mount_start
 	exits 0 all_verified
 	same "content" "$(cat "$(bucket_file "$PREFIX/images/a")")" a
