@@ -137,13 +137,13 @@ clear_case() {
 
 hung() { # SECONDS: where did it stand?
 	local pid task
-	echo "took longer than $1 s"
 	for pid in $(case_processes); do
 		echo "process $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c1-120)"
 		for task in /proc/"$pid"/task/*; do
 			echo "  $(cat "$task/comm"): $(cat "$task/wchan")"
 		done
 	done 2>/dev/null
+	echo "took longer than $1 s" # last, for of many lines only the last are shown
 }
 
 show_failure() { # NAME
