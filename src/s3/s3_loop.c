@@ -31,6 +31,13 @@ static void easy_put_back(struct s3_client *c, CURL *easy)
 		curl_easy_cleanup(easy);
 }
 
+/* A handle of curl 8.7 and later keeps what it sent in its buffer until it is cleaned up: a session
+ * token is not left there. (Signatures may be.) */
+static bool keeps_a_secret(const struct s3_transfer *t)
+{
+	return LIBCURL_VERSION_NUM >= 0x080700 && t->ring && t->ring->credentials.session_token[0];
+}
+
 /* curl keeps no pointer of ours: the handle left the multi and its options are set anew. One that
  * failed may not take them (after an unresolved name it keeps its buffer, and refuses another size). */
 static void detach(struct s3_client *c, struct s3_transfer *t, bool failed)
@@ -38,7 +45,7 @@ static void detach(struct s3_client *c, struct s3_transfer *t, bool failed)
 	(void)curl_multi_remove_handle(c->multi, t->easy); /* fails only for a handle not in it */
 	(void)curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, NULL);
 	(void)curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, NULL);
-	if (failed)
+	if (failed || keeps_a_secret(t))
 		curl_easy_cleanup(steal_ptr(t->easy));
 	else
 		easy_put_back(c, steal_ptr(t->easy));

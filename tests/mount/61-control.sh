@@ -61,7 +61,7 @@ test_exit_codes() {
 test_wait_for_a_folder_does_not_wait_for_others() {
 	make_plate --wells 1
 	s3d_start
-	faults <<<"PutObject key=*/workspace/* always hold=$T/go"
+	faults <<<"PutObject key=*/backend/* always hold=$T/go"
 	mount_start
 	copy_plate
 	exits 0 "$CPGFS" wait --timeout 30 "$M" "$P/images"

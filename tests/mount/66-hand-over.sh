@@ -117,6 +117,7 @@ test_out_of_the_environment() {
 
 # Pasted at a terminal: what is typed is not echoed, the terminal is as it was.
 test_pasted_at_a_terminal() {
+	needs_terminals
 	start
 	expire_old
 	copy_plate

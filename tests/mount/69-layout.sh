@@ -127,6 +127,7 @@ test_plates_as_pictures() {
 }
 
 test_a_live_screen() {
+	needs_terminals
 	make_plate
 	s3d_start
 	mount_start --paused

@@ -199,6 +199,10 @@ skip() {
 	exit 77
 }
 
+needs_terminals() {
+	"$PYTHON" -c 'import pty; pty.openpty()' 2>/dev/null || skip "no pseudo terminals here (/dev/pts)"
+}
+
 # REGEX: lines of level warn or error that match it are what this case is about.
 expect_log() {
 	echo "$1" >>"$T/expected"
