@@ -214,8 +214,8 @@ static void flush_at_end(struct fs_file *f)
 	r = store_file_flush(f->store, cut_off,
 		unborn ? "its writer ended before it wrote anything" : NULL);
 	if (r < 0)
-		log_error("inode %llu: its close could not be recorded: %s; it stays open and "
-			  "counts as cut off",
+		log_error("inode %llu: its close could not be recorded: %s; it counts as cut off, "
+			  "which is recorded as soon as the disk takes it",
 			(unsigned long long)f->store_ino, strerror(-r));
 }
 

@@ -511,6 +511,8 @@ void store_close(struct store *s)
 	if (!s)
 		return;
 	store_stop(s);
+	owed_closes(s, false);
+	owed_closes(s, true); /* the next start takes size and bytes from the data file */
 	if (purge_waiting(s) < 0) {
 		/* their grave entries stay: the next start does it */
 	}

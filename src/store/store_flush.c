@@ -64,6 +64,52 @@ static bool data_vanished(struct store_file *f)
 		(st.st_nlink == 0 || (uint64_t)st.st_size < atomic_load(&f->size_bytes));
 }
 
+/* How this version ended is tried to be recorded until it is, also when nobody has the file any more. */
+static void owe_close(struct store_file *f)
+{
+	struct store *s = f->store;
+	with_lock(&s->lock);
+	if (f->owes_close)
+		return;
+	f->owes_close = true;
+	f->refs++;
+	f->owing_next = s->owing;
+	s->owing = f;
+}
+
+static struct store_file *owing_take(struct store *s)
+{
+	with_lock(&s->lock);
+	return steal_ptr(s->owing);
+}
+
+/* Leaves the list; its ref is the caller's. False: it stays, whoever has it will close it again. */
+static bool owing_leave(struct store *s, struct store_file *f, bool last_time)
+{
+	with_lock(&s->lock);
+	if (f->handles > 0 && !last_time) {
+		f->owing_next = s->owing;
+		s->owing = f;
+		return false;
+	}
+	f->owes_close = false;
+	return true;
+}
+
+void owed_closes(struct store *s, bool last_time)
+{
+	struct store_file *next;
+	for (struct store_file *f = owing_take(s); f; f = next) {
+		next = f->owing_next;
+		if (!owing_leave(s, f, last_time))
+			continue;
+		if (!last_time && store_file_flush(f, true, "its close could not be recorded") < 0) {
+			/* it owes its close again */
+		}
+		file_put(f);
+	}
+}
+
 int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
 {
 	struct news news = { 0 };
@@ -85,6 +131,8 @@ int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
 			atomic_store(&f->is_dirty_hint, false);
 			growth = f->growth_bytes;
 			f->growth_bytes = 0;
+		} else if (r != -ENOENT) {
+			owe_close(f);
 		}
 		f->flushing = false;
 		cond_broadcast(&f->idle);

@@ -220,6 +220,8 @@ struct store_file {
 	unsigned handles;        /* index lock: store_file_open minus store_file_close */
 	struct store_file *growing_next; /* index lock */
 	bool is_growing;         /* index lock: in the list of those with heat */
+	struct store_file *owing_next; /* index lock */
+	bool owes_close;         /* index lock: in the list of those whose close was not recorded, which has a ref */
 
 	struct lock lock;        /* guards what follows; data is written without it */
 	struct cond idle;
@@ -340,7 +342,7 @@ struct store {
 	int64_t flush_due_ms; /* 0: nothing unsynced */
 	struct store_file *files[FILE_BUCKETS];
 	struct purges purges;
-	struct store_file *growing;
+	struct store_file *growing, *owing;
 	uint64_t job_count;
 
 	struct witness witness;
@@ -507,6 +509,8 @@ static inline void cleanup_file_put_fn(struct store_file **f)
 struct span heat_begin(struct store_file *f, uint64_t off, uint64_t end, struct news *news);
 void heat_end(struct store_file *f, struct span span);
 void heat_unlist(struct store *s, struct store_file *f); /* index lock */
+/* Closes that could not be recorded, again; at the end of the store for the last time. */
+void owed_closes(struct store *s, bool last_time);
 void heat_free(struct store_file *f);
 
 /* ---- space, sync, eviction --------------------------------------------------------------------------- */

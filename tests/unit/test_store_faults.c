@@ -337,6 +337,54 @@ static void failed_write_is_no_whole_file(void **state)
 	must_state(rig_state(r, ino), FILE_CLOSED);
 }
 
+/* The disk takes no record of a writer's end: it is known, with all bytes, as soon as it takes one. */
+static void close_is_recorded_when_the_disk_is_well(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE);
+	struct store_file *f = rig_write_begin(r, ino);
+
+	rig_write_pattern(f, 0, 5000, 1);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.lasts = true;
+	must_eq(store_file_flush(f, false, NULL), -EIO);
+	store_file_writer_drop(f);
+	store_file_close(f);
+	must_state(rig_state(r, ino), FILE_OPEN);
+	must_eq(rig_attr(r, ino).size_bytes, 5000);
+	disk_off();
+	must_eq(store_start(r->s), 0);
+	for (unsigned tries = 0; rig_state(r, ino) == FILE_OPEN; tries++) {
+		must(tries < 20000);
+		usleep(1000);
+	}
+	must_state(rig_state(r, ino), FILE_INCOMPLETE);
+	rig_must_hold(r, ino, 5000, 1);
+	rig_must_count(r, STORE_ROOT_INO);
+	rig_reopen(r);
+	must_state(rig_state(r, ino), FILE_INCOMPLETE);
+}
+
+/* Nor at the end of the mount. */
+static void close_is_never_recorded(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE);
+	struct store_file *f = rig_write_begin(r, ino);
+
+	rig_write_pattern(f, 0, 5000, 1);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.lasts = true;
+	must_eq(store_file_flush(f, false, NULL), -EIO);
+	store_file_writer_drop(f);
+	store_file_close(f);
+	rig_close(r);
+	disk_off();
+	rig_open(r);
+	must_state(rig_state(r, ino), FILE_INCOMPLETE);
+	rig_must_hold(r, ino, 5000, 1);
+}
+
 static void write_without_data_file(struct store_file *f)
 {
 	uint64_t chunk;
@@ -722,6 +770,8 @@ int main(void)
 		rig_test(failed_flush_is_told_and_can_be_tried_again),
 		rig_test(never_flushed_is_incomplete_at_the_next_start),
 		rig_test(failed_write_is_no_whole_file),
+		rig_test(close_is_recorded_when_the_disk_is_well),
+		rig_test(close_is_never_recorded),
 		rig_test(write_that_found_no_file_is_no_whole_file),
 		rig_test(failed_write_that_is_made_good_is_whole),
 		rig_test(failed_append_leaves_what_was_there),
