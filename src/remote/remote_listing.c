@@ -371,6 +371,8 @@ static bool flight_rests(struct remote *r, struct remote_flight *fl, int step, i
 	with_lock(&r->lock);
 	if (fl->pages.synced.arrived)
 		return false;
+	if (fl->pages.synced.cancelled && fl->pages.synced.under_way == 0)
+		return false; /* the room began to stop while this looked: nobody would come */
 	check(fl->pages.synced.under_way > 0 || due_ms < INT64_MAX);
 	fl->synced.timed = step == 0 && due_ms < INT64_MAX;
 	fl->synced.busy = fl->synced.timed;

@@ -239,10 +239,11 @@ static int look_at(struct remote_pages *p, struct scan_range *range, struct s3_r
 	return r == -EXDEV ? 0 : r;
 }
 
-static unsigned count_under_way(struct remote_pages *p)
+/* Neither under way nor here and not looked at: no reply means a range of now any more. */
+static bool no_ask_is_left(struct remote_pages *p)
 {
 	with_lock(p->lock);
-	return p->synced.under_way;
+	return !p->synced.asks;
 }
 
 static int begin_anew(struct remote_pages *p)
@@ -269,7 +270,7 @@ int remote_pages_turn(struct remote_pages *p, int64_t *ret_due_ms)
 		free(ask);
 	}
 	*ret_due_ms = INT64_MAX;
-	if (p->error == 0 && p->to_restart && count_under_way(p) == 0)
+	if (p->error == 0 && p->to_restart && no_ask_is_left(p))
 		p->error = begin_anew(p);
 	if (p->error == 0 && !p->to_restart)
 		p->error = send_all(p, ret_due_ms);
