@@ -479,8 +479,9 @@ must_check int store_stray_add(
 	struct store *s, const struct store_object *object, int64_t due_at_ns);
 /* A DELETING inode is done (object deleted, replaced or vanished): forget it and its data. */
 must_check int store_forget(struct store *s, uint64_t ino);
-/* Take a delete back: the name and the state before. -EEXIST if the name is taken, -ENOTDIR or
- * -ENOENT if its folder is gone (made again if it was one of ours). */
+/* Take a delete back: the name and the state before. Where a DELETE stands that may have been carried
+ * out, it is to be sent again; -EBUSY if its bytes are not all here. -EEXIST if the name is taken,
+ * -ENOTDIR or -ENOENT if its folder is gone (made again if it was one of ours). */
 must_check int store_undelete(struct store *s, uint64_t ino);
 /* Drop the local version for good (`cpgfs discard`): the inode and its data go, the object stays. */
 must_check int store_discard(struct store *s, uint64_t ino);

@@ -323,6 +323,38 @@ static int folder_again(struct store *s, char *path, uint64_t *ret_dir, const ch
 	return 0;
 }
 
+static int delete_is_open(struct store *s, const struct record *r)
+{
+	struct ikey any = { .len = 0 };
+	if (!r->attempts_open)
+		return 0;
+	cleanup_free struct store_attempt *a = malloc(sizeof(*a));
+	if (!a)
+		return -ENOMEM;
+	cleanup_cursor struct index_cursor c;
+	int e = index_seek(&s->index, TABLE_ATTEMPT, &any, false, &c);
+	for (; e == 0; e = index_next(&c)) {
+		e = attempt_decode(c.value, c.key.len == 8 ? get_be64(c.key.data) : 0, a);
+		if (e < 0)
+			return e;
+		if (a->ino == r->i.attr.ino && a->kind == ATTEMPT_DELETE)
+			return 1;
+	}
+	return e == -ENOENT ? 0 : e;
+}
+
+/* Whether its object is deleted is not known yet: it is sent again, from what is here. */
+static int doubt_object(const struct record *r, struct record *new, enum file_state *to)
+{
+	if (r->present_bytes < r->i.attr.size_bytes)
+		return -EBUSY; /* until that is known */
+	new->i.object.generation = 0;
+	new->i.object.has_crc64nvme = false;
+	if (*to == FILE_UPLOADED || *to == FILE_VERIFIED || *to == FILE_MOVING || *to == FILE_GONE)
+		*to = FILE_CLOSED;
+	return 0;
+}
+
 static int undelete_locked(struct store *s, uint64_t ino, uint64_t dir, const char *name)
 {
 	struct record old;
@@ -348,6 +380,11 @@ static int undelete_locked(struct store *s, uint64_t ino, uint64_t dir, const ch
 		to = FILE_CLOSED;
 	if (to == FILE_HELD)
 		to = FILE_CLOSED; /* its name is judged again */
+	r = delete_is_open(s, &old);
+	if (r == 1)
+		r = doubt_object(&old, &new, &to);
+	if (r < 0)
+		return r;
 	record_enter(&new, to);
 	op_begin(s);
 	op_del(s, TABLE_GRAVE, &grave);

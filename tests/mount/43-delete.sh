@@ -50,6 +50,29 @@ test_undelete_of_one_file() {
 	same "deleting" "$(status_json files.deleting)" 1
 }
 
+takes_back() { # FILE
+	"$CPGFS" undelete "$M" && test -e "$1"
+}
+
+# The object is gone, but nobody here knows: it was verified once, and is not any more.
+test_taken_back_after_the_delete_lost_its_answer() {
+	local file=$IMAGES/Index.idx.xml
+	begin --delete-delay 1s
+	faults <<-'F'
+	DeleteObject n=1 reset-after
+	HeadObject n=2+ reset-before
+	F
+	rm "$P/$file"
+	wait_for 30 not test -e "$(bucket_file "$PREFIX/$file")"
+	wait_for 30 takes_back "$P/$file"
+	cmp "$SRC/$file" "$P/$file"
+	same "said to be in the bucket" "$(stat -c %h "$P/$file")" 1
+	faults </dev/null
+	exits 0 all_verified
+	cmp "$SRC/$file" "$(bucket_file "$PREFIX/$file")"
+	same_in_bucket "$SRC" "$PREFIX"
+}
+
 test_what_was_never_sent_is_gone_at_once() {
 	s3d_start
 	mount_start --paused

@@ -476,6 +476,48 @@ static void path_of_the_deleted_is_where_it_was(void **state)
 	must(store_key_is_hidden(r->s, "d/f"));
 }
 
+/* The answer to its DELETE is missing: that the bucket has it counts no more. */
+static void undelete_while_its_object_is_in_doubt(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 100, 1);
+	struct store_attempt a;
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 0), 0);
+	a = begun(r, ino, ATTEMPT_DELETE, "f");
+	rig_reopen(r);
+	must_eq(store_undelete(r->s, ino), 0);
+	must_state(rig_state(r, ino), FILE_CLOSED);
+	must(!rig_attr(r, ino).in_bucket);
+	must_text(rig_inode(r, ino)->object.key, "f");
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	rig_must_hold(r, ino, 100, 1);
+	must_eq(store_attempt_end(r->s, a.id, NULL, NULL, NULL, NULL), 0);
+	rig_must_hold(r, ino, 100, 1);
+	rig_must_count(r, STORE_ROOT_INO);
+}
+
+/* And its bytes went, for the bucket had them: it cannot come back before it is known whether they
+ * are still there. */
+static void undelete_of_what_only_the_bucket_may_have(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 100, 1);
+	struct store_attempt a;
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 0), 0);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	a = begun(r, ino, ATTEMPT_DELETE, "f");
+	must_eq(store_undelete(r->s, ino), -EBUSY);
+	must_state(rig_state(r, ino), FILE_DELETING);
+	must_eq(store_attempt_end(r->s, a.id, NULL, NULL, NULL, NULL), 0);
+	must_eq(store_undelete(r->s, ino), 0);
+	must_state(rig_state(r, ino), FILE_VERIFIED);
+	rig_must_count(r, STORE_ROOT_INO);
+}
+
 static void undelete_refuses_a_taken_name(void **state)
 {
 	struct rig *r = *state;
@@ -601,6 +643,8 @@ int main(void)
 		rig_test(stray_of_nothing),
 		rig_test_clock(delete_waits_and_is_taken_back),
 		rig_test(path_of_the_deleted_is_where_it_was),
+		rig_test(undelete_while_its_object_is_in_doubt),
+		rig_test(undelete_of_what_only_the_bucket_may_have),
 		rig_test(undelete_refuses_a_taken_name),
 		rig_test(undelete_makes_the_folder_again),
 		rig_test(undelete_where_a_file_took_the_folders_place),
