@@ -4,9 +4,8 @@
 # rights: root
 . "$(dirname "$0")/lib.sh"
 
-MANY=2000 PENDING=2000
-[ -z "${CPGFS_TEST_LONG:-}" ] || MANY=200000 PENDING=50000
-FILE_BYTES=4000
+MANY=2000 PENDING=2000 FILE_BYTES=24000 # a quarter of them must hold two parts
+[ -z "${CPGFS_TEST_LONG:-}" ] || MANY=200000 PENDING=50000 FILE_BYTES=4000
 
 # DIR FIRST LAST: files of FILE_BYTES, each with content of its own, 1,000 to a folder.
 make_many() {
@@ -44,7 +43,7 @@ deadline_test_a_session_of_many_files=120
 test_a_session_of_many_files() {
 	local pid open sockets cache_bytes=$((MANY * FILE_BYTES / 4))
 	s3d_start
-	mount_start --cache-size $cache_bytes
+	mount_start --cache-size $cache_bytes --part-size 5M
 	pid=$(daemon_pid)
 	mkdir -p "$P/images"
 	# a first file, that all is there which is made with the first
@@ -72,7 +71,7 @@ test_a_session_of_many_files() {
 	cmp "$P/images/000/0000007.bin" "$(bucket_file "$PREFIX/images/000/0000007.bin")"
 	# all of them removed: nothing is left of them, here or there
 	mount_end
-	mount_start --cache-size $cache_bytes --delete-delay 0
+	mount_start --cache-size $cache_bytes --part-size 5M --delete-delay 0
 	pid=$(daemon_pid)
 	rm -r "$P/images"
 	wait_for 1800 status_is files.deleting 0
