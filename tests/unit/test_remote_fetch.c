@@ -283,7 +283,7 @@ static bool never(struct fake_bucket *b, const struct s3_request *req, struct s3
 
 static void a_dead_server_is_given_up(void **state)
 {
-	int64_t deadline_ms;
+	time_t deadline = time(NULL) + 60; /* the fake clock may run far ahead of a thread */
 
 	(void)teardown(NULL);
 	clock_fake_begin(1700000000 * NS_PER_S);
@@ -291,8 +291,7 @@ static void a_dead_server_is_given_up(void **state)
 	atomic_store(&gets, 0);
 	bucket->answer = never;
 	assert_int_equal(remote_fetch(the_remote, ino, 3), -EINPROGRESS);
-	deadline_ms = clock_mono_ms() + 600000;
-	while (atomic_load(&fetched[3]) == 0 && clock_mono_ms() < deadline_ms) {
+	while (atomic_load(&fetched[3]) == 0 && time(NULL) < deadline) {
 		clock_fake_advance_ms(10);
 		sched_yield();
 	}
