@@ -205,6 +205,10 @@ must_check int store_readdir_folders(struct store *s, uint64_t dir_ino, const ch
  * unlinked one: where it was. -ENOENT. */
 must_check int store_path(struct store *s, uint64_t ino, struct buf *out);
 must_check int store_resolve(struct store *s, const char *path, struct store_attr *ret);
+/* Changes whenever something gets another path; never 0. Read it before a path: a record that is right
+ * only while the path is names it (store_transition.names, store_attempt_end), and is refused with
+ * -EAGAIN when something was renamed since: the path is to be read again. Takes no lock. */
+uint64_t store_names(struct store *s);
 
 struct store_create {
 	uint64_t parent;
@@ -370,7 +374,8 @@ must_check int store_version_digested(struct store *s, uint64_t ino, uint64_t ge
 
 /*
  * Change the state of a version: only if it has this generation and is in `from` (-ESTALE), and
- * only along the table (check()). due_at_ns 0 = now. reason NULL keeps, "" clears.
+ * only along the table (check()). due_at_ns 0 = now. reason NULL keeps, "" clears. names 0: it does
+ * not depend on the file's path; else -EAGAIN, see store_names().
  */
 struct store_transition {
 	uint64_t ino, generation;
@@ -379,6 +384,7 @@ struct store_transition {
 	const char *reason;
 	int64_t due_at_ns;
 	bool count_attempt; /* attempts + 1; else, on leaving for UPLOADED or CLOSED: 0 */
+	uint64_t names;
 };
 must_check int store_state_set(struct store *s, const struct store_transition *t);
 /* The object of a version as now known, with the state that follows (UPLOADED, VERIFIED, GONE …);
@@ -454,11 +460,12 @@ must_check int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t
  * (NULL: none) come. With an object whose generation or key is not the inode's any more
  * (-ESTALE inside, not returned): the attempt goes and *object is recorded as a stray of ours to be
  * deleted or replaced; a version that only got another key meanwhile is QUEUED again (from SENDING or
- * UNKNOWN); *ret_applied says false.
+ * UNKNOWN); *ret_applied says false. current_key is that of names (0: unasked; else -EAGAIN, nothing
+ * changed, see store_names()).
  */
 must_check int store_attempt_end(struct store *s, uint64_t attempt_id,
 	const struct store_transition *t, const struct store_object *object, const char *current_key,
-	bool *ret_applied);
+	uint64_t names, bool *ret_applied);
 /* Attempts of a key / an inode / all, oldest first; after_id pages. Returns how many. */
 must_check int store_attempts_of_key(
 	struct store *s, const char *key, struct store_attempt *out, size_t max);

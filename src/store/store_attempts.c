@@ -194,14 +194,16 @@ static bool outcome_apply(struct store *s, struct record *new, const struct stor
 }
 
 static int end_locked(struct store *s, uint64_t id, const struct store_transition *t,
-	const struct store_object *object, const char *current_key, bool *ret_applied,
-	bool *ret_purge, uint64_t *ret_ino)
+	const struct store_object *object, const char *current_key, uint64_t names,
+	bool *ret_applied, bool *ret_purge, uint64_t *ret_ino)
 {
 	struct store_attempt a;
 	struct record old;
 	int r = attempt_get(s, id, &a);
 	if (r < 0)
 		return r;
+	if (names_changed(s, names))
+		return -EAGAIN;
 	*ret_ino = a.ino;
 	bool alive = record_get(s, a.ino, &old) == 0;
 	bool applied = false;
@@ -233,13 +235,15 @@ static int end_locked(struct store *s, uint64_t id, const struct store_transitio
 }
 
 int store_attempt_end(struct store *s, uint64_t attempt_id, const struct store_transition *t,
-	const struct store_object *object, const char *current_key, bool *ret_applied)
+	const struct store_object *object, const char *current_key, uint64_t names,
+	bool *ret_applied)
 {
 	struct news news = { 0 };
 	bool purge = false, applied = false;
 	uint64_t ino = 0;
 	store_enter(s);
-	int r = end_locked(s, attempt_id, t, object, current_key, &applied, &purge, &ino);
+	int r = end_locked(s, attempt_id, t, object, current_key, names, &applied, &purge,
+		&ino);
 	store_leave(s, &news);
 	if (purge)
 		purge_data(s, ino);

@@ -344,6 +344,7 @@ struct store {
 	struct purges purges;
 	struct store_file *growing, *owing;
 	uint64_t job_count;
+	_Atomic uint64_t names; /* changed under the lock */
 
 	struct witness witness;
 	struct space space;
@@ -424,6 +425,8 @@ must_check int record_get(struct store *s, uint64_t ino, struct record *ret);
 must_check int chunk_get(struct store *s, uint64_t ino, uint64_t n, struct chunk_record *ret);
 must_check int dirent_get(struct store *s, uint64_t dir_ino, const char *name, uint64_t *ret_ino);
 must_check int path_get(struct store *s, uint64_t ino, struct buf *out);
+/* Was something renamed since store_names() said this? 0: nobody asks. */
+bool names_changed(struct store *s, uint64_t names);
 #define BROKEN_TRANSFER_REASON "rsync marked it as broken off (time stamp 1970-01-01)"
 bool marks_broken_transfer(const struct record *r);
 uint64_t order_of(const struct record *r);

@@ -390,6 +390,7 @@ static int undelete_locked(struct store *s, uint64_t ino, uint64_t dir, const ch
 	op_del(s, TABLE_GRAVE, &grave);
 	op_put(s, TABLE_DIRENT, &dirent, value, sizeof(value));
 	op_inode(s, &old, &new);
+	atomic_fetch_add(&s->names, 1); /* its folder may be another one than when it went */
 	return op_commit(s);
 }
 

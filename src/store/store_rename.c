@@ -205,6 +205,7 @@ static int rename_locked(struct store *s, struct rename *rn, unsigned flags, boo
 		op_touch(s, rn->old_dir);
 		if (rn->new_dir != rn->old_dir)
 			op_touch(s, rn->new_dir);
+		atomic_fetch_add(&s->names, 1);
 		r = op_commit(s);
 	}
 	if (r < 0) {
@@ -239,6 +240,17 @@ int store_rename(struct store *s, uint64_t old_dir, const char *old_name, uint64
 	news.room_freed = purge;
 	news_fire(s, &news);
 	return r;
+}
+
+uint64_t store_names(struct store *s)
+{
+	return atomic_load(&s->names) + 1;
+}
+
+bool names_changed(struct store *s, uint64_t names)
+{
+	lock_assert_held(&s->lock);
+	return names && names != store_names(s);
 }
 
 /* ---- jobs ---------------------------------------------------------------------------------------------------- */

@@ -118,6 +118,8 @@ static int state_set_locked(struct store *s, const struct store_transition *t,
 		return r == -ENOENT ? -ESTALE : r;
 	if (old.i.attr.generation != t->generation || old.i.attr.state != t->from)
 		return -ESTALE;
+	if (names_changed(s, t->names))
+		return -EAGAIN;
 	struct record new = old;
 	op_begin(s);
 	record_transition(&new, t);

@@ -120,10 +120,10 @@ static void digest_failed(struct upload *u, const struct digest *d)
 
 /* Does the bucket provably hold this content under the key that the file has now? Then *ret is
  * that object, as this version's. */
-static bool unchanged(struct upload *u, const struct digest *d, struct store_object *ret)
+static bool unchanged(
+	struct upload *u, const struct digest *d, struct store_object *ret, uint64_t *ret_names)
 {
 	struct store_inode inode;
-	struct key_now now;
 
 	if (store_inode(u->store, d->version.ino, &inode) < 0 ||
 		(inode.attr.flags & STORE_FLAG_FOREIGN) || inode.object.etag[0] == '\0')
@@ -133,8 +133,7 @@ static bool unchanged(struct upload *u, const struct digest *d, struct store_obj
 		return false;
 	*ret = inode.object;
 	ret->generation = d->version.generation;
-	return key_of_inode(u, d->version.ino, &now) == 0 && now.held == HELD_NOT &&
-	       strcmp(now.key, inode.object.key) == 0;
+	return key_is(u, d->version.ino, inode.object.key, ret_names);
 }
 
 static void digest_recorded(struct upload *u, struct digest *d)
@@ -145,15 +144,14 @@ static void digest_recorded(struct upload *u, struct digest *d)
 		.to = FILE_UPLOADED,
 		.reason = ""};
 	struct store_object object;
+	int r = -EAGAIN;
 
-	if (unchanged(u, d, &object)) {
-		int r = store_object_set(u->store, &change, &object, false);
-
-		if (r < 0 && r != -ESTALE)
-			pause_note_store(u, r);
-	} else if (d->want_sha256) {
+	while (r == -EAGAIN && unchanged(u, d, &object, &change.names))
+		r = store_object_set(u->store, &change, &object, false);
+	if (r == -EAGAIN && d->want_sha256)
 		sha_cache_put(u, d);
-	}
+	else if (r < 0 && r != -EAGAIN && r != -ESTALE)
+		pause_note_store(u, r);
 }
 
 /* A chunk's checksum stands from before (it was not changed since), and its bytes are others. An
@@ -225,29 +223,34 @@ static bool digest_skips(struct upload *u, uint64_t ino)
 	return map_get(&u->sched.digests_of_ino, ino) || waits_has(&u->sched.waiting_inos, ino);
 }
 
-/* This very version was uploaded before (it was held by its name meanwhile): no need to read it.
- * If the key is another one now and the bytes are not here, the object has to be moved. */
-static bool uploaded_before(struct upload *u, struct version *v)
+/* This very version was uploaded before (it was held by its name meanwhile): no need to read it. If the
+ * key is another one now and the bytes are not here, the object has to be moved; if there is none, its
+ * name is to be judged again. 0: it has left the queue; -ENODATA: it has to be read; -EAGAIN. */
+static int uploaded_before(struct upload *u, const struct version *v)
 {
+	struct state_change change = {.to = FILE_MOVING};
 	struct store_inode inode;
 	struct key_now now;
-	int fd, r;
+	int fd, r, k;
 
 	if (store_inode(u->store, v->ino, &inode) < 0 || inode.object.etag[0] == '\0' ||
 		inode.object.generation != v->generation ||
-		(inode.attr.flags & STORE_FLAG_FOREIGN) ||
-		key_of_inode(u, v->ino, &now) < 0 || now.held != HELD_NOT)
-		return false;
+		(inode.attr.flags & STORE_FLAG_FOREIGN))
+		return -ENODATA;
+	k = key_of_inode(u, v->ino, &now);
 	r = store_version_open(u->store, v->ino, v->generation, &fd);
 	if (r == 0)
 		close(fd);
-	if ((r != -EREMOTE && strcmp(now.key, inode.object.key) != 0) ||
-		state_set(u, v, &(struct state_change){.to = FILE_UPLOADED}) < 0)
-		return false;
-	v->state = FILE_UPLOADED;
-	if (strcmp(now.key, inode.object.key) != 0)
-		state_set(u, v, &(struct state_change){.to = FILE_MOVING});
-	return true;
+	if (k == -EACCES || (k == 0 && now.held != HELD_NOT))
+		change.to = FILE_CLOSED;
+	else if (k == 0 && strcmp(now.key, inode.object.key) == 0)
+		change.to = FILE_UPLOADED;
+	if (k < 0 && k != -EACCES)
+		return k;
+	if (r != -EREMOTE && change.to != FILE_UPLOADED)
+		return -ENODATA;
+	change.names = now.names;
+	return state_set(u, v, &change);
 }
 
 /* False: it stays SETTLED for now. */
@@ -256,9 +259,17 @@ static bool digest_file(struct upload *u, uint64_t ino)
 	struct digest d = {.kind = DIGEST_VERSION, .done = version_digested};
 	int r;
 
-	if (version_load(u, ino, &d.version) < 0 || d.version.state != FILE_SETTLED ||
-		uploaded_before(u, &d.version))
+	if (version_load(u, ino, &d.version) < 0 || d.version.state != FILE_SETTLED)
 		return true;
+	do
+		r = uploaded_before(u, &d.version);
+	while (r == -EAGAIN);
+	if (r == 0 || r == -ESTALE || r == -ENOENT)
+		return true;
+	if (r != -ENODATA) {
+		wait_for(u, ino, AGAIN_MS);
+		return false;
+	}
 	if (!digest_room(u, d.version.size_bytes))
 		return false;
 	/* before the first answer it is not known: then only what is sent meanwhile is read again */

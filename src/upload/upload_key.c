@@ -1,7 +1,10 @@
 /*
  * upload_key - the key an inode has now, and who else stands for it.
  *
- * A key is computed when it is needed, from the path as it is then: renames cost nothing here.
+ * A key is computed when it is needed, from the path as it is then: renames cost nothing here. One that
+ * comes between that and a record that follows from it makes the store refuse the record, and the key
+ * is computed again: else a kill right after it could leave a file that is in the bucket under another
+ * name for ever.
  */
 #include "upload_private.h"
 
@@ -45,8 +48,10 @@ static int key_of_path(struct upload *u, const char *path, struct key_now *ret)
 int key_of_inode(struct upload *u, uint64_t ino, struct key_now *ret)
 {
 	cleanup_buf struct buf path = {0};
-	int r = store_path(u->store, ino, &path);
+	int r;
 
+	ret->names = store_names(u->store);
+	r = store_path(u->store, ino, &path);
 	if (r < 0)
 		return r;
 	r = buf_error(&path);
@@ -57,6 +62,15 @@ int key_of_inode(struct upload *u, uint64_t ino, struct key_now *ret)
 		prefix_side_of(u->prefix, ret->key) != PREFIX_INSIDE)
 		return -EACCES;
 	return r;
+}
+
+bool key_is(struct upload *u, uint64_t ino, const char *key, uint64_t *ret_names)
+{
+	struct key_now now;
+	int r = key_of_inode(u, ino, &now);
+
+	*ret_names = now.names;
+	return r == 0 && now.held == HELD_NOT && strcmp(now.key, key) == 0;
 }
 
 /* Content only in the bucket under that key, or soon so: it must not be overwritten. */
@@ -97,15 +111,12 @@ static void own_object_note(
 static enum key_owner owner_judge(
 	struct upload *u, struct task *t, const struct store_inode *other)
 {
-	struct key_now now;
+	uint64_t names;
 
 	if (other->attr.ino == t->version.ino || other->attr.state == FILE_DELETING ||
 		(other->attr.flags & STORE_FLAG_UNLINKED) || !needs_its_object(u, other))
 		return KEY_FREE;
-	if (key_of_inode(u, other->attr.ino, &now) == 0 && now.held == HELD_NOT &&
-		strcmp(now.key, t->key) == 0)
-		return KEY_TAKEN;
-	return KEY_WAIT;
+	return key_is(u, other->attr.ino, t->key, &names) ? KEY_TAKEN : KEY_WAIT;
 }
 
 /* Attempts stand for this key. Only an upload that took parts while this file was written is no

@@ -33,7 +33,7 @@ void move_by_sending(
 			.to = otherwise, .reason = reason, .count_attempt = true};
 		log_warn("%s: %s", t->key, reason);
 	}
-	state_set(u, &t->version, &change);
+	state_set_under(u, &t->version, t->key, &change); /* else it stays MOVING, to another key */
 	task_destroy(u, t);
 }
 
@@ -211,7 +211,11 @@ static enum start move_may_begin(struct upload *u, const struct version *v,
 	else
 		return key_is_busy(u, now->key) || key_is_busy(u, object->key) ? START_STAYS
 									      : START_BEGUN;
-	return state_set(u, v, &change) == 0 ? START_LEFT : START_STAYS;
+	change.names = now->names;
+	r = state_set(u, v, &change);
+	if (r == -EAGAIN)
+		return move_may_begin(u, v, object, now);
+	return r == 0 ? START_LEFT : START_STAYS;
 }
 
 /* A few chunks that are not here are fetched. False: there is no one to fetch them. */

@@ -89,15 +89,21 @@ void multipart_stale(struct upload *u, struct task *t)
 /* The file leaves SENDING while its attempt still stands, to be aborted. */
 static void file_leaves(struct upload *u, struct task *t, const struct judged *j)
 {
+	struct state_change change = {
+		.to = j->to, .reason = j->reason, .count_attempt = j->count};
 	struct version now;
+	int r;
 
 	if (version_load(u, t->version.ino, &now) < 0 || now.generation != t->version.generation ||
 		(now.state != FILE_SENDING && now.state != FILE_UNKNOWN))
 		return;
-	if (state_set(u, &now,
-		    &(struct state_change){
-			    .to = j->to, .reason = j->reason, .count_attempt = j->count}) == 0)
-		t->version.state = j->to;
+	r = state_set_under(u, &now, t->key, &change);
+	if (r == -ESTALE) { /* it has another key, which the server did not refuse */
+		change.to = FILE_QUEUED;
+		r = state_set(u, &now, &change);
+	}
+	if (r == 0)
+		t->version.state = change.to;
 }
 
 void multipart_fail(struct upload *u, struct task *t, const struct s3_reply *reply)

@@ -258,8 +258,7 @@ must_check int task_attempt_begin(struct upload *u, struct task *t, enum attempt
 	enum file_state from, const char *if_match);
 /* The object that t->attempt made, as the reply tells. */
 void task_object_of(const struct task *t, const struct s3_object *made, struct store_object *ret);
-/* The object of this version is in place (recorded): tell the listing, forget what it replaced,
- * see whether the name has moved meanwhile. */
+/* The object of this version is in place (recorded): tell the listing, forget what it replaced. */
 void task_uploaded(struct upload *u, struct task *t, const struct store_object *object);
 
 /* ---- upload_state.c: changes of state, checked against the table first -------------------------- */
@@ -270,9 +269,14 @@ struct state_change {
 	const char *reason; /* NULL: "" */
 	int64_t due_at_ns;
 	bool count_attempt;
+	uint64_t names; /* 0, or what key_of_inode said: the change follows from the key */
 };
-/* 0, -ESTALE: the file has moved on. Other errors were said and pause the room; the file stays. */
+/* 0, -ESTALE: the file has moved on, -EAGAIN: perhaps it has another key now, look again. Other errors
+ * were said and pause the room; the file stays. */
 int state_set(struct upload *u, const struct version *v, const struct state_change *c);
+/* The same of what is true under this key only: -ESTALE if the file has another one, or none, now. */
+int state_set_under(
+	struct upload *u, const struct version *v, const char *key, const struct state_change *c);
 must_check int version_load(struct upload *u, uint64_t ino, struct version *ret);
 void version_of_inode(struct upload *u, const struct store_inode *inode, struct version *ret);
 /* All its bytes, as it was closed. Any thread. */
@@ -284,9 +288,12 @@ struct key_now {
 	char key[KEY_MAX_BYTES + 1];
 	enum held_kind held; /* HELD_NOT: key is set */
 	char reason[REASON_MAX];
+	uint64_t names;	     /* for the record that follows from it: always set */
 };
 /* 0 also when held. -ENOENT, -EACCES: outside the mounted prefix, -ENOMEM. */
 must_check int key_of_inode(struct upload *u, uint64_t ino, struct key_now *ret);
+/* Is it this one? *ret_names as above. */
+bool key_is(struct upload *u, uint64_t ino, const char *key, uint64_t *ret_names);
 
 /* What else here stands for this key. */
 enum key_owner {

@@ -69,9 +69,10 @@ static void put_conflict(struct upload *u, struct task *t)
 	snprintf(reason, sizeof(reason),
 		"the bucket holds something else under this key (%s of %s, ETag %s)", size, date,
 		t->found.object.etag);
-	log_warn("%s: %s; both are kept, `cpgfs accept` or `cpgfs discard` decides", t->key, reason);
-	state_set(
-		u, &t->version, &(struct state_change){.to = FILE_CONFLICT, .reason = reason});
+	if (state_set_under(u, &t->version, t->key,
+		    &(struct state_change){.to = FILE_CONFLICT, .reason = reason}) == 0)
+		log_warn("%s: %s; both are kept, `cpgfs accept` or `cpgfs discard` decides", t->key,
+			reason);
 	task_destroy(u, t);
 }
 
@@ -87,7 +88,11 @@ static void put_adopt(struct upload *u, struct task *t)
 	int r;
 
 	task_object_of(t, &t->found.object, &object);
-	r = store_object_set(u->store, &change, &object, !ours);
+	do
+		r = key_is(u, t->version.ino, t->key, &change.names)
+			    ? store_object_set(u->store, &change, &object, !ours)
+			    : -ESTALE;
+	while (r == -EAGAIN);
 	if (r == 0)
 		task_uploaded(u, t, &object);
 	else if (r != -ESTALE && r != -ENOENT)
@@ -235,7 +240,7 @@ static void put_send(struct upload *u, struct task *t)
 /* What keeps this file from being sent under its name now? START_BEGUN: nothing. */
 static enum start put_may_begin(struct upload *u, const struct version *v, struct key_now *now)
 {
-	struct state_change change = {.to = FILE_HELD};
+	struct state_change change;
 	int r = key_of_inode(u, v->ino, now);
 
 	if (r == -ENOENT)
@@ -252,7 +257,11 @@ static enum start put_may_begin(struct upload *u, const struct version *v, struc
 		change = (struct state_change){.to = FILE_CLOSED};
 	else
 		return key_is_busy(u, now->key) ? START_STAYS : START_BEGUN;
-	return state_set(u, v, &change) == 0 ? START_LEFT : START_STAYS;
+	change.names = now->names;
+	r = state_set(u, v, &change);
+	if (r == -EAGAIN)
+		return put_may_begin(u, v, now);
+	return r == 0 ? START_LEFT : START_STAYS;
 }
 
 /* The task is made, nothing is claimed yet: may it have its key? */
@@ -267,7 +276,7 @@ static enum start put_take_key(struct upload *u, struct task *t)
 	case KEY_TAKEN:
 		break;
 	}
-	state_set(u, &t->version,
+	state_set_under(u, &t->version, t->key,
 		&(struct state_change){.to = FILE_HELD, .held = HELD_NAME,
 			.reason = "another file here has the same key: rename one of them"});
 	return START_LEFT;

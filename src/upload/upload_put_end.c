@@ -125,7 +125,8 @@ static bool record_failure(struct upload *u, struct task *t, const struct judged
 
 	if (t->attempt.id != 0)
 		return task_attempt_end(u, t, j->to, j->reason, j->count, NULL);
-	return j->to == t->version.state || state_set(u, &t->version, &change) == 0;
+	return j->to == t->version.state ||
+	       state_set_under(u, &t->version, t->key, &change) == 0;
 }
 
 void put_failed(struct upload *u, struct task *t, const struct s3_reply *reply)

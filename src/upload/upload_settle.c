@@ -12,7 +12,8 @@
 /* A pass settles at most so many before events are looked at again. */
 #define SETTLE_PASS_MAX 1024
 
-static int settle_file(struct upload *u, const struct store_inode *inode)
+/* -EAGAIN: it may have another name now. */
+static int settle_judged(struct upload *u, const struct store_inode *inode)
 {
 	struct version v = {.ino = inode->attr.ino,
 		.generation = inode->attr.generation,
@@ -30,7 +31,18 @@ static int settle_file(struct upload *u, const struct store_inode *inode)
 		change = (struct state_change){
 			.to = FILE_HELD, .held = now.held, .reason = now.reason};
 	}
+	change.names = now.names;
 	return state_set(u, &v, &change);
+}
+
+static int settle_file(struct upload *u, const struct store_inode *inode)
+{
+	int r;
+
+	do
+		r = settle_judged(u, inode);
+	while (r == -EAGAIN);
+	return r;
 }
 
 /* False: it must stay CLOSED for now. */

@@ -68,7 +68,8 @@ int state_set(struct upload *u, const struct version *v, const struct state_chan
 		.held = c->held,
 		.reason = c->reason ? c->reason : "",
 		.due_at_ns = c->due_at_ns,
-		.count_attempt = c->count_attempt};
+		.count_attempt = c->count_attempt,
+		.names = c->names};
 	int r;
 
 	if (!file_state_may_follow(t.from, t.to)) {
@@ -77,7 +78,21 @@ int state_set(struct upload *u, const struct version *v, const struct state_chan
 		return -EINVAL;
 	}
 	r = store_state_set(u->store, &t);
-	if (r < 0 && r != -ESTALE && r != -ENOENT)
+	if (r < 0 && r != -ESTALE && r != -ENOENT && r != -EAGAIN)
 		pause_note_store(u, r);
+	return r;
+}
+
+int state_set_under(
+	struct upload *u, const struct version *v, const char *key, const struct state_change *c)
+{
+	struct state_change change = *c;
+	int r;
+
+	do {
+		if (!key_is(u, v->ino, key, &change.names))
+			return -ESTALE;
+		r = state_set(u, v, &change);
+	} while (r == -EAGAIN);
 	return r;
 }

@@ -189,6 +189,39 @@ static bool attempt_not_recorded(struct upload *u, struct task *t, int error)
 	return false;
 }
 
+/* What the server says of one key is no verdict on a file that has another one by now. */
+static enum file_state verdict_elsewhere(enum file_state now, enum file_state to)
+{
+	if (to != FILE_FAILED && to != FILE_CONFLICT)
+		return to;
+	return now == FILE_MOVING ? FILE_NONE : FILE_QUEUED;
+}
+
+/* -EAGAIN: something was renamed meanwhile. */
+static int outcome_record(struct upload *u, struct task *t, struct store_transition *change,
+	const struct store_object *object, bool *ret_applied)
+{
+	struct key_now now = {.held = HELD_NAME};
+	bool known = key_of_inode(u, t->version.ino, &now) == 0 && now.held == HELD_NOT;
+	struct store_transition outcome = *change;
+	struct store_attr attr;
+	bool applied = false, changes = false;
+	int r;
+
+	if (store_attr(u->store, t->version.ino, &attr) == 0) {
+		if (!known || strcmp(now.key, t->key) != 0)
+			outcome.to = verdict_elsewhere(attr.state, outcome.to);
+		changes = outcome.to != FILE_NONE && in_flight_state(attr.state) &&
+			  file_state_may_follow(attr.state, outcome.to);
+		outcome.from = attr.state;
+	}
+	r = store_attempt_end(u->store, t->attempt.id, changes ? &outcome : NULL, object,
+		known ? now.key : "", now.names, &applied);
+	*change = r == 0 ? outcome : *change;
+	*ret_applied = r == 0 && applied && changes;
+	return r;
+}
+
 bool task_attempt_end(struct upload *u, struct task *t, enum file_state to, const char *reason,
 	bool count_attempt, const struct store_object *object)
 {
@@ -197,28 +230,18 @@ bool task_attempt_end(struct upload *u, struct task *t, enum file_state to, cons
 		.to = to,
 		.reason = reason ? reason : "",
 		.count_attempt = count_attempt};
-	struct key_now now = {.held = HELD_NAME};
-	struct store_attr attr;
-	bool applied = false, changes = false;
+	bool applied;
 	int r;
 
-	if (store_attr(u->store, t->version.ino, &attr) == 0) {
-		changes = to != FILE_NONE && in_flight_state(attr.state) &&
-			  file_state_may_follow(attr.state, to);
-		change.from = attr.state;
-		if (key_of_inode(u, t->version.ino, &now) < 0 || now.held != HELD_NOT)
-			now.key[0] = '\0';
-	} else {
-		now.key[0] = '\0';
-	}
-	r = store_attempt_end(u->store, t->attempt.id, changes ? &change : NULL, object, now.key,
-		&applied);
+	do
+		r = outcome_record(u, t, &change, object, &applied);
+	while (r == -EAGAIN);
 	if (r < 0)
 		return attempt_not_recorded(u, t, r);
 	t->attempt.id = 0;
-	if (changes && applied)
-		t->version.state = to;
-	return applied && changes;
+	if (applied)
+		t->version.state = change.to;
+	return applied;
 }
 
 void task_object_of(
@@ -252,16 +275,10 @@ void task_uploaded(struct upload *u, struct task *t, const struct store_object *
 {
 	struct s3_object shown = {
 		.size_bytes = object->size_bytes, .last_modified_ns = clock_wall_ns()};
-	struct key_now now;
 
 	(void)text_copy(shown.etag, object->etag, sizeof(shown.etag));
 	if (u->remote)
 		remote_note_put(u->remote, t->key, &shown);
 	if (t->others)
 		forget_replaced(u, t);
-	if (key_of_inode(u, t->version.ino, &now) < 0 ||
-		(now.held == HELD_NOT && strcmp(now.key, t->key) == 0))
-		return;
-	t->version.state = FILE_UPLOADED; /* renamed while its record was being made */
-	state_set(u, &t->version, &(struct state_change){.to = FILE_MOVING});
 }

@@ -542,7 +542,7 @@ static inline void rig_upload(struct fs_rig *r, uint64_t ino, const char *key)
 	snprintf(object.key, sizeof(object.key), "%s", key);
 	snprintf(object.etag, sizeof(object.etag), "%s", listed.etag);
 	object.size_bytes = attr.size_bytes;
-	assert_int_equal(store_attempt_end(r->store, attempt.id, &t, &object, key, &applied), 0);
+	assert_int_equal(store_attempt_end(r->store, attempt.id, &t, &object, key, 0, &applied), 0);
 	assert_true(applied);
 	remote_note_put(r->remote, key, &listed);
 }

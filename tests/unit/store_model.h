@@ -642,7 +642,7 @@ static inline void m_do_advance(struct rig *r, const struct model *before, int i
 		must(count > 0);
 		if (m_advance_of(before, i) == M_ABANDON) {
 			must_eq(store_attempt_end(
-					r->s, attempts[count - 1].id, NULL, NULL, path, &applied),
+					r->s, attempts[count - 1].id, NULL, NULL, path, 0, &applied),
 				0);
 			if (n->state == FILE_SENDING)
 				must_eq(rig_step(r, n->ino, FILE_SENDING, FILE_QUEUED, NULL), 0);
@@ -650,7 +650,7 @@ static inline void m_do_advance(struct rig *r, const struct model *before, int i
 		}
 		t = rig_transition(r, n->ino, FILE_SENDING, FILE_UPLOADED);
 		o = rig_object(r, n->ino, path);
-		must_eq(store_attempt_end(r->s, attempts[count - 1].id, &t, &o, path, &applied), 0);
+		must_eq(store_attempt_end(r->s, attempts[count - 1].id, &t, &o, path, 0, &applied), 0);
 		must(applied);
 		break;
 	case M_VERIFY:

@@ -559,7 +559,7 @@ static inline void rig_upload_as(struct rig *r, uint64_t ino, const char *key)
 
 	must_eq(store_attempt_begin(r->s, &a, FILE_QUEUED), 0);
 	t = rig_transition(r, ino, FILE_SENDING, FILE_UPLOADED);
-	must_eq(store_attempt_end(r->s, a.id, &t, &o, key, &applied), 0);
+	must_eq(store_attempt_end(r->s, a.id, &t, &o, key, 0, &applied), 0);
 	must(applied);
 }
 

@@ -167,7 +167,7 @@ static void end_applies(void **state)
 	struct store_transition t = rig_transition(r, ino, FILE_SENDING, FILE_UPLOADED);
 	bool applied = false;
 
-	must_eq(store_attempt_end(r->s, a.id, &t, &o, "f", &applied), 0);
+	must_eq(store_attempt_end(r->s, a.id, &t, &o, "f", 0, &applied), 0);
 	must(applied);
 	must_state(rig_state(r, ino), FILE_UPLOADED);
 	must(rig_attr(r, ino).in_bucket);
@@ -175,7 +175,7 @@ static void end_applies(void **state)
 	must_text(rig_inode(r, ino)->object.key, "f");
 	must_eq(attempts(r, got, 4), 0);
 	must_eq(rig_files_in(r, FILE_DELETING), 0);
-	must(store_attempt_end(r->s, a.id, &t, &o, "f", &applied) < 0);
+	must(store_attempt_end(r->s, a.id, &t, &o, "f", 0, &applied) < 0);
 }
 
 static void end_without_an_object(void **state)
@@ -188,7 +188,7 @@ static void end_without_an_object(void **state)
 	bool applied = false;
 
 	t.reason = "refused";
-	must_eq(store_attempt_end(r->s, a.id, &t, NULL, "f", &applied), 0);
+	must_eq(store_attempt_end(r->s, a.id, &t, NULL, "f", 0, &applied), 0);
 	must_state(rig_state(r, ino), FILE_FAILED);
 	must_text(rig_inode(r, ino)->reason, "refused");
 	must(!rig_attr(r, ino).in_bucket);
@@ -226,7 +226,7 @@ static void end_of_an_older_version(void **state)
 
 	rig_write_pattern(f, 0, 10, 2);
 	rig_write_end(f);
-	must_eq(store_attempt_end(r->s, a.id, &t, &o, "f", &applied), 0);
+	must_eq(store_attempt_end(r->s, a.id, &t, &o, "f", 0, &applied), 0);
 	must(!applied);
 	must_state(rig_state(r, ino), FILE_CLOSED);
 	must(!rig_attr(r, ino).in_bucket);
@@ -251,7 +251,7 @@ static void end_under_another_key(void **state)
 
 	must_eq(store_rename(r->s, STORE_ROOT_INO, "f", STORE_ROOT_INO, "g", 0, 0), 0);
 	must_state(rig_state(r, ino), FILE_SENDING);
-	must_eq(store_attempt_end(r->s, a.id, &t, &o, "g", &applied), 0);
+	must_eq(store_attempt_end(r->s, a.id, &t, &o, "g", 0, &applied), 0);
 	must(!applied);
 	must(!rig_attr(r, ino).in_bucket);
 	must_eq(strays_of(r, "f", &stray), 1);
@@ -260,6 +260,35 @@ static void end_under_another_key(void **state)
 	rig_reopen(r);
 	must_state(rig_state(r, ino), FILE_QUEUED);
 	rig_must_count(r, STORE_ROOT_INO);
+}
+
+/* Whoever looked at paths before a rename is told to look again; nothing has changed then. */
+static void names_have_changed(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = queued(r, "f", 100), names = store_names(r->s);
+	struct store_attempt a = begun(r, ino, ATTEMPT_PUT, "f");
+	struct store_object o = rig_object(r, ino, "f");
+	struct store_transition t = rig_transition(r, ino, FILE_SENDING, FILE_UPLOADED);
+	bool applied = true;
+
+	(void)rig_dir(r, STORE_ROOT_INO, "other");
+	must(names != 0);
+	must_eq(store_rename(r->s, STORE_ROOT_INO, "other", STORE_ROOT_INO, "again", 0, 0), 0);
+	must_eq(store_attempt_end(r->s, a.id, &t, &o, "f", names, &applied), -EAGAIN);
+	must_state(rig_state(r, ino), FILE_SENDING);
+	must_text(rig_inode(r, ino)->object.key, "");
+	names = store_names(r->s);
+	must_eq(store_attempt_end(r->s, a.id, &t, &o, "f", names, &applied), 0);
+	must(applied);
+	t = rig_transition(r, ino, FILE_UPLOADED, FILE_VERIFIED);
+	t.names = names;
+	must_eq(store_rename(r->s, STORE_ROOT_INO, "again", STORE_ROOT_INO, "other", 0, 0), 0);
+	must_eq(store_object_set(r->s, &t, &o, false), -EAGAIN);
+	must_eq(store_state_set(r->s, &t), -EAGAIN);
+	must_state(rig_state(r, ino), FILE_UPLOADED);
+	t.names = store_names(r->s);
+	must_eq(store_state_set(r->s, &t), 0);
 }
 
 static void end_of_what_was_unlinked(void **state)
@@ -275,7 +304,7 @@ static void end_of_what_was_unlinked(void **state)
 	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 1000), 0);
 	must_eq(rig_resolve_error(r, "f"), -ENOENT);
 	must_state(rig_state(r, ino), FILE_DELETING); /* an attempt is under way */
-	must_eq(store_attempt_end(r->s, a.id, &t, &o, "", &applied), 0);
+	must_eq(store_attempt_end(r->s, a.id, &t, &o, "", 0, &applied), 0);
 	must_eq(strays_of(r, "f", &left), 1);
 	must_text(left.object.key, "f");
 	must_text(left.object.etag, o.etag);
@@ -302,13 +331,13 @@ static void ends_of_two_attempts(void **state)
 	rig_bring(r, ino, FILE_QUEUED);
 	b = begun(r, ino, ATTEMPT_PUT, "f");
 	must_eq(attempts(r, got, 4), 2);
-	must_eq(store_attempt_end(r->s, a.id, &t, &o, "f", &applied), 0);
+	must_eq(store_attempt_end(r->s, a.id, &t, &o, "f", 0, &applied), 0);
 	must(!applied);
 	must_state(rig_state(r, ino), FILE_SENDING);
 	must_eq(attempts(r, got, 4), 1);
 	t = rig_transition(r, ino, FILE_SENDING, FILE_UPLOADED);
 	p = rig_object(r, ino, "f");
-	must_eq(store_attempt_end(r->s, b.id, &t, &p, "f", &applied), 0);
+	must_eq(store_attempt_end(r->s, b.id, &t, &p, "f", 0, &applied), 0);
 	must(applied);
 	must_state(rig_state(r, ino), FILE_UPLOADED);
 	must_text(rig_inode(r, ino)->object.etag, p.etag);
@@ -493,7 +522,7 @@ static void undelete_while_its_object_is_in_doubt(void **state)
 	must_text(rig_inode(r, ino)->object.key, "f");
 	must_eq(store_evict(r->s, UINT64_MAX), 0);
 	rig_must_hold(r, ino, 100, 1);
-	must_eq(store_attempt_end(r->s, a.id, NULL, NULL, NULL, NULL), 0);
+	must_eq(store_attempt_end(r->s, a.id, NULL, NULL, NULL, 0, NULL), 0);
 	rig_must_hold(r, ino, 100, 1);
 	rig_must_count(r, STORE_ROOT_INO);
 }
@@ -512,7 +541,7 @@ static void undelete_of_what_only_the_bucket_may_have(void **state)
 	a = begun(r, ino, ATTEMPT_DELETE, "f");
 	must_eq(store_undelete(r->s, ino), -EBUSY);
 	must_state(rig_state(r, ino), FILE_DELETING);
-	must_eq(store_attempt_end(r->s, a.id, NULL, NULL, NULL, NULL), 0);
+	must_eq(store_attempt_end(r->s, a.id, NULL, NULL, NULL, 0, NULL), 0);
 	must_eq(store_undelete(r->s, ino), 0);
 	must_state(rig_state(r, ino), FILE_VERIFIED);
 	rig_must_count(r, STORE_ROOT_INO);
@@ -634,6 +663,7 @@ int main(void)
 		rig_test(end_without_an_object),
 		rig_test(end_of_an_older_version),
 		rig_test(end_under_another_key),
+		rig_test(names_have_changed),
 		rig_test(end_of_what_was_unlinked),
 		rig_test(ends_of_two_attempts),
 		rig_test(adopted_is_ours),

@@ -147,7 +147,7 @@ static int attempt_end(struct work *w)
 		.to = FILE_UPLOADED};
 	bool applied;
 
-	return store_attempt_end(w->rig->s, w->attempt.id, &t, &object, "b", &applied);
+	return store_attempt_end(w->rig->s, w->attempt.id, &t, &object, "b", 0, &applied);
 }
 
 static int stray(struct work *w)

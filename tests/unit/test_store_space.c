@@ -123,7 +123,7 @@ static void full_of_pending_waits(void **state)
 			bool applied;
 
 			must_eq(store_attempts(r->s, 0, a, 1), 1);
-			must_eq(store_attempt_end(r->s, a->id, NULL, NULL, "f", &applied), 0);
+			must_eq(store_attempt_end(r->s, a->id, NULL, NULL, "f", 0, &applied), 0);
 			free(a);
 		}
 		must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 0), 0);

@@ -24,7 +24,7 @@ static const char *const matrix[] = {
 	/* none       */ "noc..............d",
 	/* open       */ ".oc......itl.....d",
 	/* closed     */ ".ocs....hitl..f.md",
-	/* settled    */ ".ocsq.u.hitl.xf..d",
+	/* settled    */ ".ocsq.u.hitl.xf.md",
 	/* queued     */ ".ocsq>u.hitl?xf..d",
 	/* sending    */ ".ocsq>u.h.tl?xf.md",
 	/* uploaded   */ ".ocsq.uv...l.xfgmd",

@@ -729,7 +729,7 @@ static void unlinked_meanwhile(void **state)
 	rig_write_end(f);
 	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 600000), 0);
 	must_state(rig_state(r, ino), FILE_DELETING);
-	must_eq(store_attempt_end(r->s, a.id, NULL, NULL, "", &applied), 0);
+	must_eq(store_attempt_end(r->s, a.id, NULL, NULL, "", 0, &applied), 0);
 	must_eq(rig_attr_error(r, ino), -ENOENT);
 	must_eq(rig_data_files(r), 0);
 }

@@ -253,7 +253,7 @@ static void crowd_send(struct crowd *c, uint64_t ino, const char *key)
 	if (store_attempt_begin(c->r->s, &a, FILE_QUEUED) < 0)
 		return;
 	t.from = FILE_SENDING, t.to = FILE_UPLOADED;
-	must_eq(store_attempt_end(c->r->s, a.id, &t, &o, key, &applied), 0);
+	must_eq(store_attempt_end(c->r->s, a.id, &t, &o, key, 0, &applied), 0);
 }
 
 static void crowd_step(struct crowd *c)

@@ -125,7 +125,7 @@ static void file_sent(uint64_t ino, const char *key, const char *etag)
 	snprintf(object.etag, sizeof(object.etag), "%s", etag);
 	object.uploaded_at_ns = clock_wall_ns();
 	assert_int_equal(store_attempt_begin(store, &attempt, FILE_QUEUED), 0);
-	assert_int_equal(store_attempt_end(store, attempt.id, &t, &object, key, &applied), 0);
+	assert_int_equal(store_attempt_end(store, attempt.id, &t, &object, key, 0, &applied), 0);
 	assert_true(applied);
 }
 
@@ -333,7 +333,7 @@ static void an_upload_lost_again_and_again_fails(void **state)
 		object.uploaded_at_ns = clock_wall_ns();
 		assert_int_equal(store_attempt_begin(store, &attempt, FILE_QUEUED), 0);
 		assert_int_equal(
-			store_attempt_end(store, attempt.id, &t, &object, "p/ghost", &applied), 0);
+			store_attempt_end(store, attempt.id, &t, &object, "p/ghost", 0, &applied), 0);
 		wait_state(ino, round < 3 ? FILE_QUEUED : FILE_FAILED);
 	}
 	assert_reason(ino, "again and again");

@@ -814,12 +814,15 @@ struct bench {
 	struct upload_config config; /* stream_quiet_ms: the store is told, too */
 	int64_t settle_ms;
 	uint64_t part_size_bytes;
+	void (*look)(const struct store_change *change); /* NULL; any thread, after each record */
 };
 
 static inline void bench_changed(void *user, const struct store_change *change)
 {
 	struct bench *b = user;
 
+	if (b->look)
+		b->look(change);
 	if (b->upload)
 		upload_notice(b->upload, change);
 }

@@ -1,0 +1,344 @@
+/*
+ * A rename comes right after the scheduler has looked up a file's path, before it acts on the key
+ * that follows from it: after the first lookup, after the second, … until a scenario passes
+ * without. At no moment may the store say that a file is in the bucket while its object has another
+ * key than the file, unless the store knows that it has to follow: a kill could come then. In the
+ * end the file has to be there under the name that it got.
+ */
+#include "upload_fake.h"
+
+#include <stdatomic.h>
+
+enum what { RENAME_FILE, RENAME_FOLDER, RENAME_KINDS };
+
+static struct {
+	struct bench *bench;
+	uint64_t ino;
+	char folder[32]; /* in p */
+	enum what what;
+	atomic_uint lookups; /* of ino until it is renamed; 0: not (any more) */
+	atomic_uint untrue;  /* records that say "in the bucket" of a file which is not there */
+} race;
+
+int __real_store_path(struct store *s, uint64_t ino, struct buf *out);
+int __wrap_store_path(struct store *s, uint64_t ino, struct buf *out);
+
+static void rename_now(void)
+{
+	struct store *s = race.bench->store;
+	struct store_inode inode;
+	uint64_t p = file_ino(race.bench, "p", false);
+	char other[40];
+	int r = store_inode(s, race.ino, &inode);
+
+	snprintf(other, sizeof(other), "%s-moved", race.folder);
+	assert_int_equal(r, 0);
+	if (race.what == RENAME_FILE)
+		r = store_rename(
+			s, inode.attr.parent, inode.name, inode.attr.parent, "moved", 0, 0);
+	else
+		r = store_rename(s, p, race.folder, p, other, 0, 0);
+	assert_int_equal(r, 0);
+}
+
+int __wrap_store_path(struct store *s, uint64_t ino, struct buf *out)
+{
+	int r = __real_store_path(s, ino, out);
+	unsigned left = atomic_load(&race.lookups);
+
+	if (r == 0 && race.bench && ino == race.ino && left > 0 &&
+		atomic_fetch_sub(&race.lookups, 1) == 1)
+		rename_now();
+	return r;
+}
+
+/* ---- what holds at any moment ---------------------------------------------------------------------- */
+
+static bool is_in_place(const struct store_inode *inode)
+{
+	cleanup_buf struct buf path = {0};
+
+	return __real_store_path(race.bench->store, inode->attr.ino, &path) == 0 &&
+	       strcmp(buf_text(&path), inode->object.key) == 0;
+}
+
+static bool has_jobs(struct store *s)
+{
+	struct store_job job;
+
+	return store_jobs(s, &job, 1) > 0;
+}
+
+static void look_at_record(const struct store_change *change)
+{
+	struct bench *b = race.bench;
+	struct store_inode inode;
+
+	if (!b || change->ino != race.ino || store_inode(b->store, race.ino, &inode) < 0)
+		return;
+	if (inode.attr.in_bucket && !is_in_place(&inode) && !has_jobs(b->store))
+		atomic_fetch_add(&race.untrue, 1);
+}
+
+/* ---- scenarios ----------------------------------------------------------------------------------------- */
+
+struct scenario {
+	const char *what;
+	const char *name;
+	void (*before)(struct bench *b, const char *path); /* it is there already; NULL: not */
+	void (*then)(struct bench *b, const char *path);
+	enum file_state otherwise; /* where it ends when nothing is renamed */
+};
+
+#define TEXT "a content"
+#define STEP_MS 20 /* of the fake clock */
+
+static void write_it(struct bench *b, const char *path)
+{
+	race.ino = write_text(b, path, TEXT);
+}
+
+static void upload_it(struct bench *b, const char *path)
+{
+	race.ino = write_text(b, path, TEXT);
+	wait_advancing(STEP_MS, state_of(b, race.ino) == FILE_UPLOADED);
+}
+
+static void rename_it(struct bench *b, const char *from, const char *to)
+{
+	char path[64];
+	uint64_t d;
+
+	snprintf(path, sizeof(path), "p/%s", race.folder);
+	d = file_ino(b, path, false);
+	assert_int_equal(store_rename(b->store, d, from, d, to, 0, 0), 0);
+}
+
+static void upload_and_hold(struct bench *b, const char *path)
+{
+	upload_it(b, path);
+	rename_it(b, "one", "one.tmp");
+	wait_advancing(STEP_MS, state_of(b, race.ino) == FILE_HELD);
+}
+
+static void upload_evict_and_hold(struct bench *b, const char *path)
+{
+	upload_it(b, path);
+	assert_int_equal(store_evict(b->store, UINT64_MAX / 2), 0);
+	rename_it(b, "one", "one.tmp");
+	wait_advancing(STEP_MS, state_of(b, race.ino) == FILE_HELD);
+}
+
+static void release_it(struct bench *b, const char *path)
+{
+	(void)path;
+	rename_it(b, "one.tmp", "one");
+}
+
+static void move_it(struct bench *b, const char *path)
+{
+	(void)path;
+	rename_it(b, "one", "two");
+}
+
+static void move_it_and_back(struct bench *b, const char *path)
+{
+	(void)path;
+	upload_pause(b->upload);
+	rename_it(b, "one", "two");
+	rename_it(b, "two", "one");
+	upload_resume(b->upload);
+}
+
+static void the_same_is_there(struct bench *b, const char *path)
+{
+	fake_put(b->fake, path, TEXT);
+}
+
+static void something_else_is_there(struct bench *b, const char *path)
+{
+	fake_put(b->fake, path, "theirs");
+}
+
+static void write_with_a_lost_answer(struct bench *b, const char *path)
+{
+	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LOSE_AFTER});
+	write_it(b, path);
+}
+
+static void write_what_is_refused(struct bench *b, const char *path)
+{
+	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT,
+				    .kind = FAULT_REFUSE,
+				    .times = 50,
+				    .class = S3_FATAL,
+				    .http_status = 400,
+				    .code = "InvalidRequest",
+				    .key_has = path});
+	write_it(b, path);
+}
+
+static const struct scenario scenarios[] = {
+	{"written", "one", NULL, write_it, FILE_UPLOADED},
+	{"written with a temporary name", "one.tmp", NULL, write_it, FILE_HELD},
+	{"the same written again", "one", upload_it, write_it, FILE_UPLOADED},
+	{"held meanwhile", "one", upload_and_hold, release_it, FILE_UPLOADED},
+	{"held and evicted meanwhile", "one", upload_evict_and_hold, release_it, FILE_UPLOADED},
+	{"moved", "one", upload_it, move_it, FILE_UPLOADED},
+	{"moved and back", "one", upload_it, move_it_and_back, FILE_UPLOADED},
+	{"adopted", "one", the_same_is_there, write_it, FILE_UPLOADED},
+	{"in conflict", "one", something_else_is_there, write_it, FILE_CONFLICT},
+	{"sent without an answer", "one", NULL, write_with_a_lost_answer, FILE_UPLOADED},
+	{"refused", "one", NULL, write_what_is_refused, FILE_FAILED},
+};
+
+/* ---- the sweep ------------------------------------------------------------------------------------------ */
+
+static bool has_arrived(struct bench *b, const void *data, size_t len)
+{
+	cleanup_buf struct buf path = {0};
+	struct store_inode inode;
+
+	assert_int_equal(store_inode(b->store, race.ino, &inode), 0);
+	assert_int_equal(__real_store_path(b->store, race.ino, &path), 0);
+	return inode.attr.state == FILE_UPLOADED && is_in_place(&inode) && !has_jobs(b->store) &&
+	       attempts_standing(b) == 0 && fake_has(b->fake, buf_text(&path), data, len);
+}
+
+static bool is_over(struct bench *b, const struct scenario *s)
+{
+	bool is_kept = s->otherwise == FILE_HELD && race.what == RENAME_FOLDER;
+
+	if (atomic_load(&race.lookups) > 0 || is_kept)
+		return state_of(b, race.ino) == s->otherwise;
+	return has_arrived(b, TEXT, strlen(TEXT));
+}
+
+/* False: it passed without a rename. */
+static bool run_one(struct bench *b, const struct scenario *s, unsigned lookups)
+{
+	char path[64];
+
+	lock_take(&b->fake->lock);
+	b->fake->fault_count = 0;
+	lock_drop(&b->fake->lock);
+	snprintf(path, sizeof(path), "p/%s/%s", race.folder, s->name);
+	race.ino = 0;
+	if (s->before)
+		s->before(b, path);
+	if (race.ino == 0)
+		race.ino = file_ino(b, path, true);
+	atomic_store(&race.lookups, lookups);
+	s->then(b, path);
+	wait_advancing(STEP_MS, is_over(b, s));
+	if (atomic_load(&race.untrue) > 0)
+		fail_msg("%s: in the bucket under another name (%s renamed after lookup %u)",
+			s->what, race.what == RENAME_FILE ? "file" : "folder", lookups);
+	return atomic_exchange(&race.lookups, 0) == 0;
+}
+
+static void test_renamed_after_a_lookup(void **state)
+{
+	struct bench *b = *state;
+
+	b->look = look_at_record;
+	for (size_t i = 0; i < array_len(scenarios); i++) {
+		for (race.what = 0; race.what < RENAME_KINDS; race.what++) {
+			unsigned n = 0;
+
+			do
+				snprintf(race.folder, sizeof(race.folder), "d%zu-%u-%u", i,
+					race.what, ++n);
+			while (run_one(b, &scenarios[i], n));
+			assert_in_range(n, 2, 30);
+		}
+	}
+}
+
+/* ---- a "no" that speaks of the name it had ---------------------------------------------------------- */
+
+static void refused_while(struct bench *b, size_t len, enum s3_op op)
+{
+	cleanup_free uint8_t *data = pattern(len, 3);
+	char path[64];
+
+	snprintf(race.folder, sizeof(race.folder), "d-%u-%u", race.what, op);
+	snprintf(path, sizeof(path), "p/%s/one", race.folder);
+	fake_fault(b->fake, (struct fake_fault){.op = op,
+				    .kind = FAULT_REFUSE,
+				    .class = S3_FATAL,
+				    .http_status = 400,
+				    .code = "InvalidRequest",
+				    .key_has = path});
+	fake_set_hold(b->fake, op, true);
+	race.ino = write_file(b, path, data, len);
+	wait_advancing(STEP_MS, fake_in_flight(b->fake, op) > 0);
+	rename_now();
+	wait_advancing(STEP_MS, !has_jobs(b->store)); /* it has passed by: the file was SENDING */
+	fake_set_hold(b->fake, op, false);
+	wait_advancing(STEP_MS, has_arrived(b, data, len));
+}
+
+static void test_refused_under_the_old_name(void **state)
+{
+	struct bench *b = *state;
+
+	for (race.what = 0; race.what < RENAME_KINDS; race.what++) {
+		refused_while(b, 5, S3_PUT);
+		refused_while(b, THRESHOLD + 1, S3_CREATE_MULTIPART);
+		refused_while(b, THRESHOLD + 1, S3_UPLOAD_PART);
+	}
+}
+
+/* The copy to the second name is refused when the file has the third already. */
+static void test_copy_refused_to_a_name_between(void **state)
+{
+	struct bench *b = *state;
+
+	snprintf(race.folder, sizeof(race.folder), "d");
+	upload_it(b, "p/d/one");
+	assert_int_equal(store_evict(b->store, UINT64_MAX / 2), 0);
+	fake_fault(b->fake, (struct fake_fault){.op = S3_COPY,
+				    .kind = FAULT_REFUSE,
+				    .class = S3_DENIED,
+				    .http_status = 403,
+				    .code = "AccessDenied",
+				    .key_has = "p/d/two"});
+	fake_set_hold(b->fake, S3_COPY, true);
+	rename_it(b, "one", "two");
+	wait_advancing(STEP_MS, fake_in_flight(b->fake, S3_COPY) > 0);
+	rename_it(b, "two", "three");
+	fake_set_hold(b->fake, S3_COPY, false);
+	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
+}
+
+static int begin(void **state)
+{
+	struct bench *b;
+
+	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
+	b = bench_begin(true);
+	bench_open_upload(b);
+	race.bench = b;
+	*state = b;
+	return 0;
+}
+
+static int end(void **state)
+{
+	race.bench = NULL;
+	bench_end(*state);
+	clock_fake_end();
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_renamed_after_a_lookup, begin, end),
+		cmocka_unit_test_setup_teardown(test_refused_under_the_old_name, begin, end),
+		cmocka_unit_test_setup_teardown(test_copy_refused_to_a_name_between, begin, end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
