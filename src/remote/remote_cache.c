@@ -1,7 +1,7 @@
 /*
  * remote_cache - cached folders: a hash by prefix, and the order of use to drop the oldest.
  *
- * The bound counts names (and one for each folder). A folder with a listing or walk under way stays
+ * The bound counts names (and some for each folder). A folder with a listing or walk under way stays
  * whatever the bound says, and so does the one used last: whoever waited for it must find it.
  */
 #include "remote_private.h"
@@ -109,7 +109,7 @@ struct remote_folder *remote_cache_add(struct remote_cache *c, const char *prefi
 	bucket = &c->buckets[f->hash & (c->bucket_count - 1)];
 	f->hash_next = *bucket;
 	*bucket = f;
-	c->entries++;
+	c->entries += REMOTE_FOLDER_ENTRIES;
 	if (++c->folder_count > c->bucket_count)
 		grow_buckets(c);
 	return f;
@@ -133,7 +133,7 @@ void remote_cache_forget(struct remote_cache *c, struct remote_folder *f)
 	remote_cache_install(c, f, &none);
 	f->known = f->born = f->expired = false;
 	f->error = 0;
-	f->begun_at_ns = 0;
+	f->begun = (struct remote_time){0};
 }
 
 static void folder_remove(struct remote_cache *c, struct remote_folder *f)
@@ -144,7 +144,7 @@ static void folder_remove(struct remote_cache *c, struct remote_folder *f)
 		at = &(*at)->hash_next;
 	*at = f->hash_next;
 	lru_unlink(c, f);
-	c->entries -= f->names.count + 1;
+	c->entries -= f->names.count + REMOTE_FOLDER_ENTRIES;
 	c->folder_count--;
 	folder_free(f);
 }
@@ -156,7 +156,7 @@ void remote_cache_trim(struct remote_cache *c)
 	while (f && c->entries > c->entries_max) {
 		struct remote_folder *newer = f->lru_newer;
 
-		if (!f->flight && !f->logs && f != c->newest)
+		if (!f->flight && !f->flat && !f->logs && f != c->newest)
 			folder_remove(c, f);
 		f = newer;
 	}

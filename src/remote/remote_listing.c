@@ -27,13 +27,14 @@ struct remote_flight {
 	struct remote *remote;
 	struct remote_flight *next, *prev; /* all flights */
 	struct remote_flight *line_next;
-	struct remote_folder *folder; /* stays while it has a flight */
+	struct remote_folder *folder; /* stays while it has a flight; NULL: all below a prefix */
+	struct remote_flat *flat;     /* then this takes the pages */
 	/* the worker's that has it */
 	char *prefix;
 	struct remote_names names;
 	unsigned restarts; /* of the pages that names holds */
 	bool begun;
-	int64_t begun_at_ns, begun_mono_ms;
+	struct remote_time begun_at;
 	struct {
 		bool background;
 		bool waiting; /* in a line */
@@ -62,19 +63,18 @@ static void flight_arrived_locked(struct remote_pages *p)
 	remote_task_push_locked(r, &fl->task);
 }
 
-static struct remote_flight *flight_new(struct remote *r, struct remote_folder *f)
+static struct remote_flight *flight_new(struct remote *r, const char *prefix)
 {
 	struct remote_flight *fl = calloc(1, sizeof(*fl));
 
 	if (!fl)
 		return NULL;
-	fl->prefix = text_dup(f->prefix);
+	fl->prefix = text_dup(prefix);
 	if (!fl->prefix) {
 		free(fl);
 		return NULL;
 	}
 	fl->remote = r;
-	fl->folder = f;
 	fl->task.run = flight_run;
 	fl->pages = (struct remote_pages){
 		.s3 = r->s3,
@@ -94,6 +94,7 @@ static void flight_free(struct remote_flight *fl)
 {
 	remote_pages_release(&fl->pages);
 	remote_names_release(&fl->names);
+	remote_flat_free(fl->flat);
 	free(fl->prefix);
 	free(fl);
 }
@@ -174,6 +175,18 @@ static bool may_ask_locked(struct remote *r, const struct remote_folder *f)
 	return true;
 }
 
+static void flight_push_locked(struct remote *r, struct remote_flight *fl, bool background)
+{
+	fl->synced.background = background;
+	fl->synced.waiting = true;
+	fl->next = r->synced.flights;
+	if (fl->next)
+		fl->next->prev = fl;
+	r->synced.flights = fl;
+	line_push(background ? &r->synced.later_last : &r->synced.wanted_last, fl);
+	start_some_locked(r);
+}
+
 void remote_flight_want_locked(struct remote *r, struct remote_folder *f, bool background)
 {
 	struct remote_flight *fl = f->flight;
@@ -187,37 +200,62 @@ void remote_flight_want_locked(struct remote *r, struct remote_folder *f, bool b
 	}
 	if (!may_ask_locked(r, f))
 		return;
-	fl = flight_new(r, f);
+	fl = flight_new(r, f->prefix);
 	if (!fl)
 		return; /* asked again with the next question */
+	fl->folder = f;
 	f->flight = fl;
-	fl->synced.background = background;
-	fl->synced.waiting = true;
-	fl->next = r->synced.flights;
-	if (fl->next)
-		fl->next->prev = fl;
-	r->synced.flights = fl;
-	line_push(background ? &r->synced.later_last : &r->synced.wanted_last, fl);
-	start_some_locked(r);
+	flight_push_locked(r, fl, background);
+}
+
+struct remote_flight *remote_flight_of_flat_locked(struct remote *r, struct remote_flat *flat)
+{
+	const char *prefix, *after;
+	struct remote_flight *fl;
+
+	remote_flat_scope(flat, &prefix, &after);
+	fl = flight_new(r, prefix);
+	if (!fl)
+		return NULL;
+	fl->flat = flat;
+	fl->pages.recursive = true;
+	fl->pages.is_extra = true;
+	fl->pages.after = after;
+	flight_push_locked(r, fl, false);
+	return fl;
+}
+
+/* Something else than a reply is to be looked at. */
+void remote_flight_wake_locked(struct remote_flight *fl)
+{
+	lock_assert_held(&fl->remote->lock);
+	if (fl->synced.waiting)
+		return;
+	fl->pages.synced.arrived = true;
+	flight_arrived_locked(&fl->pages);
 }
 
 /* ---- end ---- */
 
-void remote_listing_install_locked(struct remote *r, struct remote_folder *f,
-	struct remote_names *names, struct remote_note_log *log, int64_t begun_at_ns,
-	int64_t begun_mono_ms)
+void remote_folder_renew_locked(struct remote *r, struct remote_folder *f,
+	struct remote_names *names, bool complete, struct remote_time begun)
 {
-	bool complete = remote_log_close_locked(f, log, names);
-
-	if (f->known && !f->born && begun_at_ns < f->begun_at_ns)
+	if (f->known && !f->born && begun.at_ns < f->begun.at_ns)
 		return; /* a later one came first */
 	remote_cache_install(&r->synced.cache, f, names);
 	f->born = false;
 	f->expired = !complete;
 	f->error = 0;
-	f->begun_at_ns = begun_at_ns;
-	f->begun_mono_ms = begun_mono_ms;
+	f->begun = begun;
 	remote_cache_trim(&r->synced.cache);
+}
+
+void remote_listing_install_locked(struct remote *r, struct remote_folder *f,
+	struct remote_names *names, struct remote_note_log *log, struct remote_time begun)
+{
+	bool complete = remote_log_close_locked(f, log, names);
+
+	remote_folder_renew_locked(r, f, names, complete, begun);
 }
 
 static void flight_fail_locked(struct remote *r, struct remote_flight *fl, int error)
@@ -232,32 +270,45 @@ static void flight_fail_locked(struct remote *r, struct remote_flight *fl, int e
 
 static void flight_unlink_locked(struct remote *r, struct remote_flight *fl)
 {
-	fl->folder->flight = NULL;
+	if (fl->folder)
+		fl->folder->flight = NULL;
 	*(fl->prev ? &fl->prev->next : &r->synced.flights) = fl->next;
 	if (fl->next)
 		fl->next->prev = fl->prev;
 }
 
+static void folder_end_locked(struct remote *r, struct remote_flight *fl, int error)
+{
+	if (!fl->begun) /* ended before its first request */
+		remote_log_open_locked(fl->folder, &fl->synced.log);
+	if (error == 0)
+		remote_listing_install_locked(
+			r, fl->folder, &fl->names, &fl->synced.log, fl->begun_at);
+	else
+		flight_fail_locked(r, fl, error);
+}
+
 static void flight_end(struct remote *r, struct remote_flight *fl, int error)
 {
-	if (error == 0)
+	if (fl->flat)
+		remote_flat_over(fl->flat, error);
+	else if (error == 0)
 		remote_names_finish(&fl->names);
+	if (fl->pages.scan.never_split)
+		atomic_store(&r->never_split, true); /* no order at one place, none at others */
 	{
 		with_lock(&r->lock);
-		if (!fl->begun) /* ended before its first request */
-			remote_log_open_locked(fl->folder, &fl->synced.log);
 		flight_unlink_locked(r, fl);
-		if (error == 0)
-			remote_listing_install_locked(r, fl->folder, &fl->names, &fl->synced.log,
-				fl->begun_at_ns, fl->begun_mono_ms);
-		else
-			flight_fail_locked(r, fl, error);
+		if (fl->folder)
+			folder_end_locked(r, fl, error);
 		r->synced.flights_running--;
 		start_some_locked(r);
 	}
 	if (error && error != -ESHUTDOWN)
-		log_debug("listing of \"%s\" failed: %s", fl->prefix, strerror(-error));
-	remote_tell_listed(r, fl->prefix, error);
+		log_debug("listing of %s\"%s\" ended: %s", fl->flat ? "all below " : "",
+			fl->prefix, strerror(-error));
+	if (fl->folder)
+		remote_tell_listed(r, fl->prefix, error);
 	flight_free(fl);
 }
 
@@ -308,11 +359,14 @@ static int flight_begin(struct remote *r, struct remote_flight *fl)
 	if (e < 0)
 		return e;
 	with_lock(&r->lock);
-	remote_log_open_locked(fl->folder, &fl->synced.log);
-	remote_split_known_locked(&fl->pages.scan, fl->folder);
+	if (fl->flat) {
+		remote_flat_split_locked(r, fl->flat, &fl->pages.scan);
+	} else {
+		remote_log_open_locked(fl->folder, &fl->synced.log);
+		remote_split_known_locked(&fl->pages.scan, fl->folder);
+	}
 	fl->begun = true;
-	fl->begun_at_ns = clock_wall_ns();
-	fl->begun_mono_ms = clock_mono_ms();
+	fl->begun_at = remote_time_now();
 	return 0;
 }
 
@@ -346,6 +400,26 @@ static int flight_merge(struct remote_flight *fl)
 	return e < 0 ? e : any;
 }
 
+/* The same of one that goes through a tree. *ret_due_ms: when it has to look again at the latest. */
+static int flight_hand_out(struct remote_flight *fl, int64_t *ret_due_ms)
+{
+	struct s3_list_page page;
+	int64_t due_ms = INT64_MAX;
+	bool held = fl->pages.hold;
+	int e = fl->pages.restarts ? -EXDEV : 0, any = 0; /* it has to come in order */
+
+	while (e == 0) {
+		e = remote_flat_look(fl->flat, &fl->pages.hold, &due_ms);
+		if (e < 0 || fl->pages.hold || !remote_scan_take(&fl->pages.scan, &page))
+			break;
+		any = 1;
+		e = remote_flat_page(fl->flat, &page, fl->pages.scan.taken_asked);
+		remote_list_release(&page);
+	}
+	*ret_due_ms = due_ms < *ret_due_ms ? due_ms : *ret_due_ms;
+	return e < 0 ? e : any || (held && !fl->pages.hold);
+}
+
 /* What came and what can be asked for. 1: all is here; 0: wait; -errno: the end. */
 static int flight_work(struct remote *r, struct remote_flight *fl, int64_t *ret_due_ms)
 {
@@ -358,7 +432,7 @@ static int flight_work(struct remote *r, struct remote_flight *fl, int64_t *ret_
 		if (e >= 0)
 			e = remote_pages_turn(&fl->pages, ret_due_ms);
 		if (e == 0)
-			e = flight_merge(fl);
+			e = fl->flat ? flight_hand_out(fl, ret_due_ms) : flight_merge(fl);
 	} while (e == 1);
 	if (e < 0)
 		return fl->pages.error = e;

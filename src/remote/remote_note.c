@@ -7,8 +7,8 @@
  */
 #include "remote_private.h"
 
-/* True when names changed; memory errors make the folder's listing count as old. */
-static bool names_apply(struct remote_names *names, const struct remote_note *note, bool *ret_lost)
+bool remote_note_apply(
+	struct remote_names *names, const struct remote_note *note, bool *ret_lost)
 {
 	int e;
 
@@ -66,7 +66,7 @@ bool remote_log_close_locked(
 	for (struct remote_note *n = log->first, *next; n; n = next) {
 		next = n->next;
 		if (names)
-			(void)names_apply(names, n, &lost); /* whoever installs tells of it */
+			(void)remote_note_apply(names, n, &lost); /* whoever installs tells of it */
 		free(n);
 	}
 	*log = (struct remote_note_log){0};
@@ -82,7 +82,7 @@ static void folder_apply(struct remote *r, struct remote_folder *f, const struct
 		log_add(log, note);
 	if (!f->known)
 		return;
-	changed = names_apply(&f->names, note, &lost);
+	changed = remote_note_apply(&f->names, note, &lost);
 	r->synced.cache.entries += f->names.count - before;
 	f->expired = f->expired || lost;
 	if (changed)
@@ -110,12 +110,12 @@ static void note_one(struct remote *r, const char *key, size_t len, struct remot
 	folder[in] = '\0';
 	if (!key_component_is_showable(key + in, name_len, in == 0))
 		return;
-	f = remote_cache_find(&r->synced.cache, folder);
-	if (!f)
-		return;
 	memcpy(note->name, key + in, name_len);
 	note->name[name_len] = '\0';
-	folder_apply(r, f, note);
+	remote_flats_note_locked(r, folder, note);
+	f = remote_cache_find(&r->synced.cache, folder);
+	if (f)
+		folder_apply(r, f, note);
 }
 
 /* A deletion that empties a folder may have been the folder's end: its parent is asked again. */
@@ -149,6 +149,12 @@ static void expire_one(struct remote_cache *c, struct remote_folder *f)
 		log->incomplete = true;
 }
 
+static void expire_all_locked(struct remote *r)
+{
+	remote_cache_each_below(&r->synced.cache, "", expire_one);
+	remote_flats_end_locked(r, "");
+}
+
 void remote_note_put(struct remote *r, const char *key, const struct s3_object *object)
 {
 	cleanup_free struct remote_note *note = note_new();
@@ -158,7 +164,7 @@ void remote_note_put(struct remote *r, const char *key, const struct s3_object *
 		return;
 	with_lock(&r->lock);
 	if (!note) {
-		remote_cache_each_below(&r->synced.cache, "", expire_one);
+		expire_all_locked(r);
 		return;
 	}
 	note->object = *object;
@@ -179,7 +185,7 @@ void remote_note_delete(struct remote *r, const char *key)
 		return;
 	with_lock(&r->lock);
 	if (!note) {
-		remote_cache_each_below(&r->synced.cache, "", expire_one);
+		expire_all_locked(r);
 		return;
 	}
 	note->is_delete = true;

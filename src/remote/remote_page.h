@@ -5,6 +5,20 @@
 
 #include "cpgfs/remote.h"
 
+/* When the server was asked for something. */
+struct remote_time {
+	int64_t at_ns;	 /* clock_wall_ns */
+	int64_t mono_ms; /* clock_mono_ms */
+};
+static inline struct remote_time remote_time_now(void)
+{
+	return (struct remote_time){.at_ns = clock_wall_ns(), .mono_ms = clock_mono_ms()};
+}
+static inline struct remote_time remote_time_earlier(struct remote_time a, struct remote_time b)
+{
+	return a.mono_ms <= b.mono_ms ? a : b;
+}
+
 struct remote_paging {
 	const char *prefix; /* asked for; borrowed */
 	bool recursive;     /* no delimiter was sent */

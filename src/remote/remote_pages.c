@@ -108,6 +108,7 @@ static int ask_send(struct remote_pages *p, struct scan_range *range)
 		return -ENOMEM;
 	ask->pages = p;
 	ask->range = range;
+	range->asked_at = remote_time_now();
 	ask_add(p, ask);
 	r = s3_submit(p->s3, &req, on_reply, ask, &id);
 	if (r < 0) {
@@ -133,7 +134,7 @@ static int send_all(struct remote_pages *p, int64_t *ret_due_ms)
 	struct scan_range *range;
 
 	*ret_due_ms = INT64_MAX;
-	if (is_cancelled(p))
+	if (p->hold || is_cancelled(p))
 		return 0;
 	while ((range = remote_scan_next(&p->scan, clock_mono_ms(), ret_due_ms)) != NULL) {
 		int r = ask_send(p, range);
@@ -226,7 +227,7 @@ static int look_at(struct remote_pages *p, struct scan_range *range, struct s3_r
 		remote_scan_again(&p->scan, range);
 		return 0;
 	}
-	if (verdict == REMOTE_OK || verdict == REMOTE_NO)
+	if (verdict == REMOTE_OK || (verdict == REMOTE_NO && !p->is_extra))
 		note_health(p, error, reply);
 	if (verdict != REMOTE_OK) {
 		remote_scan_again(&p->scan, range);

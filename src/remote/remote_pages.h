@@ -18,6 +18,8 @@ struct remote_pages {
 	unsigned attempts_max; /* of one page; 0: until the deadline */
 	int64_t deadline_ms;   /* nothing is tried again behind it */
 	bool heed_down;	       /* nothing is tried again while the endpoint is down */
+	bool is_extra;	       /* nobody asked for just this: a refusal of it says nothing of others */
+	bool hold;	       /* nothing is sent for now */
 	unsigned lanes_max;    /* 0: no limit but the scan's own */
 	bool to_restart;       /* once nothing is under way any more: as one range */
 	unsigned restarts;     /* what was taken before the latest is void */

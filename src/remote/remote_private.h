@@ -9,6 +9,7 @@
 #include "remote_names.h"
 #include "remote_page.h"
 #include "remote_pages.h"
+#include "remote_tree.h"
 
 #include <stdatomic.h>
 
@@ -44,22 +45,32 @@ struct remote_folder {
 	bool born;    /* made here, never listed yet: names hold what we put */
 	bool expired; /* known, but to be asked again */
 	struct remote_names names;
-	int64_t begun_at_ns, begun_mono_ms;
+	bool asked;   /* for itself, ever */
+	struct remote_time begun;
 	int error; /* of the last listing, valid until error_until_ms */
 	int64_t error_until_ms;
 	struct remote_flight *flight;
 	struct remote_note_log *logs;
 	bool event_pending;
+	/* a listing of all below a folder above */
+	struct remote_flat *flat; /* is waited for; NULL: not */
+	struct remote_folder *flat_next;
+	int64_t flat_since_ms;
+	uint64_t flat_id; /* brought these names unasked; 0: not, or asked for since */
+	uint64_t flat_names;
 	/* who walks through its folders */
 	char *walked_to; /* NULL: nobody yet */
 	unsigned walked; /* so many in its order */
+	int64_t walked_ms; /* the latest then */
 };
+
+#define REMOTE_FOLDER_ENTRIES 4 /* what a folder weighs, in names */
 
 struct remote_cache {
 	struct remote_folder **buckets;
 	size_t bucket_count, folder_count;
 	struct remote_folder *newest, *oldest;
-	uint64_t entries, entries_max; /* names, and one for each folder */
+	uint64_t entries, entries_max; /* names, and some for each folder */
 };
 
 struct remote_fetch; /* remote_fetch.c */
@@ -93,6 +104,9 @@ struct remote {
 		struct remote_flight *later_first;   /* not begun: in the background */
 		struct remote_flight **later_last;
 		unsigned flights_running;
+		struct remote_flat *flats;
+		uint64_t last_flat_id;
+		int64_t no_flats_until_ms; /* the last one was of no use */
 		int64_t probe_at_ms; /* next listing while the endpoint is down */
 		/* blocking calls */
 		struct remote_call *calls;
@@ -152,6 +166,9 @@ void remote_cache_each_below(struct remote_cache *c, const char *prefix,
 
 /* remote_note.c */
 void remote_log_open_locked(struct remote_folder *f, struct remote_note_log *log);
+/* One of them. True when names changed; *ret_lost: without memory for it they are not right now. */
+bool remote_note_apply(
+	struct remote_names *names, const struct remote_note *note, bool *ret_lost);
 /* Takes the log off its folder and applies it to names; false: it is incomplete. */
 bool remote_log_close_locked(
 	struct remote_folder *f, struct remote_note_log *log, struct remote_names *names);
@@ -166,8 +183,39 @@ must_check int remote_merge_entry(
 void remote_split_known_locked(struct remote_scan *s, const struct remote_folder *f);
 /* A complete listing of f begun at these times is here; its log is closed. */
 void remote_listing_install_locked(struct remote *r, struct remote_folder *f,
-	struct remote_names *names, struct remote_note_log *log, int64_t begun_at_ns,
-	int64_t begun_mono_ms);
+	struct remote_names *names, struct remote_note_log *log, struct remote_time begun);
+/* The same with the log's part done; complete: that was all of it. */
+void remote_folder_renew_locked(struct remote *r, struct remote_folder *f,
+	struct remote_names *names, bool complete, struct remote_time begun);
+struct remote_flight *remote_flight_of_flat_locked(struct remote *r, struct remote_flat *flat);
+void remote_flight_wake_locked(struct remote_flight *fl);
+
+/* remote_flat.c: a whole tree by one listing, for those who walk through it */
+/* All below prefix behind the key `after`. False: not now. */
+bool remote_flat_begin_locked(struct remote *r, const char *prefix, const char *after);
+/* Its flight: what to list, where to split it; pages in order; is it far ahead, or at its end
+ * (-ECANCELED, -ETIMEDOUT); and the end. */
+void remote_flat_scope(
+	const struct remote_flat *flat, const char **ret_prefix, const char **ret_after);
+void remote_flat_split_locked(
+	struct remote *r, struct remote_flat *flat, struct remote_scan *scan);
+must_check int remote_flat_look(struct remote_flat *flat, bool *ret_hold, int64_t *ret_due_ms);
+must_check int remote_flat_page(struct remote_flat *flat, const struct s3_list_page *page,
+	struct remote_time asked);
+void remote_flat_over(struct remote_flat *flat, int error);
+void remote_flat_free(struct remote_flat *flat); /* NULL is fine */
+/* Somebody asks for this folder. */
+void remote_flats_asked_locked(struct remote *r, struct remote_folder *f);
+/* Will one of them bring it? */
+bool remote_flats_cover_locked(struct remote *r, const char *prefix);
+/* The same; then its news will come. */
+bool remote_flats_wait_locked(struct remote *r, struct remote_folder *f);
+void remote_flats_note_locked(
+	struct remote *r, const char *folder, const struct remote_note *note);
+/* What they bring from at, below or above this prefix is not wanted any more. */
+void remote_flats_end_locked(struct remote *r, const char *prefix);
+/* Was this folder asked for, and all at the end of what lies below it? */
+bool remote_is_walked_through_locked(struct remote *r, const char *prefix);
 
 /* remote_call.c: one request that a thread waits for */
 struct remote_call {

@@ -20,6 +20,7 @@
 
 struct scan_page {
 	struct scan_page *next;
+	struct remote_time asked_at;
 	struct s3_list_page list;
 };
 
@@ -264,7 +265,7 @@ static int put_in_line(
 
 	if (!p)
 		return -ENOMEM;
-	*p = (struct scan_page){.list = *page};
+	*p = (struct scan_page){.list = *page, .asked_at = range->asked_at};
 	*page = (struct s3_list_page){0};
 	*range->last = p;
 	range->last = &p->next;
@@ -377,6 +378,7 @@ bool remote_scan_take(struct remote_scan *s, struct s3_list_page *ret)
 			if (!range->first)
 				range->last = &range->first;
 			*ret = p->list;
+			s->taken_asked = p->asked_at;
 			free(p);
 			s->waiting--;
 			return true;

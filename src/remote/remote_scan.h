@@ -24,6 +24,7 @@ struct scan_range {
 	struct remote_paging paging;
 	struct scan_page *first, **last; /* came, not yet taken */
 	/* the driver's */
+	struct remote_time asked_at;
 	unsigned attempts;
 	int64_t due_ms; /* not to be asked before */
 };
@@ -37,6 +38,7 @@ struct remote_scan {
 	bool is_split;	 /* there was more than one range */
 	bool never_split; /* this server's order is not that of bytes */
 	bool is_distant;
+	struct remote_time taken_asked; /* when the page taken last was asked for */
 };
 
 /* after: keys behind it are wanted; NULL or "": all. -ENOMEM. */

@@ -10,13 +10,14 @@ static bool is_fresh(const struct remote *r, const struct remote_folder *f)
 {
 	if (!f->known || f->expired)
 		return false;
-	return clock_mono_ms() - f->begun_mono_ms < r->list_ttl_ms;
+	return clock_mono_ms() - f->begun.mono_ms < r->list_ttl_ms;
 }
 
 /* ---- walks through a tree: find, ls -R, du ---- */
 
 #define WALK_BEGINS 2	 /* folders asked for one after the other, as their parent lists them */
 #define WALK_AHEAD_MAX 28 /* listings of folders behind that are begun before they are asked for */
+#define WALK_REST_MS 10000 /* between two of them; longer is no walk */
 
 /* The next folder among the names, from the index on. */
 static bool next_dir(
@@ -51,21 +52,60 @@ static struct remote_folder *parent_of_locked(
 	return f && f->known ? f : NULL;
 }
 
+#define PREFIX_BYTES (KEY_MAX_BYTES + STORE_NAME_MAX + 2)
+
+static void prefix_below(char out[PREFIX_BYTES], const struct remote_folder *parent, const char *name)
+{
+	snprintf(out, PREFIX_BYTES, "%s%s/", parent->prefix, name);
+}
+
+static unsigned ahead_of(const struct remote_folder *parent)
+{
+	return 2 * parent->walked < WALK_AHEAD_MAX ? 2 * parent->walked : WALK_AHEAD_MAX;
+}
+
 static void list_ahead_locked(struct remote *r, struct remote_folder *parent, size_t from)
 {
+	unsigned ahead = ahead_of(parent);
 	struct remote_entry entry;
-	char prefix[KEY_MAX_BYTES + STORE_NAME_MAX + 2];
-	unsigned ahead = 2 * parent->walked < WALK_AHEAD_MAX ? 2 * parent->walked : WALK_AHEAD_MAX;
+	char prefix[PREFIX_BYTES];
 
 	for (; ahead > 0 && next_dir(&parent->names, from, &from, &entry); ahead--, from++) {
 		struct remote_folder *f;
 
-		snprintf(prefix, sizeof(prefix), "%s%s/", parent->prefix, entry.name);
+		prefix_below(prefix, parent, entry.name);
+		if (remote_flats_cover_locked(r, prefix))
+			continue;
 		f = remote_cache_find(&r->synced.cache, prefix);
 		if (!f && strlen(prefix) <= KEY_MAX_BYTES)
 			f = remote_cache_add(&r->synced.cache, prefix);
 		if (f && !f->born && !is_fresh(r, f))
 			remote_flight_want_locked(r, f, false);
+	}
+}
+
+/* All folders from the first one on that nothing is known of, if it is near. */
+static void list_flat_locked(
+	struct remote *r, struct remote_folder *parent, const char *name, size_t from)
+{
+	unsigned ahead = ahead_of(parent);
+	struct remote_entry entry;
+	char after[PREFIX_BYTES], prefix[PREFIX_BYTES];
+
+	prefix_below(after, parent, name);
+	for (; ahead > 0 && next_dir(&parent->names, from, &from, &entry); ahead--, from++) {
+		const struct remote_folder *f;
+
+		prefix_below(prefix, parent, entry.name);
+		if (strlen(prefix) > KEY_MAX_BYTES || remote_flats_cover_locked(r, prefix))
+			return;
+		f = remote_cache_find(&r->synced.cache, prefix);
+		if (!f || (!f->flight && !f->born && !is_fresh(r, f))) {
+			after[strlen(after) - 1] = '/' + 1; /* behind all that is in the one before */
+			(void)remote_flat_begin_locked(r, parent->prefix, after); /* else one by one */
+			return;
+		}
+		memcpy(after, prefix, sizeof(after));
 	}
 }
 
@@ -76,20 +116,28 @@ static void note_walk_locked(struct remote *r, const char *prefix)
 	struct remote_folder *parent = parent_of_locked(r, prefix, name);
 	struct remote_entry entry;
 	const char *before;
+	char prefix_before[PREFIX_BYTES];
+	int64_t now_ms = clock_mono_ms();
 	size_t at = 0;
 
 	before = parent && parent->walked_to ? parent->walked_to : "";
 	if (!parent || strcmp(before, name) == 0)
 		return;
+	prefix_below(prefix_before, parent, before);
 	if (next_dir(&parent->names, remote_names_after(&parent->names, before), &at, &entry) &&
-		strcmp(entry.name, name) == 0)
+		strcmp(entry.name, name) == 0 &&
+		(!parent->walked_to || now_ms - parent->walked_ms < WALK_REST_MS))
 		parent->walked++;
 	else
 		parent->walked = 0;
+	parent->walked_ms = now_ms;
 	free(parent->walked_to);
 	parent->walked_to = text_dup(name); /* without memory for it: begun anew */
-	if (parent->walked >= WALK_BEGINS)
-		list_ahead_locked(r, parent, at + 1);
+	if (parent->walked < WALK_BEGINS)
+		return;
+	if (remote_is_walked_through_locked(r, prefix_before))
+		list_flat_locked(r, parent, name, at + 1);
+	list_ahead_locked(r, parent, at + 1);
 }
 
 /* ---- answers ---- */
@@ -109,12 +157,20 @@ static int folder_ask_locked(
 	remote_cache_touch(&r->synced.cache, f);
 	remote_cache_trim(&r->synced.cache);
 	*ret = f;
+	f->asked = true;
+	remote_flats_asked_locked(r, f);
 	if (f->born)
 		stale_ok = true;
 	else
 		note_walk_locked(r, prefix);
 	if (is_fresh(r, f) && !f->born)
 		return 0;
+	if (!f->born && !f->flight) {
+		if (f->known && stale_ok && remote_flats_cover_locked(r, prefix))
+			return 0;
+		if (!(f->known && stale_ok) && remote_flats_wait_locked(r, f))
+			return s3_is_down(r->s3) ? -ENETDOWN : -EINPROGRESS;
+	}
 	remote_flight_want_locked(r, f, stale_ok && f->known);
 	if (f->known && stale_ok)
 		return 0;
@@ -203,7 +259,7 @@ int64_t remote_listed_at(struct remote *r, const char *prefix)
 
 	with_lock(&r->lock);
 	f = remote_cache_find(&r->synced.cache, prefix);
-	return f && f->known ? f->begun_at_ns : 0;
+	return f && f->known ? f->begun.at_ns : 0;
 }
 
 uint64_t remote_unshowable_count(struct remote *r, const char *prefix)
@@ -243,4 +299,5 @@ void remote_refresh(struct remote *r, const char *prefix)
 {
 	with_lock(&r->lock);
 	remote_cache_each_below(&r->synced.cache, prefix, forget_one);
+	remote_flats_end_locked(r, prefix);
 }

@@ -13,7 +13,7 @@ struct walk {
 	struct remote_folder *folder;
 	struct remote_note_log log;
 	struct remote_names names;
-	int64_t begun_at_ns, begun_mono_ms;
+	struct remote_time begun_at;
 };
 
 /* ---- the cached listing that comes with it ---- */
@@ -64,8 +64,7 @@ static void renew_end(struct walk *w)
 		return;
 	remote_names_finish(&w->names);
 	with_lock(&w->remote->lock);
-	remote_listing_install_locked(w->remote, w->folder, &w->names, &w->log, w->begun_at_ns,
-		w->begun_mono_ms);
+	remote_listing_install_locked(w->remote, w->folder, &w->names, &w->log, w->begun_at);
 	remote_tell_changed_locked(w->remote, w->folder);
 	w->folder = NULL;
 }
@@ -92,8 +91,7 @@ int remote_walk(struct remote *r, const char *prefix, bool recursive, int64_t de
 	struct walk w = {
 		.remote = r,
 		.prefix = prefix,
-		.begun_at_ns = clock_wall_ns(),
-		.begun_mono_ms = clock_mono_ms(),
+		.begun_at = remote_time_now(),
 	};
 	int e;
 
@@ -113,6 +111,6 @@ int remote_walk(struct remote *r, const char *prefix, bool recursive, int64_t de
 	remote_cursor_close(w.cursor);
 	remote_names_release(&w.names);
 	if (e == 0 && ret_begun_at_ns)
-		*ret_begun_at_ns = w.begun_at_ns;
+		*ret_begun_at_ns = w.begun_at.at_ns;
 	return e;
 }

@@ -77,6 +77,33 @@ for n in range(3500):
 	same "recursively" "$(find "$M/.cpgfs/remote/$PREFIX" -type f | wc -l)" 3500
 }
 
+test_a_deep_tree_is_listed_at_once() {
+	s3d_start
+	"$PYTHON" - "$(bucket_file "$PREFIX/images")" <<-'PY'
+	import os, sys
+	for n in range(400):
+	    for part in ("", "raw", "raw/deep", "raw.old"):
+	        folder = os.path.join(sys.argv[1], "plate%03d" % (n // 20), "well%02d" % (n % 20), part)
+	        os.makedirs(folder, exist_ok=True)
+	        with open(os.path.join(folder, "image.bin"), "wb") as out:
+	            out.write(b"%d" % n)
+	PY
+	s3d_rescan
+	mount_start
+	diff <(cd "$P/images" && find . -type f -printf '%s %p\n' | sort) \
+		<(cd "$(bucket_file "$PREFIX/images")" && find . -type f -printf '%s %p\n' | sort) ||
+		fail "find shows something else"
+	same "HEAD requests" "$(requests HeadObject)" 0
+	at_most "listing requests" "$(requests ListObjectsV2)" 400 # for 1,600 folders and more
+	echo "more" >"$P/images/plate007/well07/raw/ours"
+	put_elsewhere "$PREFIX/images/plate007/well08/raw/theirs" <(echo theirs)
+	refresh
+	same "files" "$(find "$P/images" -type f | wc -l)" 1602
+	exits 0 all_verified
+	refresh
+	same "files afterwards" "$(find "$P/images" -type f | wc -l)" 1602
+}
+
 test_local_changes_are_seen_at_once() {
 	s3d_start
 	put_elsewhere "$PREFIX/images/a" <(echo a)

@@ -384,6 +384,28 @@ static inline unsigned fake_count(struct fake_bucket *b, enum s3_op op)
 	return n;
 }
 
+static inline unsigned fake_cancels(struct fake_bucket *b)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&b->mutex);
+	n = b->cancels;
+	pthread_mutex_unlock(&b->mutex);
+	return n;
+}
+
+/* Of the last requests, those whose line begins so. */
+static inline unsigned fake_count_log(struct fake_bucket *b, const char *begin)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&b->mutex);
+	for (unsigned i = 0; i < b->logged && i < array_len(b->log); i++)
+		n += text_starts(b->log[i], begin);
+	pthread_mutex_unlock(&b->mutex);
+	return n;
+}
+
 static inline void fake_destroy(struct s3 *s3)
 {
 	struct fake_bucket *b = (struct fake_bucket *)s3;

@@ -270,6 +270,250 @@ static void nothing_outside_the_prefix_is_asked_for(void **state)
 
 /* ---- walks ---- */
 
+static void wait_known(struct bench *b, const char *prefix)
+{
+	while (lookup(b, prefix, "?", false) == -EINPROGRESS)
+		sched_yield();
+}
+
+/* find, as far as remote sees it: each folder is listed when its turn comes. */
+static void find_all(struct bench *b, const char *prefix)
+{
+	char after[STORE_NAME_MAX + 1] = "", below[1024];
+	struct remote_entry e;
+
+	wait_known(b, prefix);
+	while (remote_list(b->remote, prefix, after, false, &e, 1) == 1) {
+		memcpy(after, e.name, sizeof(after));
+		snprintf(below, sizeof(below), "%s%s/", prefix, e.name);
+		if (e.is_dir)
+			find_all(b, below);
+	}
+}
+
+/* p/d0001/below, … */
+static void put_tree(struct bench *b, const char *below, unsigned count)
+{
+	char key[64];
+
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(key, sizeof(key), "p/d%04u%s", i, below);
+		fake_put(b->bucket, key, 1, "e");
+	}
+}
+
+/* Two folders of p/: the rest of it is asked for, and stands still. */
+static void list_two_and_hold(struct bench *b)
+{
+	list_now(b, "p/");
+	list_now(b, "p/d0000/");
+	fake_hold(b->bucket, true);
+	assert_int_equal(lookup(b, "p/d0001/", "x", false), -EINPROGRESS);
+	while (fake_count(b->bucket, S3_LIST) < 4)
+		sched_yield();
+}
+
+static void a_walk_is_one_listing(void **state)
+{
+	struct bench *b = bench_new("", 0);
+
+	put_tree(b, "/x", 400);
+	put_tree(b, ".txt", 400);
+	put_tree(b, "/sub/y", 400);
+	b->bucket->page_keys = 10;
+	find_all(b, "p/");
+	assert_listed(b, "p/d0000/", "sub/ x:1 ");
+	assert_listed(b, "p/d0399/", "sub/ x:1 ");
+	assert_listed(b, "p/d0399/sub/", "y:1 ");
+	/* 80 pages of p/ itself, 400 folders with one each: three keys of each make up 120 pages */
+	assert_true(fake_count(b->bucket, S3_LIST) < 250);
+	assert_int_equal(fake_count_log(b->bucket, "ListObjectsV2 p/d0399/"), 0);
+	bench_free(b);
+}
+
+/* What is put and deleted, or listed out of turn, while all is listed. */
+static void our_writes_meanwhile_are_in_it(void **state)
+{
+	struct bench *b = bench_new("", 0);
+	struct s3_object o = {.size_bytes = 5, .etag = "new"};
+
+	put_tree(b, "/x", 40);
+	put_tree(b, "/y", 40);
+	list_two_and_hold(b);
+	assert_int_equal(lookup(b, "p/d0020/", "x", false), -EINPROGRESS); /* it will come */
+	remote_note_put(b->remote, "p/d0020/ours", &o);
+	remote_note_put(b->remote, "p/d0020/x", &o);
+	remote_note_delete(b->remote, "p/d0020/y");
+	remote_note_put(b->remote, "p/d0021/below/it", &o);
+	remote_note_put(b->remote, "p/d0022/brief", &o);
+	remote_note_delete(b->remote, "p/d0022/brief");
+	fake_hold(b->bucket, false);
+	wait_known(b, "p/d0039/");
+	assert_listed(b, "p/d0020/", "ours:5 x:5 ");
+	assert_listed(b, "p/d0021/", "below/ x:1 y:1 ");
+	assert_listed(b, "p/d0022/", "x:1 y:1 ");
+	assert_int_equal(fake_count(b->bucket, S3_LIST), 4);
+	bench_free(b);
+}
+
+/* A folder that the parent's older listing shows and that did not come by is asked for. */
+static void what_a_walk_does_not_find_is_asked_for(void **state)
+{
+	struct bench *b = bench_new("", 0);
+
+	put_tree(b, "/x", 40);
+	list_two_and_hold(b);
+	fake_remove(b->bucket, "p/d0020/x");
+	fake_remove(b->bucket, "p/d0039/x");
+	assert_int_equal(lookup(b, "p/d0020/", "x", false), -EINPROGRESS);
+	assert_int_equal(lookup(b, "p/d0039/", "x", false), -EINPROGRESS);
+	fake_hold(b->bucket, false);
+	wait_known(b, "p/d0039/");
+	wait_known(b, "p/d0020/");
+	assert_listed(b, "p/d0020/", "");
+	assert_listed(b, "p/d0039/", "");
+	assert_listed(b, "p/d0038/", "x:1 ");
+	assert_int_equal(fake_count(b->bucket, S3_LIST), 6);
+	bench_free(b);
+}
+
+static bool refuse_all_below(
+	struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
+{
+	if (req->delimiter)
+		return false;
+	fake_error(reply, S3_DENIED, 403, "AccessDenied");
+	return true;
+}
+
+static void a_walk_that_may_not_list_all_goes_on_by_folders(void **state)
+{
+	struct bench *b = bench_new("", 0);
+	char message[128];
+
+	put_tree(b, "/x", 40);
+	b->bucket->answer = refuse_all_below;
+	find_all(b, "p/");
+	assert_listed(b, "p/d0039/", "x:1 ");
+	assert_int_equal(fake_count(b->bucket, S3_LIST), 42); /* tried once */
+	assert_int_equal(remote_health(b->remote, message, sizeof(message)), 0);
+	bench_free(b);
+}
+
+static bool disordered(struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
+{
+	if (req->delimiter)
+		return false;
+	reply->class = S3_DONE;
+	reply->http_status = 200;
+	fake_page_add(&reply->list, req->token ? "p/d0005/x" : "p/d0009/x", false, NULL);
+	fake_page_finish(&reply->list);
+	reply->list.truncated = !req->token;
+	reply->list.next_token = req->token ? NULL : strdup("next");
+	return true;
+}
+
+static void a_server_without_order_is_asked_by_folders(void **state)
+{
+	struct bench *b = bench_new("", 0);
+
+	put_tree(b, "/x", 40);
+	put_tree(b, "/z", 40);
+	b->bucket->answer = disordered;
+	list_now(b, "p/");
+	list_now(b, "p/d0000/");
+	list_now(b, "p/d0001/");
+	for (unsigned i = 2; i < 40; i++) {
+		char prefix[32];
+
+		snprintf(prefix, sizeof(prefix), "p/d%04u/", i);
+		wait_known(b, prefix);
+		assert_listed(b, prefix, "x:1 z:1 ");
+	}
+	bench_free(b);
+}
+
+static void refresh_ends_a_walks_listing(void **state)
+{
+	struct bench *b = bench_new("", 0);
+
+	put_tree(b, "/x", 40);
+	list_two_and_hold(b);
+	assert_int_equal(lookup(b, "p/d0020/", "x", false), -EINPROGRESS);
+	fake_put(b->bucket, "p/d0020/y", 2, "e");
+	remote_refresh(b->remote, "p/d0020/");
+	while (fake_cancels(b->bucket) < 1)
+		sched_yield();
+	fake_hold(b->bucket, false);
+	wait_known(b, "p/d0020/");
+	assert_listed(b, "p/d0020/", "x:1 y:2 ");
+	bench_free(b);
+}
+
+/* Who does not go into what lies between is not kept waiting by it. */
+static void folders_not_gone_into_are_no_tree(void **state)
+{
+	struct bench *b = bench_new("", 0);
+	char prefix[64];
+
+	put_tree(b, "/sub/x", 40);
+	list_now(b, "p/");
+	for (unsigned i = 0; i < 40; i++) {
+		snprintf(prefix, sizeof(prefix), "p/d%04u/", i);
+		wait_known(b, prefix);
+	}
+	assert_int_equal(fake_count(b->bucket, S3_LIST), 41);
+	bench_free(b);
+}
+
+static void who_waits_too_long_asks_by_himself(void **state)
+{
+	struct bench *b;
+
+	clock_fake_begin(1700000000 * NS_PER_S);
+	b = bench_new("", 0);
+	put_tree(b, "/x", 40);
+	list_two_and_hold(b);
+	assert_int_equal(lookup(b, "p/d0020/", "x", false), -EINPROGRESS);
+	clock_fake_advance_ms(1500);
+	while (fake_count(b->bucket, S3_LIST) < 5)
+		sched_yield();
+	assert_int_equal(fake_count_log(b->bucket, "ListObjectsV2 p/d0020/"), 1);
+	fake_hold(b->bucket, false);
+	wait_known(b, "p/d0020/");
+	assert_listed(b, "p/d0020/", "x:1 ");
+	clock_fake_end();
+	bench_free(b);
+}
+
+static void it_stops_when_nobody_follows(void **state)
+{
+	struct bench *b;
+	unsigned asked;
+
+	clock_fake_begin(1700000000 * NS_PER_S);
+	b = bench_new("", 0);
+	put_tree(b, "/x", 9000);
+	list_now(b, "p/");
+	list_now(b, "p/d0000/");
+	list_now(b, "p/d0001/");
+	wait_known(b, "p/d0002/");
+	/* 8,000 names, of folders with one each; some pages more may be under way */
+	while (remote_listed_at(b->remote, "p/d3990/") == 0)
+		sched_yield();
+	asked = fake_count(b->bucket, S3_LIST);
+	assert_true(asked < 33 + 30);
+	wait_known(b, "p/d0003/");
+	wait_known(b, "p/d8999/"); /* far away: by itself */
+	assert_int_equal(fake_count_log(b->bucket, "ListObjectsV2 p/d8999/"), 1);
+	clock_fake_advance_ms(11000); /* nobody comes: it ends */
+	assert_int_equal(lookup(b, "p/d5000/", "x", false), -EINPROGRESS);
+	wait_known(b, "p/d5000/");
+	assert_true(fake_count(b->bucket, S3_LIST) <= asked + 3);
+	clock_fake_end();
+	bench_free(b);
+}
+
 static void a_walk_is_listed_ahead(void **state)
 {
 	struct bench *b = bench_new("", 0);
@@ -277,6 +521,8 @@ static void a_walk_is_listed_ahead(void **state)
 
 	for (unsigned i = 0; i < 40; i++) {
 		snprintf(key, sizeof(key), "p/d%02u/x", i);
+		fake_put(b->bucket, key, 1, "e");
+		snprintf(key, sizeof(key), "p/d%02u/unseen/y", i); /* it does not go to the bottom */
 		fake_put(b->bucket, key, 1, "e");
 		snprintf(key, sizeof(key), "p/d%02u.txt", i); /* files between them don't matter */
 		fake_put(b->bucket, key, 1, "e");
@@ -420,7 +666,7 @@ static bool play(struct fake_bucket *b, const struct s3_request *req, struct s3_
 	return true;
 }
 
-/* With a standing clock, moves it until the n-th event. */
+/* With a standing clock, moves it until the n-th event; who knows how far. */
 static void wait_listed_moving(struct bench *b, unsigned n)
 {
 	for (;;) {
@@ -448,8 +694,8 @@ static void transient_errors_are_repeated(void **state)
 	assert_int_equal(lookup(b, "p/", "a", false), -EINPROGRESS);
 	wait_listed_moving(b, 1);
 	assert_int_equal(b->last_error, 0);
-	assert_int_equal(lookup(b, "p/", "a", false), 0);
 	assert_int_equal(fake_count(b->bucket, S3_LIST), 3);
+	assert_int_equal(lookup(b, "p/", "a", true), 0);
 	clock_fake_end();
 	bench_free(b);
 }
@@ -604,7 +850,7 @@ static void keys_from_elsewhere_are_an_error(void **state)
 
 static void the_cache_drops_the_oldest(void **state)
 {
-	struct bench *b = bench_new("", 25);
+	struct bench *b = bench_new("", 30); /* a folder weighs four */
 	char key[32], prefix[32];
 
 	for (unsigned f = 0; f < 5; f++) {
@@ -689,6 +935,15 @@ int main(void)
 		cmocka_unit_test(refresh_during_a_listing_asks_again),
 		cmocka_unit_test(names_that_cannot_be_shown_are_counted),
 		cmocka_unit_test(nothing_outside_the_prefix_is_asked_for),
+		cmocka_unit_test(a_walk_is_one_listing),
+		cmocka_unit_test(our_writes_meanwhile_are_in_it),
+		cmocka_unit_test(what_a_walk_does_not_find_is_asked_for),
+		cmocka_unit_test(a_walk_that_may_not_list_all_goes_on_by_folders),
+		cmocka_unit_test(a_server_without_order_is_asked_by_folders),
+		cmocka_unit_test(refresh_ends_a_walks_listing),
+		cmocka_unit_test(folders_not_gone_into_are_no_tree),
+		cmocka_unit_test(who_waits_too_long_asks_by_himself),
+		cmocka_unit_test(it_stops_when_nobody_follows),
 		cmocka_unit_test(a_walk_is_listed_ahead),
 		cmocka_unit_test(folders_asked_for_here_and_there_are_no_walk),
 		cmocka_unit_test(notes_change_the_cached_listing),
