@@ -478,9 +478,9 @@ must_check int store_attempts(
  * Returns how many. */
 must_check int store_inodes_of_key(
 	struct store *s, const char *key, struct store_inode *out, size_t max);
-/* Is an object with this key hidden from listings (being deleted or moved away, and no live file
- * has this key)? */
-bool store_key_is_hidden(struct store *s, const char *key);
+/* Is an object with this key ours: that of a file here, or one that is being made, deleted or moved
+ * away? Listings show it as that file, under the name that this has now, or not at all. */
+bool store_key_is_ours(struct store *s, const char *key);
 /* An object of ours that no file stands for: delete it when due. */
 must_check int store_stray_add(
 	struct store *s, const struct store_object *object, int64_t due_at_ns);

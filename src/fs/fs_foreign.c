@@ -299,7 +299,7 @@ static int foreign_in_prefix(struct fs *fs, struct fs_place *dir, const char *pr
 					fs, dir, prefix, &page[i], patience, &found, ret_listing);
 			else
 				continue;
-			if (r != -ENOENT)
+			if (r != -ENOENT && (r < 0 || found.kind != FS_STORE))
 				return r < 0 ? r : 1;
 		}
 		(void)text_copy(after, page[n - 1].name, sizeof(after));

@@ -351,6 +351,14 @@ static bool key_of_entry(
 static int shows_nothing(struct fs *fs, const char *prefix, unsigned depth,
 	enum fs_patience patience, uint64_t *ret_listing);
 
+/* Ours shows as its file. What was ours when the listing was asked, and is deleted by now, has gone
+ * from the listing before it was forgotten here. */
+static bool object_is_hidden(struct fs *fs, const char *prefix, const char *name, const char *key)
+{
+	return store_key_is_ours(fs->config.store, key) ||
+	       remote_cached_has(fs->config.remote, prefix, name) == 0;
+}
+
 static int entry_is_hidden(struct fs *fs, const char *prefix, const struct remote_entry *entry,
 	unsigned depth, enum fs_patience patience, uint64_t *ret_listing)
 {
@@ -360,7 +368,7 @@ static int entry_is_hidden(struct fs *fs, const char *prefix, const struct remot
 		return 1;
 	if (entry->is_dir)
 		return shows_nothing(fs, key, depth - 1, patience, ret_listing);
-	return store_key_is_hidden(fs->config.store, key);
+	return object_is_hidden(fs, prefix, entry->name, key);
 }
 
 /* Does nothing below this prefix show? 1, 0, -ENODATA (not known), -EINPROGRESS. */
@@ -414,14 +422,22 @@ int fs_place_of_entry(struct fs *fs, struct fs_place *dir, const char *prefix,
 	uint64_t *ret_listing)
 {
 	char key[KEY_MAX_BYTES + 2];
-	int hidden;
+	struct store_attr attr;
+	int hidden, r;
 
 	if (!key_of_entry(prefix, entry, key))
 		return -ENOENT;
 	hidden = entry->is_dir ? folder_is_hidden(fs, dir, entry->name, key, patience, ret_listing)
-			       : store_key_is_hidden(fs->config.store, key);
+			       : object_is_hidden(fs, prefix, entry->name, key);
 	if (hidden)
 		return hidden < 0 ? hidden : -ENOENT;
+	if (dir->kind == FS_STORE) { /* made since it was asked, and uploaded already? */
+		r = store_lookup(fs->config.store, dir->attr.ino, entry->name, &attr);
+		if (r == 0)
+			store_place(&attr, ret);
+		if (r != -ENOENT)
+			return r;
+	}
 	if (entry->is_dir)
 		key[strlen(key) - 1] = '\0';
 	return bucket_place(fs, key, entry->is_dir, entry->object.size_bytes,
@@ -452,7 +468,7 @@ static int lookup_bucket(struct fs *fs, struct fs_place *dir, const char *name,
 	if (r < 0)
 		return -ENOENT;
 	r = fs_place_of_entry(fs, dir, prefix, &entry, patience, ret, ret_listing);
-	if (r == 0)
+	if (r == 0 && ret->kind == FS_BUCKET)
 		ret->certain = *ret_certain;
 	return r;
 }

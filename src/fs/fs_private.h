@@ -228,7 +228,8 @@ enum fs_patience fs_patience_of(const struct fs_call *c);
  */
 must_check int fs_lookup(struct fs *fs, struct fs_place *dir, const char *name,
 	enum fs_patience patience, struct fs_place *ret, bool *ret_certain, uint64_t *ret_listing);
-/* Turn an entry of a listing into a place; false when it is not shown. -EINPROGRESS as above. */
+/* Turn an entry of a listing into a place: the store's, if it has the name by now. -ENOENT: it is not
+ * shown. -EINPROGRESS as above. */
 must_check int fs_place_of_entry(struct fs *fs, struct fs_place *dir, const char *prefix,
 	const struct remote_entry *entry, enum fs_patience patience, struct fs_place *ret,
 	uint64_t *ret_listing);

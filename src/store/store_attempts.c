@@ -330,28 +330,25 @@ static bool below_a_job(struct store *s, const char *key)
 	return false;
 }
 
-/* What does an object of ours under this key mean for listings, by the state of its file? */
-enum key_shows { KEY_SAYS_NOTHING, KEY_IS_LEFT, KEY_IS_SHOWN };
-
-static enum key_shows key_shows(const struct record *r)
+/* Is the object under the key of this record ours, by the state of its file? */
+static bool holds_its_key(const struct record *r)
 {
 	if (r->i.attr.flags & STORE_FLAG_FOREIGN)
-		return KEY_SAYS_NOTHING;
+		return false;
 	switch (r->i.attr.state) {
-	case FILE_UPLOADED:
-	case FILE_VERIFIED:
-		return KEY_IS_SHOWN;
 	case FILE_NONE:
 	case FILE_CONFLICT: /* what is there now is not ours */
 	case FILE_GONE:
 	case FILE_STATE_COUNT:
-		return KEY_SAYS_NOTHING;
+		return false;
 	case FILE_OPEN: /* a version to be sent: where its file has another name, this key goes */
 	case FILE_CLOSED:
 	case FILE_SETTLED:
 	case FILE_QUEUED:
 	case FILE_SENDING:
 	case FILE_UNKNOWN:
+	case FILE_UPLOADED:
+	case FILE_VERIFIED:
 	case FILE_HELD:
 	case FILE_INCOMPLETE:
 	case FILE_TORN:
@@ -359,9 +356,9 @@ static enum key_shows key_shows(const struct record *r)
 	case FILE_FAILED:
 	case FILE_MOVING:
 	case FILE_DELETING:
-		return KEY_IS_LEFT;
+		return true;
 	}
-	return KEY_SAYS_NOTHING;
+	return false;
 }
 
 /* Perhaps sent and perhaps there already, while its file may have another name or none. */
@@ -374,26 +371,22 @@ static bool is_being_made(struct store *s, const char *key)
 		memcmp(c.key.data, from.data, 16) == 0;
 }
 
-bool store_key_is_hidden(struct store *s, const char *key)
+bool store_key_is_ours(struct store *s, const char *key)
 {
 	struct ikey from = ikey_hash(key, 0);
 	with_lock(&s->lock);
 	if (below_a_job(s, key))
 		return true;
 	cleanup_cursor struct index_cursor c;
-	bool left = false;
 	int r = index_seek(&s->index, TABLE_OBJECT_KEY, &from, false, &c);
 	for (; r == 0 && c.key.len == 24 && memcmp(c.key.data, from.data, 16) == 0;
 		r = index_next(&c)) {
 		struct record record;
-		if (record_get(s, get_be64((const uint8_t *)c.key.data + 16), &record) < 0)
-			continue;
-		enum key_shows shows = key_shows(&record);
-		if (shows == KEY_IS_SHOWN)
-			return false;
-		left |= shows == KEY_IS_LEFT;
+		if (record_get(s, get_be64((const uint8_t *)c.key.data + 16), &record) == 0 &&
+			holds_its_key(&record))
+			return true;
 	}
-	return left || is_being_made(s, key);
+	return is_being_made(s, key);
 }
 
 int store_stray_add(struct store *s, const struct store_object *object, int64_t due_at_ns)

@@ -233,9 +233,8 @@ static void end_of_an_older_version(void **state)
 	must_eq(attempts(r, got, 4), 0);
 	/* ours: either this inode's older object, or a stray; in no case forgotten */
 	must(strays_of(r, "f", &stray) == 1 || strcmp(rig_inode(r, ino)->object.etag, o.etag) == 0);
-	/* the next version under this key is shown whatever the stray waits for */
 	rig_bring(r, ino, FILE_UPLOADED);
-	must(!store_key_is_hidden(r->s, "f"));
+	must(store_key_is_ours(r->s, "f"));
 	rig_must_count(r, STORE_ROOT_INO);
 }
 
@@ -255,7 +254,7 @@ static void end_under_another_key(void **state)
 	must(!applied);
 	must(!rig_attr(r, ino).in_bucket);
 	must_eq(strays_of(r, "f", &stray), 1);
-	must(store_key_is_hidden(r->s, "f"));
+	must(store_key_is_ours(r->s, "f"));
 	must_state(rig_state(r, ino), FILE_QUEUED); /* no other record need follow for that */
 	rig_reopen(r);
 	must_state(rig_state(r, ino), FILE_QUEUED);
@@ -308,7 +307,7 @@ static void end_of_what_was_unlinked(void **state)
 	must_eq(strays_of(r, "f", &left), 1);
 	must_text(left.object.key, "f");
 	must_text(left.object.etag, o.etag);
-	must(store_key_is_hidden(r->s, "f"));
+	must(store_key_is_ours(r->s, "f"));
 	must_eq(rig_files_in(r, FILE_DELETING), 1);
 	rig_reopen(r);
 	must_eq(strays_of(r, "f", &left), 1);
@@ -377,11 +376,11 @@ static void object_under_a_new_key_leaves_a_stray(void **state)
 	must_text(rig_inode(r, ino)->object.key, "b");
 	must_state(rig_state(r, ino), FILE_UPLOADED);
 	must_eq(strays_of(r, "a", &stray), 1);
-	must(store_key_is_hidden(r->s, "a"));
-	must(!store_key_is_hidden(r->s, "b"));
+	must(store_key_is_ours(r->s, "a"));
+	must(store_key_is_ours(r->s, "b"));
 	must_eq(store_forget(r->s, stray.attr.ino), 0);
 	must_eq(strays_of(r, "a", &stray), 0);
-	must(!store_key_is_hidden(r->s, "a"));
+	must(!store_key_is_ours(r->s, "a"));
 }
 
 static void object_keeps_all_it_is_told(void **state)
@@ -448,14 +447,14 @@ static void stray_of_nothing(void **state)
 	must_eq(store_stray_add(r->s, &o, T0_NS + 9), 0);
 	must_eq(strays_of(r, "lost/one", &stray), 1);
 	must_eq(stray.due_at_ns, T0_NS + 9);
-	must(store_key_is_hidden(r->s, "lost/one"));
+	must(store_key_is_ours(r->s, "lost/one"));
 	must_eq(store_queue(r->s, FILE_DELETING, NULL, &item, 1), 1);
 	must_eq(item.ino, stray.attr.ino);
 	must_eq(item.order, T0_NS + 9);
 	rig_reopen(r);
 	must_eq(store_forget(r->s, stray.attr.ino), 0);
 	must_eq(store_queue(r->s, FILE_DELETING, NULL, &item, 1), 0);
-	must(!store_key_is_hidden(r->s, "lost/one"));
+	must(!store_key_is_ours(r->s, "lost/one"));
 }
 
 /* ---- deletes ------------------------------------------------------------------------------------------------- */
@@ -502,7 +501,7 @@ static void path_of_the_deleted_is_where_it_was(void **state)
 	must_eq(store_unlink(r->s, d, "f", 600000), 0);
 	rig_must_path(r, ino, "d/f");
 	must(rig_attr(r, ino).flags & STORE_FLAG_UNLINKED);
-	must(store_key_is_hidden(r->s, "d/f"));
+	must(store_key_is_ours(r->s, "d/f"));
 }
 
 /* The answer to its DELETE is missing: that the bucket has it counts no more. */
@@ -554,7 +553,7 @@ static void undelete_refuses_a_taken_name(void **state)
 
 	rig_bring(r, old, FILE_UPLOADED);
 	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 600000), 0);
-	must(store_key_is_hidden(r->s, "f"));
+	must(store_key_is_ours(r->s, "f"));
 	new = rig_put(r, STORE_ROOT_INO, "f", 200, 2);
 	must_eq(store_undelete(r->s, old), -EEXIST);
 	must_state(rig_state(r, old), FILE_DELETING);
@@ -611,7 +610,7 @@ static void forget_ends_it(void **state)
 	must_eq(store_forget(r->s, ino), 0);
 	must_eq(rig_attr_error(r, ino), -ENOENT);
 	must_eq(rig_data_files(r), 0);
-	must(!store_key_is_hidden(r->s, "f"));
+	must(!store_key_is_ours(r->s, "f"));
 	must_eq(store_forget(r->s, ino), -ENOENT);
 }
 
@@ -646,7 +645,7 @@ static void discard_drops_the_local_version(void **state)
 	must_eq(rig_data_files(r), 0);
 	must_eq(rig_files_in(r, FILE_CONFLICT), 0);
 	must_eq(store_inodes_of_key(r->s, "f", got, 2), 0);
-	must(!store_key_is_hidden(r->s, "f"));
+	must(!store_key_is_ours(r->s, "f"));
 	must_eq(store_discard(r->s, ino), -ENOENT);
 	rig_must_count(r, STORE_ROOT_INO);
 }

@@ -56,7 +56,7 @@ static void must_find_everything(struct rig *r)
 	must_eq(rig_resolve_error(r, "d/gone"), -ENOENT);
 	must_eq(rig_resolve_error(r, "d/closed"), -ENOENT);
 	must_eq(rig_resolve_error(r, "d/deleted"), -ENOENT);
-	must(store_key_is_hidden(r->s, "d/deleted"));
+	must(store_key_is_ours(r->s, "d/deleted"));
 	must_eq(rig_files_in(r, FILE_DELETING), 1);
 	must_eq(store_xattr_get(r->s, rig_find(r, "e/moved"), "user.x", text, 8), 1);
 	must_eq(store_setting_get(r->s, "k", text, 8), 0);

@@ -207,17 +207,17 @@ static void states_that_a_rename_keeps(void **state)
 	rig_must_path(r, open, "open2");
 }
 
-/* A moved object's old name is hidden, and shown again when somebody else makes that name. */
-static void old_key_is_hidden(void **state)
+/* A moved object is ours under its old name, too; what was not sent yet is none. */
+static void old_key_is_ours(void **state)
 {
 	struct rig *r = *state;
 	uint64_t ino = rig_put(r, STORE_ROOT_INO, "a", 100, 1);
 
 	rig_bring(r, ino, FILE_UPLOADED);
-	must(!store_key_is_hidden(r->s, "a"));
+	must(store_key_is_ours(r->s, "a"));
 	must_eq(mv(r, STORE_ROOT_INO, "a", STORE_ROOT_INO, "b"), 0);
-	must(store_key_is_hidden(r->s, "a"));
-	must(!store_key_is_hidden(r->s, "b"));
+	must(store_key_is_ours(r->s, "a"));
+	must(!store_key_is_ours(r->s, "b"));
 	must_text(rig_inode(r, ino)->object.key, "a");
 }
 
@@ -327,7 +327,7 @@ int main(void)
 		rig_test(folder_over_folder),
 		rig_test_clock(what_each_state_becomes),
 		rig_test(states_that_a_rename_keeps),
-		rig_test(old_key_is_hidden),
+		rig_test(old_key_is_ours),
 		rig_test(folder_opens_a_job_only_if_needed),
 		rig_test(folder_moves_everything_below),
 		rig_test(folder_costs_one_record),

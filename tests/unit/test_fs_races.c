@@ -1,0 +1,266 @@
+/*
+ * What comes between two steps of a request: a delete ends in the bucket, or a name that went is
+ * made and uploaded anew, before each lock that the request takes, one after the other. What is
+ * ours is never taken for somebody else's meanwhile.
+ */
+#include "fs_rig.h"
+
+#define STEPS_MAX 1000
+
+/* ---- before the n-th lock of a request ---- */
+
+static _Thread_local bool watched;
+static _Thread_local unsigned held;
+static unsigned countdown; /* 0: over */
+static void (*before_lock)(struct fs_rig *r);
+static struct fs_rig *the_rig;
+
+void __real_lock_take_at(struct lock *l, const char *site);
+void __wrap_lock_take_at(struct lock *l, const char *site);
+void __real_lock_drop(struct lock *l);
+void __wrap_lock_drop(struct lock *l);
+void __real_cleanup_lock_fn(struct lock **l);
+void __wrap_cleanup_lock_fn(struct lock **l);
+
+void __wrap_lock_take_at(struct lock *l, const char *site)
+{
+	if (watched && held == 0 && countdown > 0 && --countdown == 0) {
+		watched = false;
+		before_lock(the_rig);
+		watched = true;
+	}
+	__real_lock_take_at(l, site);
+	held++;
+}
+
+void __wrap_lock_drop(struct lock *l)
+{
+	__real_lock_drop(l);
+	held--;
+}
+
+void __wrap_cleanup_lock_fn(struct lock **l)
+{
+	__real_cleanup_lock_fn(l);
+	held--;
+}
+
+/* ---- what comes between ---- */
+
+/* topN/plate/a, of the step N */
+static char top_name[16], plate_path[32], plate_prefix[40], key[48];
+
+/* As the upload room does it: the listing is told, then the record goes. */
+static void the_delete_ends(struct fs_rig *r)
+{
+	struct store_inode inode;
+
+	assert_int_equal(store_inodes_of_key(r->store, key, &inode, 1), 1);
+	assert_int_equal(inode.attr.state, FILE_DELETING);
+	fake_remove(r->bucket, key);
+	remote_note_delete(r->remote, key);
+	assert_int_equal(store_forget(r->store, inode.attr.ino), 0);
+}
+
+static void it_is_made(struct fs_rig *r)
+{
+	struct fuse_entry_param top = rig_walk(r, top_name), plate, file;
+
+	if (rig_lookup(r, top.ino, "plate", &plate) == -ENOENT)
+		assert_int_equal(rig_mkdir(r, top.ino, "plate", &plate), 0);
+	file = rig_put(r, plate.ino, "a", "anew");
+	rig_upload(r, file.ino, key);
+}
+
+/* ---- requests ---- */
+
+static void must_be_ours(const struct fuse_entry_param *entry)
+{
+	assert_false(entry->ino & STORE_INO_FROM_BUCKET);
+}
+
+static void look_up(struct fs_rig *r, uint64_t top)
+{
+	struct fuse_entry_param entry;
+
+	if (rig_lookup(r, top, "plate", &entry) == -ENOENT)
+		return;
+	must_be_ours(&entry);
+	if (rig_lookup(r, entry.ino, "a", &entry) == 0)
+		must_be_ours(&entry);
+}
+
+static void list_one(struct fs_rig *r, uint64_t ino, bool plus)
+{
+	cleanup_free struct rig_listing *l = rig_list(r, ino, plus);
+
+	for (size_t i = 0; i < l->count; i++)
+		assert_false(l->inos[i] & STORE_INO_FROM_BUCKET);
+}
+
+static void list(struct fs_rig *r, uint64_t top)
+{
+	struct store_attr plate;
+
+	list_one(r, top, false);
+	list_one(r, top, true);
+	if (store_resolve(r->store, plate_path, &plate) == 0)
+		list_one(r, plate.ino, false);
+}
+
+static void rename_it(struct fs_rig *r, uint64_t top)
+{
+	int e = rig_rename(r, top, "plate", top, "moved", 0);
+
+	assert_true(e == 0 || e == -ENOENT);
+}
+
+static void rename_above(struct fs_rig *r, uint64_t top)
+{
+	char moved[24];
+
+	(void)top;
+	snprintf(moved, sizeof(moved), "moved-%s", top_name);
+	assert_int_equal(rig_rename(r, STORE_ROOT_INO, top_name, STORE_ROOT_INO, moved, 0), 0);
+}
+
+/* ---- each at each step ---- */
+
+enum before { STAYS_EMPTY, WAS_REMOVED, NEVER_WAS };
+
+static void wait_until_listed(struct fs_rig *r, const char *prefix, const char *name)
+{
+	struct remote_entry entry;
+
+	while (remote_lookup(r->remote, prefix, name, false, &entry) != 0 ||
+		remote_cached_has(r->remote, prefix, name) != 1)
+		sched_yield();
+}
+
+/* A folder that the bucket had first, so that what is below it is not known to be ours. */
+static uint64_t make_top(struct fs_rig *r, const char *name, struct fuse_entry_param *ret_made)
+{
+	struct fuse_entry_param top;
+	char theirs[32];
+
+	snprintf(theirs, sizeof(theirs), "%s/theirs", top_name);
+	fake_put(r->bucket, theirs, 1, "e");
+	remote_refresh(r->remote, "");
+	top = rig_walk(r, top_name);
+	assert_int_equal(rig_mkdir(r, top.ino, name, ret_made), 0);
+	fake_remove(r->bucket, theirs);
+	remote_note_delete(r->remote, theirs);
+	return top.ino;
+}
+
+/* The file was uploaded and deleted; the listings are cached, and show it. Returns the number of
+ * topN. */
+static uint64_t prepare(struct fs_rig *r, enum before before, unsigned step)
+{
+	struct fuse_entry_param plate, file;
+	char prefix[24];
+	uint64_t top;
+
+	snprintf(top_name, sizeof(top_name), "top%d-%u", before, step);
+	snprintf(prefix, sizeof(prefix), "%s/", top_name);
+	snprintf(plate_path, sizeof(plate_path), "%s/plate", top_name);
+	snprintf(plate_prefix, sizeof(plate_prefix), "%s/", plate_path);
+	snprintf(key, sizeof(key), "%sa", plate_prefix);
+	if (before == NEVER_WAS)
+		return make_top(r, "beside", &plate);
+	top = make_top(r, "plate", &plate);
+	file = rig_put(r, plate.ino, "a", "text");
+	rig_upload(r, file.ino, key);
+	assert_int_equal(rig_unlink(r, plate.ino, "a"), 0);
+	if (before == WAS_REMOVED)
+		assert_int_equal(rig_rmdir(r, top, "plate"), 0);
+	wait_until_listed(r, prefix, "plate");
+	wait_until_listed(r, plate_prefix, "a");
+	return top;
+}
+
+/* False: the request was over before. */
+static bool one_between(struct fs_rig *r, void (*request)(struct fs_rig *r, uint64_t top),
+	void (*between)(struct fs_rig *r), enum before before, unsigned step)
+{
+	uint64_t top = prepare(r, before, step);
+	bool came;
+
+	the_rig = r;
+	before_lock = between;
+	countdown = step;
+	watched = true;
+	request(r, top);
+	watched = false;
+	came = countdown == 0;
+	countdown = 0;
+	return came;
+}
+
+static void at_each_step(
+	void (*request)(struct fs_rig *r, uint64_t top), void (*between)(struct fs_rig *r))
+{
+	enum before last = between == it_is_made ? NEVER_WAS : WAS_REMOVED;
+	struct fs_rig *r = rig_new("");
+
+	rig_start(r);
+	for (enum before before = STAYS_EMPTY; before <= last; before++) {
+		unsigned step = 1;
+
+		while (one_between(r, request, between, before, step))
+			assert_true(++step < STEPS_MAX);
+		assert_true(step > 3);
+	}
+	rig_free(r);
+}
+
+static void a_delete_ends_during_a_lookup(void **state)
+{
+	(void)state;
+	at_each_step(look_up, the_delete_ends);
+}
+
+static void a_delete_ends_during_a_listing(void **state)
+{
+	(void)state;
+	at_each_step(list, the_delete_ends);
+}
+
+static void a_delete_ends_during_a_rename(void **state)
+{
+	(void)state;
+	at_each_step(rename_it, the_delete_ends);
+	at_each_step(rename_above, the_delete_ends);
+}
+
+static void made_during_a_lookup(void **state)
+{
+	(void)state;
+	at_each_step(look_up, it_is_made);
+}
+
+static void made_during_a_listing(void **state)
+{
+	(void)state;
+	at_each_step(list, it_is_made);
+}
+
+static void made_during_a_rename(void **state)
+{
+	(void)state;
+	at_each_step(rename_it, it_is_made);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_delete_ends_during_a_lookup),
+		cmocka_unit_test(a_delete_ends_during_a_listing),
+		cmocka_unit_test(a_delete_ends_during_a_rename),
+		cmocka_unit_test(made_during_a_lookup),
+		cmocka_unit_test(made_during_a_listing),
+		cmocka_unit_test(made_during_a_rename),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
