@@ -153,8 +153,11 @@ show_failure() { # NAME
 	find "$T" -xdev -maxdepth 1 -type f -size -20M -exec cp {} "$kept/" \;
 	tail -n 25 "$T/out" | cut -c1-400 | sed 's/^/#   /'
 	if [ -s "$T/cpgfs.log" ]; then
-		echo "#   the daemon's last lines:"
-		tail -n 12 "$T/cpgfs.log" | cut -c1-300 | sed 's/^/#     /'
+		echo "#   the daemon's last warnings and lines:"
+		{
+			head -n -8 "$T/cpgfs.log" | grep -E '^[^ ]+Z (warn|error) ' | tail -n 6
+			tail -n 8 "$T/cpgfs.log"
+		} | cut -c1-300 | sed 's/^/#     /'
 	fi
 	echo "#   logs: $kept"
 	echo "#   again: tests/mount/run ${CPGFS_TEST_HOW:-}$NAME $1"
