@@ -11,7 +11,7 @@ small_disk() {
 	DISK=$T/disk
 	mkdir "$DISK"
 	truncate -s "$1" "$T/disk.img"
-	if ! { mkfs.ext4 -q -m 0 "$T/disk.img" && mount -o loop "$T/disk.img" "$DISK"; } 2>/dev/null; then
+	if ! { mkfs.ext4 -q -m 0 -b 1024 "$T/disk.img" && mount -o loop "$T/disk.img" "$DISK"; } 2>/dev/null; then
 		mount -t tmpfs -o "size=$1" tmpfs "$DISK"
 	fi
 	CACHE=$DISK/cache
