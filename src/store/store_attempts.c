@@ -146,6 +146,47 @@ int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t chunk, uin
 	return r;
 }
 
+/* ---- what a key holds -------------------------------------------------------------------------------------- */
+
+/* The object that this record names is not there any more: another one of ours has its key. False: it
+ * was the last copy, and the record stays (whoever compares it with the bucket will find out). */
+static bool claim_void(struct record *r)
+{
+	static const uint32_t in_bucket =
+		1u << FILE_UPLOADED | 1u << FILE_VERIFIED | 1u << FILE_GONE | 1u << FILE_MOVING;
+	bool said_so = in_bucket >> r->i.attr.state & 1, here = r->present_bytes >= r->i.attr.size_bytes;
+	if (said_so && !here)
+		return false;
+	if (said_so)
+		record_enter(r, FILE_CLOSED);
+	if (r->i.attr.state == FILE_DELETING && in_bucket >> r->i.state_before & 1)
+		r->i.state_before = here ? FILE_CLOSED : FILE_LOST;
+	if (said_so || r->i.attr.state == FILE_DELETING) /* nothing is left to delete */
+		r->i.due_at_ns = clock_wall_ns();
+	r->i.object = (struct store_object){ 0 };
+	return true;
+}
+
+/* An object of ours came to this key, so nothing else of ours is there: a record that goes on saying so
+ * would take that object for its own, or delete it. */
+void op_claims_void(struct store *s, const char *key, uint64_t but_ino)
+{
+	struct ikey from = ikey_hash(key, 0);
+	cleanup_cursor struct index_cursor c;
+	int r = index_seek(&s->index, TABLE_OBJECT_KEY, &from, false, &c);
+	for (; r == 0 && c.key.len == 24 && memcmp(c.key.data, from.data, 16) == 0;
+		r = index_next(&c)) {
+		struct record old;
+		uint64_t ino = get_be64((const uint8_t *)c.key.data + 16);
+		if (ino == but_ino || record_get(s, ino, &old) < 0 ||
+			(old.i.attr.flags & STORE_FLAG_FOREIGN) || strcmp(old.i.object.key, key) != 0)
+			continue;
+		struct record new = old;
+		if (claim_void(&new))
+			op_inode(s, &old, &new);
+	}
+}
+
 /* ---- outcome ------------------------------------------------------------------------------------------------ */
 
 static bool still_meant(const struct record *r, const struct store_object *object,
@@ -174,6 +215,8 @@ static bool outcome_apply(struct store *s, struct record *new, const struct stor
 		meant = true; /* deleted meanwhile: this is the object to delete */
 	if (!meant) {
 		left_behind(new, object);
+		if (object && strcmp(new->i.object.key, object->key) == 0)
+			(void)claim_void(new); /* a last copy keeps it */
 		return false;
 	}
 	if (object) {
@@ -225,6 +268,8 @@ static int end_locked(struct store *s, uint64_t id, const struct store_transitio
 			*ret_purge = true;
 		}
 	}
+	if (object)
+		op_claims_void(s, object->key, a.ino);
 	if (object && !applied)
 		op_stray(s, object, clock_wall_ns());
 	r = op_commit(s);

@@ -421,6 +421,9 @@ void op_dir_gone(struct store *s, const struct record *dir);
 /* Record a nameless inode that only stands for an object to delete. */
 void op_stray(struct store *s, const struct store_object *object, int64_t due_at_ns);
 
+/* An object of ours was made under this key: what other records said of it is over. */
+void op_claims_void(struct store *s, const char *key, uint64_t but_ino);
+
 must_check int record_get(struct store *s, uint64_t ino, struct record *ret);
 must_check int chunk_get(struct store *s, uint64_t ino, uint64_t n, struct chunk_record *ret);
 must_check int dirent_get(struct store *s, uint64_t dir_ino, const char *name, uint64_t *ret_ino);

@@ -127,6 +127,7 @@ static int state_set_locked(struct store *s, const struct store_transition *t,
 		if (old.i.object.key[0] && strcmp(old.i.object.key, object->key) != 0)
 			op_stray(s, &old.i.object, clock_wall_ns());
 		new.i.object = *object;
+		op_claims_void(s, object->key, t->ino);
 	}
 	if (adopted)
 		new.i.attr.flags |= STORE_FLAG_ADOPTED;

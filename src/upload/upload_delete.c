@@ -142,8 +142,7 @@ static void delete_asked(struct upload *u, struct task *t)
 static bool live_object_at(const struct store_inode *other, const struct store_inode *gone)
 {
 	return other->attr.ino != gone->attr.ino && other->attr.state != FILE_DELETING &&
-	       other->attr.state != FILE_NONE && other->object.etag[0] != '\0' &&
-	       other->object.uploaded_at_ns >= gone->object.uploaded_at_ns;
+	       other->attr.state != FILE_NONE && other->object.etag[0] != '\0';
 }
 
 /* A file here has this key again. Once its write has replaced the object, the record is done. */
@@ -170,11 +169,6 @@ static bool newcomer_comes(struct upload *u, const char *key)
 	return attr.state != FILE_NONE && attr.state != FILE_UPLOADED &&
 	       attr.state != FILE_VERIFIED && attr.state != FILE_MOVING &&
 	       attr.state != FILE_HELD && attr.state != FILE_GONE;
-}
-
-static bool attempts_stand(struct upload *u, const char *key)
-{
-	return store_attempts_of_key(u->store, key, u->sched.attempts, 1) > 0;
 }
 
 /* Something was sent for this file whose outcome is not known: there may be an object yet. */
@@ -255,6 +249,15 @@ static void delete_start(struct upload *u, uint64_t ino)
 	}
 }
 
+/* Nothing stands in the way of forgetting what was replaced. */
+static bool delete_waits(struct upload *u, uint64_t ino)
+{
+	struct store_inode inode;
+
+	return waits_has(&u->sched.waiting_inos, ino) &&
+	       (store_inode(u->store, ino, &inode) < 0 || inode.object.etag[0] != '\0');
+}
+
 void delete_pass(struct upload *u)
 {
 	struct store_queue_item items[DELETE_WINDOW], last, *after = NULL;
@@ -273,7 +276,7 @@ void delete_pass(struct upload *u)
 			if (!slot_free(u))
 				return;
 			if (!map_get(&u->sched.tasks_of_ino, items[i].ino) &&
-				!waits_has(&u->sched.waiting_inos, items[i].ino))
+				!delete_waits(u, items[i].ino))
 				delete_start(u, items[i].ino);
 		}
 		last = items[n - 1];

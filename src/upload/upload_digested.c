@@ -133,7 +133,8 @@ static bool unchanged(
 		return false;
 	*ret = inode.object;
 	ret->generation = d->version.generation;
-	return key_is(u, d->version.ino, inode.object.key, ret_names);
+	return key_is(u, d->version.ino, inode.object.key, ret_names) &&
+	       !attempts_stand(u, inode.object.key);
 }
 
 static void digest_recorded(struct upload *u, struct digest *d)
@@ -235,7 +236,7 @@ static int uploaded_before(struct upload *u, const struct version *v)
 
 	if (store_inode(u->store, v->ino, &inode) < 0 || inode.object.etag[0] == '\0' ||
 		inode.object.generation != v->generation ||
-		(inode.attr.flags & STORE_FLAG_FOREIGN))
+		(inode.attr.flags & STORE_FLAG_FOREIGN) || attempts_stand(u, inode.object.key))
 		return -ENODATA;
 	k = key_of_inode(u, v->ino, &now);
 	r = store_version_open(u->store, v->ino, v->generation, &fd);

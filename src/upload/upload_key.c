@@ -138,6 +138,11 @@ static bool key_is_pending(struct upload *u, struct task *t)
 	return n < 0;
 }
 
+bool attempts_stand(struct upload *u, const char *key)
+{
+	return store_attempts_of_key(u->store, key, u->sched.attempts, 1) != 0;
+}
+
 enum key_owner key_owner_of(struct upload *u, struct task *t)
 {
 	struct store_inode *owners = u->sched.owners;
@@ -147,7 +152,7 @@ enum key_owner key_owner_of(struct upload *u, struct task *t)
 	if (key_is_pending(u, t))
 		return KEY_PENDING;
 	n = store_inodes_of_key(u->store, t->key, owners, OWNERS_MAX);
-	t->own_known = t->own_same = t->others = false;
+	t->own_known = t->own_same = false;
 	for (int i = 0; i < n; i++) {
 		enum key_owner o;
 
@@ -157,7 +162,6 @@ enum key_owner key_owner_of(struct upload *u, struct task *t)
 		if (o != KEY_FREE)
 			return o;
 		own_object_note(t, &owners[i], &newest_ns);
-		t->others = t->others || owners[i].attr.ino != t->version.ino;
 	}
 	return KEY_FREE;
 }

@@ -206,6 +206,8 @@ static enum start move_may_begin(struct upload *u, const struct version *v,
 			.to = FILE_HELD, .held = now->held, .reason = now->reason};
 	else if (object->etag[0] == '\0' || object->generation != v->generation)
 		change.to = FILE_CLOSED;
+	else if (strcmp(object->key, now->key) == 0 && attempts_stand(u, now->key))
+		return START_STAYS;
 	else if (strcmp(object->key, now->key) == 0)
 		change.to = FILE_UPLOADED;
 	else

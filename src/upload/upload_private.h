@@ -215,7 +215,6 @@ struct task {
 	unsigned replans, clock_retries;
 	/* what is known */
 	bool own_known, own_same;
-	bool others; /* other records of ours under this key: forgotten once it is written */
 	char own_etag[S3_ETAG_MAX];
 	char condition[S3_ETAG_MAX]; /* If-Match; "": If-None-Match: * */
 	bool asked_surely;
@@ -258,7 +257,7 @@ must_check int task_attempt_begin(struct upload *u, struct task *t, enum attempt
 	enum file_state from, const char *if_match);
 /* The object that t->attempt made, as the reply tells. */
 void task_object_of(const struct task *t, const struct s3_object *made, struct store_object *ret);
-/* The object of this version is in place (recorded): tell the listing, forget what it replaced. */
+/* The object of this version is in place (recorded): tell the listing. */
 void task_uploaded(struct upload *u, struct task *t, const struct store_object *object);
 
 /* ---- upload_state.c: changes of state, checked against the table first -------------------------- */
@@ -303,6 +302,8 @@ enum key_owner {
 	KEY_PENDING, /* an attempt stands that must be settled first */
 };
 enum key_owner key_owner_of(struct upload *u, struct task *t);
+/* Is a request to this key without an answer? Then no record tells what is there. */
+bool attempts_stand(struct upload *u, const char *key);
 
 /* ---- upload_event.c ---------------------------------------------------------------------------- */
 

@@ -258,19 +258,6 @@ void task_object_of(
 
 /* ---- after success ------------------------------------------------------------------------------ */
 
-static void forget_replaced(struct upload *u, struct task *t)
-{
-	struct store_inode *others = u->sched.owners;
-	int n = store_inodes_of_key(u->store, t->key, others, OWNERS_MAX);
-
-	for (int i = 0; i < n; i++) {
-		if (others[i].attr.ino == t->version.ino || others[i].attr.state != FILE_DELETING)
-			continue;
-		if (store_forget(u->store, others[i].attr.ino) < 0)
-			log_debug("%s: a replaced record stays for now", t->key);
-	}
-}
-
 void task_uploaded(struct upload *u, struct task *t, const struct store_object *object)
 {
 	struct s3_object shown = {
@@ -279,6 +266,4 @@ void task_uploaded(struct upload *u, struct task *t, const struct store_object *
 	(void)text_copy(shown.etag, object->etag, sizeof(shown.etag));
 	if (u->remote)
 		remote_note_put(u->remote, t->key, &shown);
-	if (t->others)
-		forget_replaced(u, t);
 }

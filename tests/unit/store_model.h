@@ -368,6 +368,21 @@ enum m_advance {
 	M_REOPEN, /* back to closed */
 };
 
+/* Is what the bucket holds under this path another file's, which has to move first? */
+static inline bool m_is_needed(const struct model *m, int but, const char *path)
+{
+	for (int i = 1; i < M_NODES; i++) {
+		const struct m_node *n = &m->node[i];
+
+		if (i != but && n->used && !n->unlinked && n->has_object &&
+			strcmp(n->object_path, path) == 0 &&
+			(n->state == FILE_UPLOADED || n->state == FILE_VERIFIED ||
+				n->state == FILE_MOVING))
+			return true;
+	}
+	return false;
+}
+
 static inline enum m_advance m_advance_of(const struct model *m, int i)
 {
 	const struct m_node *n = &m->node[i];
@@ -382,13 +397,13 @@ static inline enum m_advance m_advance_of(const struct model *m, int i)
 	case FILE_SETTLED:
 		return M_DIGEST;
 	case FILE_QUEUED:
-		return M_SEND;
+		return m_is_needed(m, i, path) ? M_STAY : M_SEND;
 	case FILE_SENDING:
 		return M_END;
 	case FILE_UPLOADED:
 		return M_VERIFY;
 	case FILE_MOVING:
-		return M_MOVE;
+		return m_is_needed(m, i, path) ? M_STAY : M_MOVE;
 	case FILE_INCOMPLETE:
 		return M_REOPEN;
 	case FILE_NONE:
@@ -412,6 +427,9 @@ static inline void m_object(struct model *m, struct m_node *n, const char *path)
 {
 	if (n->has_object && strcmp(n->object_path, path) != 0)
 		m->deleting++; /* the object under the old key is a stray */
+	for (int i = 1; i < M_NODES; i++)
+		if (m->node[i].has_object && strcmp(m->node[i].object_path, path) == 0)
+			m->node[i].has_object = false; /* it was replaced */
 	n->has_object = true;
 	memcpy(n->object_path, path, sizeof(n->object_path));
 	n->state = FILE_UPLOADED;

@@ -1,0 +1,104 @@
+/* A file that comes back to a name under which something else was sent meanwhile: what its record says
+ * of the bucket is of before. */
+#include "upload_fake.h"
+
+static struct bench *open_bench(bool aws)
+{
+	struct bench *b = bench_begin(aws);
+
+	bench_open_upload(b);
+	return b;
+}
+
+static uint64_t uploaded(struct bench *b, const char *path, const char *text)
+{
+	uint64_t ino = write_text(b, path, text);
+
+	wait_state(b, ino, FILE_UPLOADED);
+	return ino;
+}
+
+static void rename_in(struct bench *b, const char *dir, const char *from, const char *to)
+{
+	uint64_t ino = file_ino(b, dir, false);
+
+	assert_int_equal(store_rename(b->store, ino, from, ino, to, 0, 0), 0);
+}
+
+static uint64_t deleting_count(struct bench *b)
+{
+	struct store_counts counts;
+
+	assert_int_equal(store_counts(b->store, STORE_ROOT_INO, &counts), 0);
+	return counts.files[FILE_DELETING];
+}
+
+/* It is uploaded, nothing is to be deleted any more: then the bucket has it. */
+static void wait_there(struct bench *b, uint64_t ino, const char *key, const char *text)
+{
+	wait_state(b, ino, FILE_UPLOADED);
+	wait_until(deleting_count(b) == 0 && attempts_standing(b) == 0);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_true(fake_has(b->fake, key, text, strlen(text)));
+}
+
+/* Put aside under a name that is held, another one was sent under the old name, and back over it. */
+static void returns(bool aws, const char *other)
+{
+	struct bench *b = open_bench(aws);
+	uint64_t one = uploaded(b, "p/d/one", "first");
+
+	rename_in(b, "p/d", "one", "one.tmp");
+	wait_state(b, one, FILE_HELD);
+	uploaded(b, "p/d/one", other);
+	rename_in(b, "p/d", "one.tmp", "one");
+	wait_there(b, one, "p/d/one", "first");
+	assert_int_equal(fake_object_count(b->fake), 1);
+	bench_end(b);
+}
+
+static void test_replaced_by_other_content(void **state)
+{
+	(void)state;
+	returns(true, "second");
+	returns(false, "second");
+}
+
+static void test_replaced_by_the_same_content(void **state)
+{
+	(void)state;
+	returns(true, "first");
+	returns(false, "first");
+}
+
+/* Written anew and sent, and before the answer has come, again with what the bucket held before: its
+ * record says that of the bucket yet. */
+static void rewritten_back(bool aws)
+{
+	struct bench *b = open_bench(aws);
+	uint64_t one = uploaded(b, "p/d/one", "first");
+
+	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LOSE_AFTER});
+	write_text(b, "p/d/one", "second");
+	wait_state(b, one, FILE_UNKNOWN);
+	write_text(b, "p/d/one", "first");
+	wait_there(b, one, "p/d/one", "first");
+	bench_end(b);
+}
+
+static void test_rewritten_back_while_sent(void **state)
+{
+	(void)state;
+	rewritten_back(true);
+	rewritten_back(false);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_replaced_by_other_content),
+		cmocka_unit_test(test_replaced_by_the_same_content),
+		cmocka_unit_test(test_rewritten_back_while_sent),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
