@@ -79,9 +79,10 @@ enum store_type { STORE_FILE = 1, STORE_DIR = 2 };
 #define STORE_FLAG_DURABLE 0x2u    /* this version was synced */
 #define STORE_FLAG_BORN_LOCAL 0x4u /* folder made here where the bucket showed no such name */
 #define STORE_FLAG_UNLINKED 0x8u   /* no name any more */
-#define STORE_FLAG_ACCEPTED 0x10u  /* a person accepted this version (conflict, incomplete, torn) */
+#define STORE_FLAG_ACCEPTED 0x10u  /* a person accepted this version as it is (incomplete, torn) */
 #define STORE_FLAG_COMPLETE 0x20u  /* last FLUSH said "complete so far" */
 #define STORE_FLAG_ADOPTED 0x40u   /* object from elsewhere with our content, taken as ours */
+#define STORE_FLAG_REPLACES 0x80u  /* a person said that it replaces what the bucket has (conflict) */
 
 /* What listings and stat need. */
 struct store_attr {
@@ -234,7 +235,6 @@ must_check int store_import(
 #define STORE_SET_GID 4u
 #define STORE_SET_MTIME 8u
 #define STORE_SET_ATIME 16u
-#define STORE_SET_FLAGS 32u
 /* Not sizes: see store_file_truncate. Never raises the generation; a changed mtime of a file that
  * is in the bucket is kept here only. An mtime of second 0 of 1970 on a file marks its version
  * INCOMPLETE (how rsync marks a broken transfer). */
@@ -385,6 +385,7 @@ struct store_transition {
 	int64_t due_at_ns;
 	bool count_attempt; /* attempts + 1; else, on leaving for UPLOADED or CLOSED: 0 */
 	uint64_t names;
+	uint32_t flags; /* STORE_FLAG_ACCEPTED, STORE_FLAG_REPLACES: set as well */
 };
 must_check int store_state_set(struct store *s, const struct store_transition *t);
 /* The object of a version as now known, with the state that follows (UPLOADED, VERIFIED, GONE …);
@@ -490,8 +491,10 @@ must_check int store_forget(struct store *s, uint64_t ino);
  * out, it is to be sent again; -EBUSY if its bytes are not all here. -EEXIST if the name is taken,
  * -ENOTDIR or -ENOENT if its folder is gone (made again if it was one of ours). */
 must_check int store_undelete(struct store *s, uint64_t ino);
-/* Drop the local version for good (`cpgfs discard`): the inode and its data go, the object stays. */
-must_check int store_discard(struct store *s, uint64_t ino);
+/* Drop the local version for good (`cpgfs discard`): the inode and its data go, the object stays.
+ * -ESTALE: it is another version, or in another state. */
+must_check int store_discard(
+	struct store *s, uint64_t ino, uint64_t generation, enum file_state state);
 /* Subtree walk for re-key jobs and commands: files below dir in (folder, name) order, resumed by
  * cursor (zero-initialised; plain data). Returns how many. */
 struct store_walk {

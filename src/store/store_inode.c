@@ -112,6 +112,7 @@ void record_transition(struct record *r, const struct store_transition *t)
 	if (t->reason)
 		(void)text_copy(r->i.reason, t->reason, sizeof(r->i.reason)); /* may be cut */
 	r->i.due_at_ns = t->due_at_ns ? t->due_at_ns : clock_wall_ns();
+	r->i.attr.flags |= t->flags & (STORE_FLAG_ACCEPTED | STORE_FLAG_REPLACES);
 	if (t->count_attempt)
 		r->i.attempts++;
 	else if (t->to == FILE_UPLOADED || t->to == FILE_CLOSED)

@@ -314,8 +314,6 @@ static void judge_mtime(struct record *r)
 	(void)text_copy(r->i.reason, BROKEN_TRANSFER_REASON, sizeof(r->i.reason)); /* it fits */
 }
 
-#define SETTABLE_FLAGS (STORE_FLAG_ACCEPTED | STORE_FLAG_BORN_LOCAL)
-
 static void set_values(struct record *r, uint32_t mask, const struct store_attr *v)
 {
 	struct store_attr *a = &r->i.attr;
@@ -329,8 +327,6 @@ static void set_values(struct record *r, uint32_t mask, const struct store_attr 
 		a->mtime_ns = v->mtime_ns;
 	if (mask & STORE_SET_ATIME)
 		a->atime_ns = v->atime_ns;
-	if (mask & STORE_SET_FLAGS) /* the others are this room's own: an unlink may have come between */
-		a->flags = (a->flags & ~SETTABLE_FLAGS) | (v->flags & SETTABLE_FLAGS);
 	a->ctime_ns = clock_wall_ns();
 }
 

@@ -485,7 +485,7 @@ static int make_file(struct repair *p, struct found *f)
 	if (e < 0)
 		return e;
 	judge(p, f);
-	r->i.attr.flags &= ~STORE_FLAG_ACCEPTED;
+	r->i.attr.flags &= ~(STORE_FLAG_ACCEPTED | STORE_FLAG_REPLACES);
 	r->i.due_at_ns = r->since_ns = clock_wall_ns();
 	r->attempts_open = (uint32_t)aborts_of(p, r->i.attr.ino);
 	op_begin(p->s);

@@ -239,14 +239,18 @@ int store_rmdir(struct store *s, uint64_t dir_ino, const char *name)
 
 /* ---- the end of a DELETING file, or its return ------------------------------------------------------------- */
 
-static int give_up(struct store *s, uint64_t ino, bool only_unlinked, bool *ret_purge)
+/* version NULL: any, if it is unlinked. */
+static int give_up(struct store *s, uint64_t ino, const struct store_attr *version, bool *ret_purge)
 {
 	struct record r;
 	int e = record_get(s, ino, &r);
 	if (e < 0)
 		return e;
-	if (r.i.attr.type != STORE_FILE || (only_unlinked && !(r.i.attr.flags & STORE_FLAG_UNLINKED)))
+	if (r.i.attr.type != STORE_FILE || (!version && !(r.i.attr.flags & STORE_FLAG_UNLINKED)))
 		return -EINVAL;
+	if (version &&
+		(r.i.attr.generation != version->generation || r.i.attr.state != version->state))
+		return -ESTALE;
 	bool kept = r.attempts_open || file_find_held(s, ino);
 	op_begin(s);
 	if (!(r.i.attr.flags & STORE_FLAG_UNLINKED)) {
@@ -270,12 +274,12 @@ static int give_up(struct store *s, uint64_t ino, bool only_unlinked, bool *ret_
 	return e;
 }
 
-static int give_up_and_tell(struct store *s, uint64_t ino, bool only_unlinked)
+static int give_up_and_tell(struct store *s, uint64_t ino, const struct store_attr *version)
 {
 	struct news news = { 0 };
 	bool purge = false;
 	store_enter(s);
-	int r = give_up(s, ino, only_unlinked, &purge);
+	int r = give_up(s, ino, version, &purge);
 	store_leave(s, &news);
 	if (purge) {
 		purge_data(s, ino);
@@ -287,12 +291,13 @@ static int give_up_and_tell(struct store *s, uint64_t ino, bool only_unlinked)
 
 int store_forget(struct store *s, uint64_t ino)
 {
-	return give_up_and_tell(s, ino, true);
+	return give_up_and_tell(s, ino, NULL);
 }
 
-int store_discard(struct store *s, uint64_t ino)
+int store_discard(struct store *s, uint64_t ino, uint64_t generation, enum file_state state)
 {
-	return give_up_and_tell(s, ino, false);
+	return give_up_and_tell(
+		s, ino, &(struct store_attr){ .generation = generation, .state = state });
 }
 
 /* The folder of a path, its missing levels made again. */

@@ -92,11 +92,11 @@ static void file_renamed(struct store *s, struct record *r)
 		1u << FILE_HELD | 1u << FILE_FAILED | 1u << FILE_CONFLICT;
 	static const uint32_t follow = 1u << FILE_UPLOADED | 1u << FILE_VERIFIED | 1u << FILE_GONE;
 	uint32_t state = 1u << r->i.attr.state;
+	r->i.attr.flags &= ~STORE_FLAG_REPLACES; /* what the bucket has under the old name */
 	if (state & again) {
 		record_enter(r, FILE_CLOSED);
 		r->i.reason[0] = '\0';
 		r->i.due_at_ns = settle_due_ns(s, r);
-		r->i.attr.flags &= ~STORE_FLAG_ACCEPTED;
 	} else if (state & follow) {
 		record_enter(r, FILE_MOVING);
 		r->i.due_at_ns = settle_due_ns(s, r);

@@ -55,7 +55,8 @@ static int64_t apply(struct upload *u, const char *path, command_fn *command)
 }
 
 /* 1, or why not. */
-static int command_state(struct upload *u, const struct store_inode *inode, enum file_state to)
+static int command_state_flags(
+	struct upload *u, const struct store_inode *inode, enum file_state to, uint32_t flags)
 {
 	struct version v = {.ino = inode->attr.ino,
 		.generation = inode->attr.generation,
@@ -64,13 +65,19 @@ static int command_state(struct upload *u, const struct store_inode *inode, enum
 		.generation = v.generation,
 		.from = v.state,
 		.to = to,
-		.reason = ""};
+		.reason = "",
+		.flags = flags};
 	int r;
 
 	if (!file_state_may_follow(v.state, to))
 		return 0;
 	r = store_state_set(u->store, &t);
 	return r < 0 ? r : 1;
+}
+
+static int command_state(struct upload *u, const struct store_inode *inode, enum file_state to)
+{
+	return command_state_flags(u, inode, to, 0);
 }
 
 static void nudge(struct upload *u, bool retry)
@@ -104,11 +111,12 @@ void upload_resume(struct upload *u)
 
 /* What a conflict goes on as: nothing may be concluded from the recorded object, which is in
  * question. Bytes that are only in the bucket (under an older name) go the way of a rename. */
-static int resolve_conflict(struct upload *u, const struct store_inode *inode)
+static int resolve_conflict(struct upload *u, const struct store_inode *inode, uint32_t flags)
 {
 	struct version v = {.ino = inode->attr.ino, .generation = inode->attr.generation};
 
-	return command_state(u, inode, version_is_here(u, &v) ? FILE_QUEUED : FILE_CLOSED);
+	return command_state_flags(
+		u, inode, version_is_here(u, &v) ? FILE_QUEUED : FILE_CLOSED, flags);
 }
 
 /* ---- retry -------------------------------------------------------------------------------------- */
@@ -117,7 +125,7 @@ static int resolve_conflict(struct upload *u, const struct store_inode *inode)
 static int command_retry(struct upload *u, const struct store_inode *inode)
 {
 	if (inode->attr.state == FILE_CONFLICT)
-		return resolve_conflict(u, inode);
+		return resolve_conflict(u, inode, 0);
 	if (inode->attr.state != FILE_FAILED)
 		return 0;
 	if (inode->object.etag[0] != '\0' &&
@@ -138,18 +146,11 @@ int64_t upload_retry(struct upload *u, const char *path)
 
 static int command_accept(struct upload *u, const struct store_inode *inode)
 {
-	struct store_attr values = {.flags = inode->attr.flags | STORE_FLAG_ACCEPTED};
-	struct store_attr after;
-	int r;
-
-	if (inode->attr.state != FILE_CONFLICT && inode->attr.state != FILE_INCOMPLETE &&
-		inode->attr.state != FILE_TORN)
+	if (inode->attr.state == FILE_CONFLICT)
+		return resolve_conflict(u, inode, STORE_FLAG_REPLACES);
+	if (inode->attr.state != FILE_INCOMPLETE && inode->attr.state != FILE_TORN)
 		return 0;
-	r = store_setattr(u->store, inode->attr.ino, STORE_SET_FLAGS, &values, &after);
-	if (r < 0)
-		return r;
-	return inode->attr.state == FILE_CONFLICT ? resolve_conflict(u, inode)
-						  : command_state(u, inode, FILE_SETTLED);
+	return command_state_flags(u, inode, FILE_SETTLED, STORE_FLAG_ACCEPTED);
 }
 
 int64_t upload_accept(struct upload *u, const char *path)
@@ -177,7 +178,8 @@ static int command_discard(struct upload *u, const struct store_inode *inode)
 		return 0;
 	r = store_path(u->store, inode->attr.ino, &path);
 	if (r == 0)
-		r = store_discard(u->store, inode->attr.ino);
+		r = store_discard(u->store, inode->attr.ino, inode->attr.generation,
+			inode->attr.state);
 	if (r < 0)
 		return r;
 	text_escape(&shown, buf_text(&path));

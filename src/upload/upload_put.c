@@ -48,7 +48,7 @@ static struct plan_facts facts_of(struct upload *u, struct task *t)
 		.enforced = s3_enforces(u->s3, op),
 		.ask_first = large,
 		.may_replace =
-			u->allow_overwrite || (t->version.flags & STORE_FLAG_ACCEPTED) != 0,
+			u->allow_overwrite || (t->version.flags & STORE_FLAG_REPLACES) != 0,
 		.bucket = t->found.says};
 
 	if (f.bucket != BUCKET_HOLDS)

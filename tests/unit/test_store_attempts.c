@@ -636,17 +636,21 @@ static void discard_drops_the_local_version(void **state)
 {
 	static struct store_inode got[2];
 	struct rig *r = *state;
-	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 100, 1);
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 100, 1), generation;
 
 	rig_bring(r, ino, FILE_CONFLICT);
-	must_eq(store_discard(r->s, ino), 0);
+	generation = rig_attr(r, ino).generation;
+	must_eq(store_discard(r->s, ino, generation + 1, FILE_CONFLICT), -ESTALE);
+	must_eq(store_discard(r->s, ino, generation, FILE_FAILED), -ESTALE);
+	must_state(rig_state(r, ino), FILE_CONFLICT);
+	must_eq(store_discard(r->s, ino, generation, FILE_CONFLICT), 0);
 	must_eq(rig_attr_error(r, ino), -ENOENT);
 	must_eq(rig_resolve_error(r, "f"), -ENOENT);
 	must_eq(rig_data_files(r), 0);
 	must_eq(rig_files_in(r, FILE_CONFLICT), 0);
 	must_eq(store_inodes_of_key(r->s, "f", got, 2), 0);
 	must(!store_key_is_ours(r->s, "f"));
-	must_eq(store_discard(r->s, ino), -ENOENT);
+	must_eq(store_discard(r->s, ino, generation, FILE_CONFLICT), -ENOENT);
 	rig_must_count(r, STORE_ROOT_INO);
 }
 

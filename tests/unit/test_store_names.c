@@ -319,8 +319,7 @@ static void setattr_changes_what_the_mask_names(void **state)
 		.uid = 7,
 		.gid = 8,
 		.mtime_ns = 123 * NS_PER_S + 5,
-		.atime_ns = 456 * NS_PER_S,
-		.flags = STORE_FLAG_ACCEPTED};
+		.atime_ns = 456 * NS_PER_S};
 
 	clock_fake_advance_ms(5);
 	must_eq(store_setattr(r->s, ino, STORE_SET_MODE, &v, &got), 0);
@@ -329,15 +328,12 @@ static void setattr_changes_what_the_mask_names(void **state)
 	must_eq(got.mtime_ns, before.mtime_ns);
 	must_eq(got.ctime_ns, T0_NS + 5000000);
 	must_eq(store_setattr(r->s, ino,
-			STORE_SET_UID | STORE_SET_GID | STORE_SET_MTIME | STORE_SET_ATIME |
-				STORE_SET_FLAGS,
-			&v, &got),
+			STORE_SET_UID | STORE_SET_GID | STORE_SET_MTIME | STORE_SET_ATIME, &v, &got),
 		0);
 	must_eq(got.uid, 7);
 	must_eq(got.gid, 8);
 	must_eq(got.mtime_ns, 123 * NS_PER_S + 5);
 	must_eq(got.atime_ns, 456 * NS_PER_S);
-	must(got.flags & STORE_FLAG_ACCEPTED);
 	must(got.flags & STORE_FLAG_COMPLETE);
 	must_eq(got.generation, before.generation);
 	must_state(got.state, FILE_CLOSED);

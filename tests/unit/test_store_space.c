@@ -149,7 +149,7 @@ static void full_of_what_needs_a_person_does_not_wait(void **state)
 		must_eq(try_write(r, "x", 2 * P), -ENOSPC);
 		(void)rig_put(r, STORE_ROOT_INO, "small", 100, 1); /* this one will go */
 		must_eq(try_write(r, "x", 2 * P), -EDQUOT);
-		must_eq(store_discard(r->s, ino), 0);
+		must_eq(store_discard(r->s, ino, rig_attr(r, ino).generation, stuck[i]), 0);
 		must_eq(store_unlink(r->s, STORE_ROOT_INO, "small", 0), 0);
 	}
 	rig_context[0] = '\0';

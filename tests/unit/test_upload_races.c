@@ -20,6 +20,15 @@ static struct {
 	atomic_uint untrue;  /* records that say "in the bucket" of a file which is not there */
 } race;
 
+/* Another hand, right after a command has read what it is about to decide on. */
+static struct {
+	const char *path; /* written again then; NULL: nothing */
+	uint64_t ino;
+	const char *text;
+} other_hand;
+
+int __real_store_inode(struct store *s, uint64_t ino, struct store_inode *ret);
+int __wrap_store_inode(struct store *s, uint64_t ino, struct store_inode *ret);
 int __real_store_path(struct store *s, uint64_t ino, struct buf *out);
 int __wrap_store_path(struct store *s, uint64_t ino, struct buf *out);
 
@@ -49,6 +58,18 @@ int __wrap_store_path(struct store *s, uint64_t ino, struct buf *out)
 	if (r == 0 && race.bench && ino == race.ino && left > 0 &&
 		atomic_fetch_sub(&race.lookups, 1) == 1)
 		rename_now();
+	return r;
+}
+
+int __wrap_store_inode(struct store *s, uint64_t ino, struct store_inode *ret)
+{
+	int r = __real_store_inode(s, ino, ret);
+	const char *path = other_hand.path;
+
+	if (r == 0 && path && ino == other_hand.ino) {
+		other_hand.path = NULL;
+		write_text(race.bench, path, other_hand.text);
+	}
 	return r;
 }
 
@@ -312,6 +333,49 @@ static void test_copy_refused_to_a_name_between(void **state)
 	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
 }
 
+/* ---- a command for a version that is another one by now ---------------------------------------------- */
+
+static uint64_t in_conflict(struct bench *b, const char *path)
+{
+	uint64_t ino;
+
+	fake_put(b->fake, path, "theirs");
+	ino = write_text(b, path, "ours");
+	wait_advancing(STEP_MS, state_of(b, ino) == FILE_CONFLICT);
+	upload_pause(b->upload);
+	wait_advancing(STEP_MS, upload_pauses(b) == PAUSE_BY_HAND);
+	other_hand.ino = ino;
+	other_hand.text = "ours, and more";
+	other_hand.path = path;
+	return ino;
+}
+
+static void test_discarded_while_written_again(void **state)
+{
+	struct bench *b = *state;
+	uint64_t ino = in_conflict(b, "p/d/one");
+
+	assert_int_equal(upload_discard(b->upload, "p/d"), 0);
+	assert_null(other_hand.path);
+	assert_int_equal(file_ino(b, "p/d/one", false), ino);
+	upload_resume(b->upload);
+	wait_advancing(STEP_MS, state_of(b, ino) == FILE_CONFLICT);
+}
+
+static void test_accepted_while_written_again(void **state)
+{
+	struct bench *b = *state;
+	uint64_t ino = in_conflict(b, "p/d/one");
+
+	assert_int_equal(upload_accept(b->upload, "p/d"), 0);
+	assert_null(other_hand.path);
+	upload_resume(b->upload);
+	wait_advancing(STEP_MS, state_of(b, ino) == FILE_CONFLICT);
+	assert_true(fake_has(b->fake, "p/d/one", "theirs", 6));
+	assert_int_equal(upload_accept(b->upload, "p/d"), 1);
+	wait_advancing(STEP_MS, fake_has(b->fake, "p/d/one", "ours, and more", 14));
+}
+
 static int begin(void **state)
 {
 	struct bench *b;
@@ -338,6 +402,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_renamed_after_a_lookup, begin, end),
 		cmocka_unit_test_setup_teardown(test_refused_under_the_old_name, begin, end),
 		cmocka_unit_test_setup_teardown(test_copy_refused_to_a_name_between, begin, end),
+		cmocka_unit_test_setup_teardown(test_discarded_while_written_again, begin, end),
+		cmocka_unit_test_setup_teardown(test_accepted_while_written_again, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,6 +77,32 @@ static void test_other_content_is_a_conflict(void **state)
 	}
 }
 
+/* Taking a cut-off file as it is says nothing about what somebody else has under its key; and what was
+ * said of one name does not hold under the next. */
+static void test_accepted_but_for_what(void **state)
+{
+	static const char tiff[] = "II*\0\0\x10\0\0 and some pixels";
+	struct bench *b = open_bench(true);
+	uint64_t ino = write_text(b, "p/d/other", "x"), d = file_ino(b, "p/d", false);
+
+	(void)state;
+	fake_put(b->fake, "p/d/one.tif", "theirs");
+	fake_put(b->fake, "p/d/two.tif", "theirs, too");
+	ino = write_file(b, "p/d/one.tif", tiff, sizeof(tiff) - 1);
+	wait_state(b, ino, FILE_INCOMPLETE);
+	assert_int_equal(upload_accept(b->upload, "p/d/one.tif"), 1);
+	wait_state(b, ino, FILE_CONFLICT);
+	upload_pause(b->upload);
+	wait_until(upload_pauses(b) == PAUSE_BY_HAND);
+	assert_int_equal(upload_accept(b->upload, "p/d/one.tif"), 1);
+	assert_int_equal(store_rename(b->store, d, "one.tif", d, "two.tif", 0, 0), 0);
+	upload_resume(b->upload);
+	wait_state(b, ino, FILE_CONFLICT); /* and not incomplete again */
+	assert_true(fake_has(b->fake, "p/d/one.tif", "theirs", 6));
+	assert_true(fake_has(b->fake, "p/d/two.tif", "theirs, too", 11));
+	bench_end(b);
+}
+
 static void test_conflict_discarded(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -299,6 +325,7 @@ int main(void)
 		cmocka_unit_test(test_same_content_is_adopted),
 		cmocka_unit_test(test_multipart_from_elsewhere_is_adopted),
 		cmocka_unit_test(test_other_content_is_a_conflict),
+		cmocka_unit_test(test_accepted_but_for_what),
 		cmocka_unit_test(test_conflict_discarded),
 		cmocka_unit_test(test_conflict_that_was_none),
 		cmocka_unit_test(test_allowed_to_overwrite),
