@@ -80,6 +80,13 @@ int store_chunk(struct store *s, uint64_t ino, uint64_t n, struct store_chunk *r
 
 /* ---- filling ---------------------------------------------------------------------------------------------- */
 
+static int filling_room(struct store_file *f)
+{
+	if (!f->filling)
+		f->filling = calloc(1, STORE_CHUNKS_MAX / 8 + 1);
+	return f->filling ? 0 : -ENOMEM;
+}
+
 int store_chunk_fill_begin(struct store_file *f, uint64_t n)
 {
 	lock_take(&f->lock);
@@ -90,6 +97,8 @@ int store_chunk_fill_begin(struct store_file *f, uint64_t n)
 	if (r == 0 && bit_test(f->leaving, n))
 		r = -EDQUOT; /* its old bytes go first */
 	if (r == 0)
+		r = filling_room(f);
+	if (r == 0)
 		r = space_take(f->store, 0, 0, len); /* the others can go meanwhile */
 	if (r == 0)
 		f->growth_bytes += len;
@@ -99,6 +108,7 @@ int store_chunk_fill_begin(struct store_file *f, uint64_t n)
 			space_arrived(f->store, len);
 	}
 	if (r == 0) {
+		bit_set(f->filling, n, true);
 		f->fills++;
 		f->fill_bytes += len;
 		space_filling(f->store, 1);
@@ -107,19 +117,32 @@ int store_chunk_fill_begin(struct store_file *f, uint64_t n)
 	return r;
 }
 
+/* Of the version for which it was begun, which may have been replaced by another one, absent again. */
+static bool is_wanted(struct store_file *f, uint64_t n)
+{
+	return !f->dirty && bit_test(f->absent, n) && bit_test(f->filling, n);
+}
+
+/* A file that becomes empty waits for it, so that it cannot land in what is written next. */
 int store_chunk_fill_write(
 	struct store_file *f, uint64_t n, uint64_t off_in_chunk, const void *data, size_t len)
 {
 	lock_take(&f->lock);
-	bool wanted = !f->dirty && bit_test(f->absent, n);
-	uint64_t size = atomic_load(&f->size_bytes), part = f->part_size_bytes;
-	int fd = f->fd;
+	uint64_t most = chunk_len(f->part_size_bytes, n, atomic_load(&f->size_bytes));
+	uint64_t start = chunk_start(f->part_size_bytes, n);
+	int fd = f->fd, r = is_wanted(f, n) && fd >= 0 ? 0 : -ESTALE;
+	if (r == 0 && (off_in_chunk > most || len > most - off_in_chunk))
+		r = -ERANGE;
+	f->fill_writes += r == 0;
 	lock_drop(&f->lock);
-	if (!wanted || fd < 0)
-		return -ESTALE;
-	if (off_in_chunk > chunk_len(part, n, size) || len > chunk_len(part, n, size) - off_in_chunk)
-		return -ERANGE;
-	return io_pwrite(fd, data, len, chunk_start(part, n) + off_in_chunk);
+	if (r < 0)
+		return r;
+	r = io_pwrite(fd, data, len, start + off_in_chunk);
+	lock_take(&f->lock);
+	f->fill_writes--;
+	cond_broadcast(&f->idle);
+	lock_drop(&f->lock);
+	return r;
 }
 
 /* Present only now, after its bytes are written; "filled" until a sync, so that a power cut drops it. */
@@ -162,7 +185,8 @@ int store_chunk_fill_end(struct store_file *f, uint64_t n, bool ok)
 	struct news news = { 0 };
 	lock_take(&f->lock);
 	uint64_t len = chunk_len(f->part_size_bytes, n, atomic_load(&f->size_bytes));
-	int r = f->dirty || !bit_test(f->absent, n) ? -ESTALE : 0;
+	int r = is_wanted(f, n) ? 0 : -ESTALE;
+	bit_set(f->filling, n, false);
 	if (r == 0 && ok)
 		r = record_filled(f, n, &news);
 	uint64_t growth = len < f->growth_bytes ? len : f->growth_bytes;

@@ -47,6 +47,7 @@ static void file_free(struct store_file *f)
 		close(f->fd);
 	heat_free(f);
 	free(f->leaving);
+	free(f->filling);
 	free(f->recorded);
 	free(f->absent);
 	cond_release(&f->idle);
@@ -245,6 +246,14 @@ bool file_range_present(struct store_file *f, uint64_t off, uint64_t len, uint64
 	return true;
 }
 
+/* What comes for chunks of before is not wanted any more. */
+void fills_forget(struct store_file *f)
+{
+	lock_assert_held(&f->lock);
+	if (f->filling)
+		memset(f->filling, 0, STORE_CHUNKS_MAX / 8 + 1);
+}
+
 /* Must the data file exist with all its bytes? */
 static bool data_expected(struct store_file *f)
 {
@@ -304,6 +313,7 @@ static void mark_all_absent(struct store_file *f)
 		bit_set(f->absent, n, true);
 		bit_set(f->recorded, n, false);
 	}
+	fills_forget(f);
 	f->absent_count = count;
 }
 

@@ -247,6 +247,8 @@ struct store_file {
 	bool is_sparse;          /* its data file may have holes: writes inside it may need the disk, too */
 	unsigned fills;          /* chunks that are being filled, and what their bytes still take */
 	uint64_t fill_bytes;
+	uint8_t *filling;        /* bit per chunk: its bytes are wanted, and of this version; or NULL */
+	unsigned fill_writes;    /* of them under way */
 	uint64_t read_chunk;     /* the last one a reader asked for, at read_at_ms (or opened then) */
 	int64_t read_at_ms;
 	int64_t whole_until_ms;  /* a writer waits until all chunks are here: none may go */
@@ -496,6 +498,7 @@ bool file_range_present(struct store_file *f, uint64_t off, uint64_t len, uint64
  * absent. Returns -EIO or -EREMOTE. */
 int file_mark_lost(struct store_file *f, struct news *news);
 uint64_t file_present_bytes(struct store_file *f);
+void fills_forget(struct store_file *f); /* f->lock held */
 /* Before bytes in [off, off+len) change (f->lock held): the version opens, records of the touched
  * chunks are voided; synced if the version was durable (drops f->lock meanwhile). */
 must_check int file_before_change(

@@ -316,6 +316,7 @@ static int forget_bytes(struct store_file *f, struct news *news)
 	atomic_store(&f->is_dirty_hint, true);
 	memset(f->absent, 0, STORE_CHUNKS_MAX / 8);
 	memset(f->recorded, 0, STORE_CHUNKS_MAX / 8);
+	fills_forget(f);
 	f->absent_count = 0;
 	atomic_store(&f->size_bytes, 0);
 	return 0;
@@ -407,7 +408,7 @@ static void begin_alone(struct store_file *f)
 {
 	file_wait_idle(f);
 	f->flushing = true;
-	while (f->in_flight)
+	while (f->in_flight || f->fill_writes)
 		(void)cond_wait_until(&f->idle, &f->lock, INT64_MAX); /* the predicate decides */
 	f->flushing = false;
 }

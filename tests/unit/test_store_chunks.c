@@ -277,6 +277,36 @@ static void change_during_a_fill_drops_it(void **state)
 	rig_must_hold(r, ino, P, 7);
 }
 
+/* A fetch that stalls for long: meanwhile the file was written anew, and that version evicted in part. */
+static void fill_of_an_older_version(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = evicted(r, "f", 16 * P), chunk;
+	struct store_file *f = rig_write_begin(r, ino);
+	struct store_chunk c;
+	uint8_t old[P];
+
+	rig_pattern(old, P, 0, 1);
+	must_eq(store_chunk_fill_begin(f, 0), 0);
+	must_eq(store_chunk_fill_write(f, 0, 0, old, P / 2), 0);
+	must_eq(store_file_truncate(f, 0, &chunk), 0);
+	rig_write_pattern(f, 0, 16 * P, 7);
+	must_eq(store_file_flush(f, false, NULL), 0);
+	store_file_writer_drop(f);
+	rig_bring(r, ino, FILE_VERIFIED);
+	must_eq(store_file_read(f, old, 1, 5 * P, &chunk), 1);
+	must_eq(store_evict(r->s, 2 * P), 0);
+	must_eq(store_chunk(r->s, ino, 0, &c), 0);
+	must(!c.present);
+	rig_pattern(old, P, 0, 1);
+	must_eq(store_chunk_fill_write(f, 0, P / 2, old, P / 2), -ESTALE);
+	must_eq(store_chunk_fill_end(f, 0, true), -ESTALE);
+	must_eq(store_chunk(r->s, ino, 0, &c), 0);
+	must(!c.present);
+	fill(f, 0, P, 7); /* what is asked for now */
+	store_file_close(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -292,6 +322,7 @@ int main(void)
 		rig_test(change_waits_for_absent_chunks),
 		rig_test(truncate_to_nothing_needs_no_chunks),
 		rig_test(change_during_a_fill_drops_it),
+		rig_test(fill_of_an_older_version),
 	};
 
 	return cmocka_run_group_tests_name("store chunks", tests, NULL, NULL);

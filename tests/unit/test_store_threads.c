@@ -48,7 +48,7 @@ static void *flush_it(void *arg)
 }
 
 /* Starts `other` while a write stands at the disk: it must wait for it. */
-static void must_wait_for_a_write(struct store_file *f, void *(*other)(void *))
+static void must_wait_for(struct store_file *f, void *(*write)(void *), void *(*other)(void *))
 {
 	pthread_t writer, second;
 
@@ -58,7 +58,7 @@ static void must_wait_for_a_write(struct store_file *f, void *(*other)(void *))
 	held.other_done = false;
 	disk_on(DISK_PASS, 0, 0);
 	disk.hook = hold_data_writes;
-	must_eq(pthread_create(&writer, NULL, write_held, f), 0);
+	must_eq(pthread_create(&writer, NULL, write, f), 0);
 	sem_wait(&held.at_disk);
 	must_eq(pthread_create(&second, NULL, other, f), 0);
 	for (int i = 0; i < 50; i++) {
@@ -81,7 +81,7 @@ static void truncate_waits_for_writes(void **state)
 	struct store_file *f = rig_write_begin(r, ino);
 
 	rig_write_pattern(f, 0, 1000, 1);
-	must_wait_for_a_write(f, cut_to_100);
+	must_wait_for(f, write_held, cut_to_100);
 	rig_write_end(f);
 	must_eq(rig_attr(r, ino).size_bytes, 100);
 	rig_must_hold(r, ino, 100, 1);
@@ -95,11 +95,48 @@ static void flush_waits_for_writes(void **state)
 	struct store_file *f = rig_write_begin(r, ino);
 
 	rig_write_pattern(f, 0, 1000, 1);
-	must_wait_for_a_write(f, flush_it);
+	must_wait_for(f, write_held, flush_it);
 	must_state(rig_state(r, ino), FILE_CLOSED);
 	must_eq(rig_attr(r, ino).size_bytes, 5010);
 	must_eq(rig_attr(r, ino).generation, 1);
 	rig_write_end(f);
+}
+
+static void *fill_held(void *arg)
+{
+	uint8_t old[P];
+
+	rig_pattern(old, P, 0, 1);
+	must_eq(store_chunk_fill_write(arg, 0, 0, old, P), 0);
+	return NULL;
+}
+
+static void *cut_to_nothing(void *arg)
+{
+	uint64_t chunk;
+
+	must_eq(store_file_truncate(arg, 0, &chunk), 0);
+	held.other_done = true;
+	return NULL;
+}
+
+/* The old content that is just being fetched must not land in the new one. */
+static void truncate_waits_for_what_is_fetched(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", P, 1);
+	struct store_file *f;
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	must_eq(store_flush_all(r->s), 0);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	f = rig_write_begin(r, ino);
+	must_eq(store_chunk_fill_begin(f, 0), 0);
+	must_wait_for(f, fill_held, cut_to_nothing);
+	rig_write_pattern(f, 0, P / 2, 7);
+	must_eq(store_chunk_fill_end(f, 0, true), -ESTALE);
+	rig_write_end(f);
+	rig_must_hold(r, ino, P / 2, 7);
 }
 
 /* `tail -f`: a reader at the end while the next line is on its way. */
@@ -348,6 +385,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rig_test(truncate_waits_for_writes),
 		rig_test(flush_waits_for_writes),
+		rig_test(truncate_waits_for_what_is_fetched),
 		rig_test(reader_beside_an_append),
 		rig_test(appends_do_not_mix),
 		rig_test(crowd_keeps_the_books),
