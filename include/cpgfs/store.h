@@ -12,6 +12,7 @@
  *           -EREMOTE a chunk is not here (fetch it, then call again);
  *           -EDQUOT no room just now (wait for room_freed, then call again);
  *           -ENOSPC no room, and waiting will not help; -EFBIG beyond 10,000 chunks or 5 TiB;
+ *           -ETXTBSY a program of an earlier mount still writes into it (STORE_FLAG_STRANDED);
  *           -EIO the cache disk failed, or bytes are not what their record says.
  * Durable:  when a call returns 0, its effect survives kill -9 of this process; a power cut only
  *           after store_file_sync() or the flush that follows within 30 s.
@@ -83,6 +84,8 @@ enum store_type { STORE_FILE = 1, STORE_DIR = 2 };
 #define STORE_FLAG_COMPLETE 0x20u  /* last FLUSH said "complete so far" */
 #define STORE_FLAG_ADOPTED 0x40u   /* object from elsewhere with our content, taken as ours */
 #define STORE_FLAG_REPLACES 0x80u  /* a person said that it replaces what the bucket has (conflict) */
+#define STORE_FLAG_LENT 0x100u     /* the kernel may go on writing into this version by itself */
+#define STORE_FLAG_STRANDED 0x200u /* a program of an earlier mount may still write into it */
 
 /* What listings and stat need. */
 struct store_attr {
@@ -143,6 +146,8 @@ struct store_config {
 	int64_t settle_ms;          /* 0 allowed */
 	int64_t flush_ms;           /* dirty data is synced this long after close; 0: 30,000 */
 	bool durability_close;      /* every close is an fsync */
+	uint64_t lend_room_bytes;   /* store_file_lend wants so much room, and 1/8 of it for each file that is
+				     * lent already; 0: 8 GiB */
 	const char *boot_id;        /* NULL: /proc/sys/kernel/random/boot_id */
 };
 
@@ -167,6 +172,7 @@ void store_close(struct store *s);
 /* What recovery found: for the log and status. */
 struct store_recovery {
 	bool was_unclean, power_cut;
+	bool same_boot; /* as the run before: its programs may still be there */
 	uint64_t replayed_records, torn_files, incomplete_files, lost_files, orphan_data_files;
 };
 void store_recovery_report(struct store *s, struct store_recovery *ret);
@@ -304,6 +310,25 @@ int64_t store_file_seek(struct store_file *f, uint64_t off, int whence); /* SEEK
 int store_file_fd(struct store_file *f);
 /* Is [off, off+len) here (or beyond the end)? Else *ret_chunk is the first absent one. */
 bool store_file_has(struct store_file *f, uint64_t off, uint64_t len, uint64_t *ret_chunk);
+
+/* ---- a data file that the kernel writes by itself (FUSE passthrough) ------------------------------- */
+
+/* Can the cache's disk tell who has a file open, and when it was written? 0, or why not. From then on
+ * the process ignores SIGIO. */
+must_check int store_lend_possible(struct store *s);
+/* Lend the data file of an OPEN version without bytes, which has just this handle: *ret_fd, read-only,
+ * is what the kernel is given. Whatever is written from then on is looked for in the data file.
+ * -EAGAIN: not this one, or there is not ample room. */
+must_check int store_file_lend(struct store_file *f, int *ret_fd);
+/* Another handle on a lent file: it may map the data file itself. */
+void store_file_share(struct store_file *f, bool may_write);
+/* Was anything written to a lent file since the last call? 1, 0. What is new is a version that is
+ * OPEN. Its flush says -EFBIG if it became larger than S3 takes, and -ENOSPC if the disk was so full
+ * meanwhile that a program that does not care for errors may have left something out. */
+must_check int store_file_look(struct store_file *f);
+/* The loan ends: the kernel closed all handles on it (or, if not all_closed, the mount is gone and
+ * nobody knows: the file is watched until no program has it open). */
+void store_file_take_back(struct store_file *f, bool all_closed);
 
 /* ---- chunks ----------------------------------------------------------------------------------------- */
 

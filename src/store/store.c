@@ -468,6 +468,7 @@ struct store *store_alloc(const struct store_config *config)
 	s->min_free_bytes = config->min_free_bytes;
 	s->part_size_bytes = config->part_size_bytes ? config->part_size_bytes : 8 * MIB;
 	s->stream_bytes = config->stream_bytes;
+	s->lend_room_bytes = config->lend_room_bytes ? config->lend_room_bytes : 8 * GIB;
 	s->settle_ms = config->settle_ms;
 	s->ops_until_commit = CHECKPOINT_OPS_FIRST;
 	s->flush_ms = config->flush_ms ? config->flush_ms : 30000;
@@ -511,6 +512,7 @@ void store_close(struct store *s)
 	if (!s)
 		return;
 	store_stop(s);
+	lent_forget(s);
 	owed_closes(s, false);
 	owed_closes(s, true); /* the next start takes size and bytes from the data file */
 	if (purge_waiting(s) < 0) {

@@ -244,6 +244,8 @@ static int64_t mark_leaving(struct store_file *f, uint64_t bytes, uint64_t *ret_
 	with_lock(&f->lock);
 	if (f->dirty || f->leaving || f->fd_is_lent || clock_mono_ms() < f->whole_until_ms)
 		return 0;
+	if (f->fd >= 0 && lent_is_shared(f->fd))
+		return 0; /* mapped while it was lent: there holes would be read as zeros */
 	f->leaving = calloc(1, STORE_CHUNKS_MAX / 8 + 1);
 	if (!f->leaving)
 		return -ENOMEM;

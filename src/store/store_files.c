@@ -90,6 +90,7 @@ static int file_load(struct store *s, uint64_t ino, struct store_file **ret)
 	f->ino = ino;
 	f->fd = -1;
 	f->dirty = r.i.attr.state == FILE_OPEN;
+	f->is_stranded = r.i.attr.flags & STORE_FLAG_STRANDED;
 	f->read_at_ms = clock_mono_ms();
 	f->part_size_bytes = r.i.part_size_bytes;
 	f->generation = r.i.attr.generation;
@@ -281,18 +282,18 @@ int file_fd(struct store_file *f, bool make)
 	data_path(f->ino, path);
 	cleanup_fd int fd = -1;
 	bool expected = data_expected(f);
-	if (make && atomic_load(&f->size_bytes) == 0 &&
+	if (make && atomic_load(&f->size_bytes) == 0 && !f->is_stranded &&
 		io_openat(f->store->dir_fd, path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, &f->fd) ==
 			0) { /* the usual one: a new file */
 		f->is_new_data = true;
 		return 0;
 	}
-	int r = io_openat(f->store->dir_fd, path, O_RDWR | O_NOFOLLOW, 0, &fd);
+	int r = io_openat(f->store->dir_fd, path, (f->is_stranded ? O_RDONLY : O_RDWR) | O_NOFOLLOW, 0, &fd);
 	if (r == 0 && expected)
 		r = data_check_size(f, fd);
 	if (r == -ENOENT && expected)
 		return -ENODATA;
-	if (r == -ENOENT && make) {
+	if (r == -ENOENT && make && !f->is_stranded) {
 		r = io_openat(f->store->dir_fd, path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, &fd);
 		if (r == 0 && atomic_load(&f->size_bytes) > 0)
 			r = io_truncate(fd, atomic_load(&f->size_bytes));
@@ -401,7 +402,7 @@ static ssize_t read_short(struct store_file *f, void *data, size_t len, uint64_t
 {
 	with_lock(&f->lock);
 	uint64_t size = atomic_load(&f->size_bytes);
-	if (f->in_flight || off >= size)
+	if (f->in_flight || off >= size || atomic_load(&f->is_lent))
 		return n;
 	if (len > size - off)
 		len = size - off;
@@ -432,6 +433,7 @@ static ssize_t read_once(
 {
 	struct news news = { 0 };
 	lock_take(&f->lock);
+	lent_look(f);
 	uint64_t size = atomic_load(&f->size_bytes);
 	int fd = -1, r = 0;
 	if (off >= size)
@@ -483,6 +485,7 @@ ssize_t store_file_read(
 int64_t store_file_seek(struct store_file *f, uint64_t off, int whence)
 {
 	lock_take(&f->lock);
+	lent_look(f);
 	uint64_t size = atomic_load(&f->size_bytes);
 	int r = f->absent_count ? -EREMOTE : file_fd(f, false);
 	int fd = f->fd;

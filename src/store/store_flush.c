@@ -14,6 +14,10 @@ static int sync_close(struct store_file *f, uint64_t close_number);
 static const char *flaw_of(struct store_file *f, const struct record *r, bool cut_off,
 	const char *reason)
 {
+	if (f->too_large)
+		return "it is larger than S3 takes";
+	if (f->starved)
+		return "the cache's disk was full while it was written";
 	if (f->write_error || f->lacks_from < f->lacks_to)
 		return "writing a part of it failed";
 	if (cut_off)
@@ -38,6 +42,7 @@ static int record_close(struct store_file *f, bool cut_off, const char *reason, 
 		new.i.closed_at_ns = now;
 		const char *flaw = flaw_of(f, &new, cut_off, reason);
 		new.i.attr.flags |= flaw ? 0 : STORE_FLAG_COMPLETE;
+		new.i.attr.flags |= atomic_load(&f->is_lent) ? STORE_FLAG_LENT : 0;
 		(void)text_copy(new.i.reason, flaw ? flaw : "", sizeof(new.i.reason)); /* may be cut */
 		enum file_state to = flaw ? FILE_INCOMPLETE : FILE_CLOSED;
 		if (!(old.i.attr.flags & STORE_FLAG_UNLINKED)) {
@@ -117,17 +122,20 @@ int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
 	int r = 0;
 	lock_take(&f->lock);
 	file_wait_idle(f);
-	bool closes = f->dirty, synced = false, lost = false;
+	if (atomic_load(&f->is_lent))
+		r = lent_observe(f, &news);
+	bool closes = f->dirty && r >= 0, synced = false, lost = false;
+	r = r > 0 ? 0 : r;
 	if (closes) {
 		f->flushing = true;
 		while (f->in_flight)
 			(void)cond_wait_until(&f->idle, &f->lock, INT64_MAX); /* the predicate decides */
-		synced = f->synced_changes == f->changes + 1;
+		synced = f->synced_changes == f->changes + 1 && !atomic_load(&f->is_lent);
 		lost = data_vanished(f);
 		r = lost ? file_mark_lost(f, &news)
 			 : record_close(f, cut_off, reason, &news, &number);
 		if (r == 0 || lost) {
-			f->dirty = false;
+			f->dirty = f->lent_opened = false;
 			atomic_store(&f->is_dirty_hint, false);
 			growth = f->growth_bytes;
 			f->growth_bytes = 0;
@@ -144,6 +152,8 @@ int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
 		r = store_file_sync(f, false);
 	else if (r == 0 && closes && synced) /* fsync, close: safe is what that says */
 		r = sync_close(f, number);
+	if (r == 0 && closes && (f->too_large || f->starved))
+		r = f->too_large ? -EFBIG : -ENOSPC;
 	news_fire(f->store, &news);
 	return r;
 }
@@ -190,6 +200,7 @@ static int mark_synced(
 	int r = 0;
 	bool same = index_get(&s->index, TABLE_UNSYNCED, &k, &v) == 0 && v.len == 9 &&
 		get_le64(v.data) < number_before && (proved || !((const uint8_t *)v.data)[8]);
+	same = same && !atomic_load(&f->is_lent); /* it may change at any time */
 	if (same && record_get(s, f->ino, &old) == 0 && old.i.attr.state != FILE_OPEN) {
 		struct record new = old;
 		new.i.attr.flags |= STORE_FLAG_DURABLE;
@@ -253,13 +264,17 @@ int store_file_sync(struct store_file *f, bool data_only)
 	uint64_t before = s->journal.next_number;
 	bool unsynced = is_unsynced(s, f->ino), suspect = is_suspect(s, f->ino);
 	lock_drop(&s->lock);
+	struct news news = { 0 };
 	lock_take(&f->lock);
 	file_wait_idle(f);
-	int r = file_fd(f, false);
+	int r = atomic_load(&f->is_lent) ? lent_observe(f, &news) : 0;
+	if (r >= 0)
+		r = file_fd(f, false);
 	bool empty = r == -ENOENT, is_new = f->is_new_data, dirty = f->dirty;
 	uint64_t changes = f->in_flight ? UINT64_MAX : f->changes;
 	int fd = f->fd;
 	lock_drop(&f->lock);
+	news_fire(s, &news);
 	if (r < 0 && !empty)
 		return r;
 	r = empty ? 0 : data_only ? io_fdatasync(fd) : io_fsync(fd);

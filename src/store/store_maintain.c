@@ -191,6 +191,7 @@ static void maintain(void *user)
 		if (evict || writers_wait(s))
 			do_evict(s);
 		witness_tick(s);
+		lent_tick(s);
 		owed_closes(s, false);
 		if (flush_is_due(s))
 			do_flush(s);

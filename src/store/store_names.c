@@ -10,10 +10,13 @@
 void record_overlay(struct store *s, struct record *r)
 {
 	struct store_file *f = file_find_held(s, r->i.attr.ino);
-	if (!f || !atomic_load(&f->is_dirty_hint))
+	bool lent = f && atomic_load(&f->is_lent);
+	if (!f || !(lent || atomic_load(&f->is_dirty_hint)))
 		return;
 	r->i.attr.size_bytes = atomic_load(&f->size_bytes);
 	r->i.attr.mtime_ns = atomic_load(&f->mtime_ns);
+	if (lent)
+		lent_overlay(f, &r->i.attr);
 	r->i.chunk_count = chunk_count_of(r->i.part_size_bytes, r->i.attr.size_bytes);
 }
 
@@ -350,6 +353,8 @@ int store_setattr(struct store *s, uint64_t ino, uint32_t mask, const struct sto
 {
 	struct news news = { 0 };
 	struct record old;
+	if (mask & STORE_SET_MTIME)
+		lent_before_time(s, ino);
 	store_enter(s);
 	int r = record_get(s, ino, &old);
 	if (r == 0) {

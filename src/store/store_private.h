@@ -255,10 +255,20 @@ struct store_file {
 	uint8_t *leaving;        /* bit per chunk: "absent" is recorded, the bytes are about to go; or NULL */
 	bool fd_is_lent;         /* store_file_fd: others read past the chunk bits */
 
+	/* the kernel writes it by itself (store_lent.c) */
+	struct store_file *lent_next; /* index lock */
+	bool lent_changed;       /* by whom it was lent to, which no FLUSH of that handle told yet */
+	bool lent_opened;        /* its version is OPEN for what a look found: nobody may close it */
+	bool is_mapped;          /* perhaps for writing: changes may leave no mark */
+	bool is_stranger, is_orphan; /* the loan ends when nobody has it open; nobody tells how it ended */
+	bool too_large, starved; /* S3 takes less; the disk was all but full while it was lent */
+	bool is_stranded;        /* STORE_FLAG_STRANDED: not to be changed; fd is read-only */
+
 	_Atomic unsigned writers;    /* handles that may write */
 	_Atomic uint64_t size_bytes; /* of the version being written (read without the lock too) */
 	_Atomic int64_t mtime_ns;
 	_Atomic bool is_dirty_hint;  /* dirty, for readers without the lock */
+	_Atomic bool is_lent;        /* set and cleared under the lock; fd stays meanwhile */
 	_Atomic unsigned evictions;  /* changes before bytes go: what was read meanwhile may be zeros */
 	_Atomic uint32_t mode;       /* as the index has it */
 };
@@ -323,7 +333,7 @@ struct store {
 	/* const after open */
 	char *dir;
 	int dir_fd, lock_fd;
-	uint64_t cache_size_bytes, min_free_bytes, part_size_bytes, stream_bytes;
+	uint64_t cache_size_bytes, min_free_bytes, part_size_bytes, stream_bytes, lend_room_bytes;
 	int64_t settle_ms, flush_ms;
 	bool durability_close;
 	char boot_id[64];
@@ -344,7 +354,9 @@ struct store {
 	int64_t flush_due_ms; /* 0: nothing unsynced */
 	struct store_file *files[FILE_BUCKETS];
 	struct purges purges;
-	struct store_file *growing, *owing;
+	struct store_file *growing, *owing, *lent;
+	uint64_t lent_count;
+	bool lent_noted;
 	uint64_t job_count;
 	_Atomic uint64_t names; /* changed under the lock */
 
@@ -511,6 +523,37 @@ static inline void cleanup_file_put_fn(struct store_file **f)
 }
 #define cleanup_store_file cleanup_with(cleanup_file_put_fn)
 
+uint64_t file_limit(uint64_t part_size_bytes);
+
+/* ---- lent data files (store_lent.c) -------------------------------------------------------------------- */
+
+/* How large it is by now (f->lock held; nothing if it is not lent). */
+void lent_look(struct store_file *f);
+/* The same, marked: 1: it changed, and is an OPEN version; 0 (f->lock held, is lent). */
+must_check int lent_observe(struct store_file *f, struct news *news);
+void lent_overlay(struct store_file *f, struct store_attr *attr);
+void lent_before_time(struct store *s, uint64_t ino); /* its mtime is to be set */
+void lent_tick(struct store *s);   /* maintenance thread */
+void lent_forget(struct store *s); /* at the end: what is lent yet is the next start's */
+bool lent_is_shared(int fd);       /* does anybody else have it open or mapped? */
+/* What is stranded may change from now on, or -ETXTBSY (f->lock held). */
+must_check int lent_unstrand(struct store_file *f, struct news *news);
+must_check int lent_before_state(struct store *s, uint64_t ino); /* the same, no lock held */
+/* It became empty: bytes go to a data file of its own from now on (f->lock held). */
+must_check int lent_replace(struct store_file *f);
+enum lent_verdict {
+	LENT_OVER,    /* nobody has it open for writing */
+	LENT_CHANGED, /* likewise, but somebody had, after its close */
+	LENT_HELD,    /* somebody has, or it cannot be known */
+};
+/* closed NULL: no close is to be kept to. */
+enum lent_verdict lent_judge(int dir_fd, uint64_t ino, const struct store_attr *closed);
+void lent_strand(struct record *r, enum lent_verdict verdict);
+/* Size and time as the data file has them. */
+void lent_learn(int dir_fd, uint64_t ino, struct store_inode *i);
+bool lent_ever(struct store *s);
+must_check int lent_recover(struct store *s);
+
 /* ---- sending while writing (store_stream.c) ------------------------------------------------------------ */
 
 /* Around every change of bytes in [off, end), under f->lock both, after the records that speak of them
@@ -528,6 +571,10 @@ must_check int space_take(
 	struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes);
 void space_filling(struct store *s, int64_t fills); /* 1: one begins, -1: it is in its record, or not */
 /* Room on the disk for bytes that are counted already: a hole is filled. -EDQUOT, -ENOSPC as above. */
+/* Far more room than that, and nobody waits for any? */
+bool space_is_ample(struct store *s, uint64_t bytes);
+/* What was written without asking. */
+void space_grew(struct store *s, uint64_t bytes);
 must_check int space_take_hole(struct store *s, uint64_t bytes);
 /* Each growth and hole that was taken, once its bytes are written (or will not be). */
 void space_arrived(struct store *s, uint64_t growth_bytes);

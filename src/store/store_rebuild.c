@@ -9,6 +9,7 @@
  *   only be the latest
  *   none                      TORN: a person decides
  *   still open at the end     INCOMPLETE
+ *   a program writes to it    INCOMPLETE
  *   bytes missing             only in the bucket, if it had them (a listing shows it); else LOST
  *
  * Nothing is deleted, here or in the bucket: deletes that were due are dropped, uploads that were
@@ -420,11 +421,31 @@ static void judge_present(struct repair *p, struct found *f)
 		without_proof(p, f);
 }
 
+/* A program of a mount that ended may still write into it, or did (store_lent.c). */
+static bool judge_writers(struct repair *p, struct found *f)
+{
+	struct record *r = &f->r;
+	enum lent_verdict verdict = LENT_OVER;
+
+	if (p->can_see_writers && f->data_bytes)
+		verdict = lent_judge(p->s->dir_fd, r->i.attr.ino,
+			r->i.attr.flags & STORE_FLAG_LENT ? &r->i.attr : NULL);
+	if (verdict != LENT_OVER) {
+		resize(r, f->data_bytes);
+		become(r, FILE_INCOMPLETE, "");
+		p->report->incomplete++;
+	}
+	lent_strand(r, verdict);
+	return verdict != LENT_OVER;
+}
+
 static void judge(struct repair *p, struct found *f)
 {
 	struct record *r = &f->r;
 	bool in_bucket = was_in_bucket(&r->i), proof = f->crcs == r->i.chunk_count;
 
+	if (judge_writers(p, f))
+		return;
 	if (r->i.attr.state == FILE_OPEN) {
 		resize(r, f->data_bytes);
 		become(r, FILE_INCOMPLETE,
@@ -654,6 +675,7 @@ int rebuild(struct repair *p)
 
 	if (r < 0)
 		return r;
+	p->can_see_writers = store_lend_possible(p->s) == 0;
 	with_lock(&p->s->lock);
 	r = make_root(p);
 	if (r == 0)

@@ -38,21 +38,8 @@ int crc_of_range(int fd, uint64_t start, uint64_t len, uint64_t *ret)
 
 /* ---- files that were open ---------------------------------------------------------------------------------- */
 
-/* Size and time as the data file has them: the record learns of them at the next FLUSH only. */
-static void learn_from_data(struct store *s, uint64_t ino, struct store_inode *i)
-{
-	char path[64];
-	struct stat st;
-	data_path(ino, path);
-	i->attr.size_bytes = 0;
-	if (fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	i->attr.size_bytes = (uint64_t)st.st_size;
-	i->attr.mtime_ns = (int64_t)st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec;
-}
-
 /* -EUCLEAN: the queue speaks of a file that is not open. */
-static int close_open_file(struct store *s, const struct store_queue_item *item)
+static int close_open_file(struct store *s, const struct store_queue_item *item, bool lent)
 {
 	uint64_t ino = item->ino;
 	struct record old;
@@ -63,12 +50,14 @@ static int close_open_file(struct store *s, const struct store_queue_item *item)
 	if (old.i.attr.state != FILE_OPEN || order_of(&old) != item->order)
 		return -EUCLEAN;
 	struct record new = old;
-	learn_from_data(s, ino, &new.i);
+	lent_learn(s->dir_fd, ino, &new.i); /* the record learns of it at the next FLUSH only */
 	new.i.chunk_count = chunk_count_of(new.i.part_size_bytes, new.i.attr.size_bytes);
 	new.present_bytes = new.i.attr.size_bytes;
 	record_enter(&new, FILE_INCOMPLETE);
 	(void)text_copy(new.i.reason, "cpgfs ended while it was being written", /* it fits */
 		sizeof(new.i.reason));
+	if (lent && lent_judge(s->dir_fd, ino, NULL) == LENT_HELD)
+		lent_strand(&new, LENT_HELD);
 	op_begin(s);
 	op_inode(s, &old, &new);
 	return op_commit(s);
@@ -76,13 +65,14 @@ static int close_open_file(struct store *s, const struct store_queue_item *item)
 
 static int close_open_files(struct store *s)
 {
+	bool lent = s->recovery.same_boot && lent_ever(s);
 	for (;;) {
 		struct store_queue_item items[BATCH];
 		int count = store_queue(s, FILE_OPEN, NULL, items, BATCH);
 		if (count <= 0)
 			return count;
 		for (int i = 0; i < count; i++) {
-			int r = close_open_file(s, &items[i]);
+			int r = close_open_file(s, &items[i], lent);
 			if (r < 0)
 				return r;
 			s->recovery.incomplete_files++;
@@ -418,6 +408,7 @@ int recover(struct store *s, char **ret_message)
 	if (r == 0)
 		r = meta_get_text(&s->index, "boot-id", boot, sizeof(boot));
 	s->recovery.was_unclean = !clean;
+	s->recovery.same_boot = strcmp(boot, s->boot_id) == 0;
 	s->recovery.power_cut = !clean && strcmp(boot, s->boot_id) != 0;
 	if (r == 0)
 		r = check_run(s);
@@ -428,6 +419,8 @@ int recover(struct store *s, char **ret_message)
 	lock_drop(&s->lock);
 	if (r == 0) /* a clean end leaves none, unless a FLUSH failed */
 		r = close_open_files(s);
+	if (r == 0)
+		r = lent_recover(s);
 	if (r == 0 && !clean)
 		r = bury_all(s);
 	if (r == 0 && s->recovery.power_cut) {

@@ -34,6 +34,7 @@ struct repair {
 	char *work_dir; /* for what is only needed meanwhile */
 	struct index evidence;
 	uint64_t puts;
+	bool can_see_writers; /* the disk tells who has a file open */
 	uint64_t next_ino, next_attempt, next_job; /* above all that was ever seen */
 	uint64_t highest_number, highest_epoch;
 };

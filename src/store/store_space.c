@@ -171,6 +171,29 @@ static bool take_from_plenty(struct store *s, uint64_t growth_bytes)
 	return true;
 }
 
+bool space_is_ample(struct store *s, uint64_t bytes)
+{
+	bool known;
+	{
+		with_lock(&s->space.lock);
+		known = clock_mono_ms() - s->space.present_at_ms < PRESENT_EVERY_MS;
+	}
+	uint64_t present = known ? 0 : root_slot_bytes(s, SLOT_PRESENT);
+	with_lock(&s->space.lock);
+	if (!known) {
+		s->space.present_bytes = present;
+		s->space.present_at_ms = clock_mono_ms();
+	}
+	uint64_t used = s->space.present_bytes + s->space.growth_bytes;
+	return !s->space.writers_wait && room_now(s, used, 0) >= bytes;
+}
+
+void space_grew(struct store *s, uint64_t bytes)
+{
+	with_lock(&s->space.lock);
+	s->space.growth_bytes += bytes;
+}
+
 /* Room for it now? Else *ret_turn says whether it was its turn to ask. */
 static bool take_now(struct store *s, uint64_t ino, uint64_t growth_bytes, bool *ret_turn)
 {

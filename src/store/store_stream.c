@@ -42,7 +42,7 @@ static bool heat_wanted(const struct store_file *f, uint64_t end)
 {
 	uint64_t size = atomic_load(&f->size_bytes), most = f->store->stream_bytes;
 
-	return most > 0 && (size > most || end > most);
+	return most > 0 && (size > most || end > most) && !atomic_load(&f->is_lent);
 }
 
 static void heat_make(struct store_file *f, struct news *news)

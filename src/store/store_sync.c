@@ -217,6 +217,9 @@ static int mark_batch(struct store *s, const struct unsynced *list, size_t count
 		struct record r;
 		if (record_get(s, list[i].ino, &r) == 0 && r.i.attr.state == FILE_OPEN)
 			continue;
+		struct store_file *f = file_find_held(s, list[i].ino);
+		if (f && atomic_load(&f->is_lent))
+			continue; /* it may have changed since */
 		op_del(s, TABLE_UNSYNCED, &k);
 	}
 	return op_commit(s);

@@ -120,8 +120,13 @@ static int state_set_locked(struct store *s, const struct store_transition *t,
 		return -ESTALE;
 	if (names_changed(s, t->names))
 		return -EAGAIN;
+	struct store_file *f = file_find_held(s, t->ino);
+	bool lent = f && atomic_load(&f->is_lent);
+	if (lent && t->to != FILE_CLOSED && t->to != FILE_INCOMPLETE)
+		return -ESTALE; /* it may be changing */
 	struct record new = old;
 	op_begin(s);
+	new.i.attr.flags &= lent ? UINT32_MAX : ~STORE_FLAG_LENT;
 	record_transition(&new, t);
 	if (object) {
 		if (old.i.object.key[0] && strcmp(old.i.object.key, object->key) != 0)
@@ -140,8 +145,11 @@ static int state_set(struct store *s, const struct store_transition *t,
 {
 	struct news news = { 0 };
 	check(file_state_may_follow(t->from, t->to));
+	int r = t->from == FILE_INCOMPLETE ? lent_before_state(s, t->ino) : 0;
+	if (r < 0)
+		return r;
 	store_enter(s);
-	int r = state_set_locked(s, t, object, adopted);
+	r = state_set_locked(s, t, object, adopted);
 	store_leave(s, &news);
 	if (r == 0)
 		space_wake(s);

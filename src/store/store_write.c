@@ -43,7 +43,7 @@ static void open_version(struct store *s, const struct record *old)
 	int64_t now = clock_wall_ns();
 	new.i.attr.generation++;
 	new.i.attr.flags &= ~(STORE_FLAG_DURABLE | STORE_FLAG_ACCEPTED | STORE_FLAG_REPLACES |
-		STORE_FLAG_COMPLETE | STORE_FLAG_ADOPTED);
+		STORE_FLAG_COMPLETE | STORE_FLAG_ADOPTED | STORE_FLAG_LENT | STORE_FLAG_STRANDED);
 	new.i.attr.ctime_ns = now;
 	if (!old->i.closed_at_ns || now - old->i.closed_at_ns >= REWRITE_MEMORY_NS)
 		new.i.rewrites = 0;
@@ -147,9 +147,9 @@ int file_before_change(struct store_file *f, uint64_t off, uint64_t len, struct 
 
 /* ---- writing --------------------------------------------------------------------------------------------- */
 
-static uint64_t file_limit(const struct store_file *f)
+uint64_t file_limit(uint64_t part_size_bytes)
 {
-	uint64_t by_chunks = chunk_start(f->part_size_bytes, STORE_CHUNKS_MAX);
+	uint64_t by_chunks = chunk_start(part_size_bytes, STORE_CHUNKS_MAX);
 	return by_chunks < FILE_MAX_BYTES ? by_chunks : FILE_MAX_BYTES;
 }
 
@@ -171,7 +171,10 @@ static int prepare_change(struct store_file *f, uint64_t off, uint64_t len, uint
 {
 	if (f->absent_count)
 		return want_whole(f, ret_chunk);
-	int r = file_fd(f, true); /* before the record: a missing data file must be noticed first */
+	int r = lent_unstrand(f, news);
+	if (r < 0)
+		return r;
+	r = file_fd(f, true); /* before the record: a missing data file must be noticed first */
 	if (r == -ENODATA) {
 		r = file_mark_lost(f, news);
 		*ret_chunk = 0;
@@ -223,7 +226,7 @@ static void write_ended(struct store_file *f, uint64_t off, uint64_t end, int er
 		f->tidy_due = true;
 	}
 	atomic_store(&f->mtime_ns, clock_wall_ns());
-	if (f->in_flight || !f->tidy_due)
+	if (f->in_flight || !f->tidy_due || atomic_load(&f->is_lent))
 		return;
 	f->tidy_due = false;
 	atomic_store(&f->size_bytes, f->done_bytes);
@@ -237,11 +240,13 @@ int store_file_write(struct store_file *f, const void *data, size_t len, uint64_
 	struct news news = { 0 };
 	lock_take(&f->lock);
 	file_wait_idle(f);
+	lent_look(f);
 	uint64_t size = atomic_load(&f->size_bytes);
 	if (append)
 		off = size;
 	int r = 0;
-	if (len > file_limit(f) || off > file_limit(f) - len)
+	uint64_t limit = file_limit(f->part_size_bytes);
+	if (len > limit || off > limit - len)
 		r = -EFBIG;
 	uint64_t end = off + len, growth = end > size ? end - size : 0, hole = 0;
 	if (r == 0 && len)
@@ -367,18 +372,20 @@ static void unsuspect(struct store_file *f)
 static int truncate_locked(
 	struct store_file *f, uint64_t to, uint64_t *ret_chunk, struct news *news)
 {
+	lent_look(f);
 	uint64_t size = atomic_load(&f->size_bytes);
 	int r = 0;
-	if (to > file_limit(f))
+	if (to > file_limit(f->part_size_bytes))
 		return -EFBIG;
 	if (to == size && to > 0)
 		return truncate_to_same(f, news);
 	uint64_t growth = to > size ? to - size : 0;
 	if (to == 0 && !f->absent_count)
 		r = file_fd(f, true);
+	bool stranded = to == 0 && f->is_stranded;
 	if (r < 0 && r != -ENODATA)
 		return r;
-	if (to == 0 && (f->absent_count || r == -ENODATA))
+	if (to == 0 && (f->absent_count || r == -ENODATA || stranded))
 		r = forget_bytes(f, news);
 	else if (to != size || !f->dirty)
 		r = prepare_change(f, to < size ? to : size, to < size ? size - to : to - size,
@@ -388,7 +395,7 @@ static int truncate_locked(
 	space_arrived(f->store, growth); /* no bytes, but a hole */
 	f->is_sparse = f->is_sparse || growth;
 	struct span span = heat_begin(f, to < size ? to : size, to < size ? size : to, news);
-	r = file_fd(f, true);
+	r = stranded ? lent_replace(f) : file_fd(f, true);
 	if (r == 0)
 		r = io_truncate(f->fd, to);
 	heat_end(f, span);
@@ -430,14 +437,15 @@ int store_file_truncate(struct store_file *f, uint64_t size_bytes, uint64_t *ret
 static int fallocate_locked(struct store_file *f, int mode, uint64_t off, uint64_t len,
 	uint64_t *ret_chunk, struct news *news)
 {
+	lent_look(f);
 	uint64_t size = atomic_load(&f->size_bytes), end = off + len;
 	bool changes = mode != FALLOC_FL_KEEP_SIZE && (mode != 0 || end > size);
 	uint64_t growth = !(mode & FALLOC_FL_KEEP_SIZE) && end > size ? end - size : 0;
 	int r = 0;
 	if (changes)
 		r = prepare_change(f, off, len, growth, ret_chunk, news);
-	else if (f->absent_count)
-		return 0; /* clean and complete in the bucket: nothing to reserve */
+	else if (f->absent_count || f->is_stranded)
+		return 0; /* clean and complete in the bucket, or not to be touched: nothing to reserve */
 	if (r < 0)
 		return r;
 	struct span span = heat_begin(f, off, changes ? end : off, news);
@@ -469,7 +477,8 @@ int store_file_fallocate(
 		return -EINVAL;
 	lock_take(&f->lock);
 	begin_alone(f);
-	int r = len > file_limit(f) || off > file_limit(f) - len
+	uint64_t limit = file_limit(f->part_size_bytes);
+	int r = len > limit || off > limit - len
 		? -EFBIG
 		: fallocate_locked(f, mode, off, len, ret_chunk, &news);
 	cond_broadcast(&f->idle);
