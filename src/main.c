@@ -471,6 +471,7 @@ static int build_fs(struct stack *s)
 		.allow_delete = o->allow_delete,
 		.df_unlimited = o->df_unlimited,
 		.close_syncs = o->durability_close,
+		.passthrough = o->passthrough,
 		.delete_delay_ms = o->delete_delay_ms,
 		.full_timeout_ms = o->full_timeout_ms,
 		.virtual = control_virtual(s->control),

@@ -37,6 +37,7 @@ struct cli_mount {
 	unsigned max_transfers;
 	bool view_uploaded, df_unlimited, allow_overwrite, allow_delete, allow_other, read_only;
 	bool sign_payload_always, no_sign_request, access_grant, durability_close, start_paused;
+	bool passthrough;
 	bool foreground, drain;
 	bool check_first; /* --check: cli_check_before_mount() decides */
 	struct naming_policy naming;

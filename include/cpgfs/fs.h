@@ -68,6 +68,7 @@ struct fs_config {
 	bool allow_overwrite, allow_delete;
 	bool df_unlimited;
 	bool close_syncs;           /* the store was opened with durability_close: closes may block */
+	bool passthrough;           /* where kernel, rights and disk allow it */
 	int64_t delete_delay_ms;
 	int64_t full_timeout_ms;    /* 0: wait for room without end */
 	int64_t lookup_wait_ms;     /* longest wait of a lookup for a listing; 0: 2,000 */
@@ -99,6 +100,8 @@ struct fs_status {
 	unsigned requests_parked, writers_waiting; /* waiting for room */
 	unsigned files_open;
 	uint64_t nodes;
+	char passthrough[128]; /* "on", or why not */
+	uint64_t passthrough_files; /* opened so since the mount */
 };
 void fs_status(struct fs *fs, struct fs_status *ret);
 

@@ -48,6 +48,12 @@ static int parse_durability(struct cli_mount *m, const char *value)
 	return m->durability_close || strcmp(value, "flush") == 0 ? 0 : -EINVAL;
 }
 
+static int parse_passthrough(struct cli_mount *m, const char *value)
+{
+	m->passthrough = strcmp(value, "auto") == 0;
+	return m->passthrough || strcmp(value, "off") == 0 ? 0 : -EINVAL;
+}
+
 static int parse_log_level(struct cli_mount *m, const char *value)
 {
 	return log_level_parse(value, &m->log_level);
@@ -124,6 +130,10 @@ const struct option_row option_rows[] = {
 	{ "durability", OPTION_WORD, 0, "flush|close", "flush",
 		"data is synced to disk within 30 s of its close, or before close returns",
 		parse_durability },
+	{ "passthrough", OPTION_WORD, 0, "auto|off", "off",
+		"let the kernel write new files to the cache by itself, where it can (as root, Linux 6.9, "
+		"libfuse 3.17)",
+		parse_passthrough },
 	{ "sign-payload", OPTION_WORD, 0, "auto|always", "auto",
 		"sign SHA-256 of every body, or only until the server echoed a CRC64NVME",
 		parse_sign_payload },
@@ -293,6 +303,8 @@ static int describe_row(const struct cli_mount *m, const struct option_row *row,
 		return text_printf(ret, "df=%s", m->df_unlimited ? "unlimited" : "buffer");
 	if (row->parse == parse_durability)
 		return text_printf(ret, "durability=%s", m->durability_close ? "close" : "flush");
+	if (row->parse == parse_passthrough)
+		return text_printf(ret, "passthrough=%s", m->passthrough ? "auto" : "off");
 	if (row->parse == parse_sign_payload)
 		return text_printf(ret, "sign-payload=%s", m->sign_payload_always ? "always" : "auto");
 	static const char *const levels[] = { "error", "warn", "info", "debug" };

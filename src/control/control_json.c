@@ -56,6 +56,12 @@ static json_t *requests_of(const struct control_facts *f)
 		number(f->fs.files_open));
 }
 
+static json_t *passthrough_of(const struct control_facts *f)
+{
+	return json_pack("{s:o s:o}", "state", text_or_null(f->fs.passthrough), "files",
+		number(f->fs.passthrough_files));
+}
+
 static json_t *options_of(struct control *c)
 {
 	json_t *list = json_array();
@@ -93,6 +99,7 @@ static int fill(struct control *c, const struct control_facts *f, json_t *o)
 		{"credentials", control_json_text(f->credentials)},
 		{"remote_problem", text_or_null(f->remote_message)},
 		{"recovery", recovery_of(f)},
+		{"passthrough", passthrough_of(f)},
 		{"mount", mount_of(c)},
 		{"options", options_of(c)},
 		{"version", json_string(CPGFS_VERSION)},

@@ -249,9 +249,9 @@ void fs_unmount(struct fs *fs)
 			fuse_session_unmount(fs->session);
 		fuse_session_destroy(fs->session);
 	}
+	fs->session = NULL;
 	fs_handles_close(fs);
 	fs->mounted = false;
-	fs->session = NULL;
 }
 
 /* ---- news ---- */
@@ -311,5 +311,7 @@ void fs_status(struct fs *fs, struct fs_status *ret)
 		fs_park_count(fs->park, &status.requests_parked, &status.writers_waiting);
 	status.files_open = fs_table_handles(fs->table);
 	status.nodes = fs_table_nodes(fs->table);
+	fs_lend_explain(fs, status.passthrough, sizeof(status.passthrough));
+	status.passthrough_files = atomic_load(&fs->lent_files);
 	*ret = status;
 }

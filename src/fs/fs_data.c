@@ -8,7 +8,8 @@
  *
  * Write-only handles are driven with direct I/O (no second copy in the page cache, no hidden
  * getxattr per write), all others through the page cache, unless handles of the other kind are open
- * (fs_table.h). A request for bytes that are elsewhere, or for room, is parked and run again.
+ * (fs_table.h); what is written from its start may be lent to the kernel (fs_lend.c), and its FLUSH asks
+ * the store what came. A request for bytes that are elsewhere, or for room, is parked and run again.
  */
 #define LOG_ROOM "fs"
 
@@ -169,7 +170,8 @@ int fs_file_open(struct fs *fs, uint64_t store_ino, int flags, struct fs_file **
 		file_free(fs, f);
 		return r;
 	}
-	r = fs_table_open(fs->table, store_ino, (flags & O_ACCMODE) == O_WRONLY, &f->direct);
+	r = fs_table_open(fs->table, store_ino, (flags & O_ACCMODE) == O_WRONLY, &f->way,
+		&f->backing_id);
 	if (r < 0) {
 		store_file_close(f->store);
 		file_free(fs, f);
@@ -177,6 +179,8 @@ int fs_file_open(struct fs *fs, uint64_t store_ino, int flags, struct fs_file **
 	}
 	if (f->writer)
 		store_file_writer_add(f->store);
+	if (f->way == FS_WAY_BESIDE)
+		store_file_share(f->store, (flags & O_ACCMODE) == O_RDWR);
 	*ret = f;
 	return 0;
 }
@@ -184,7 +188,11 @@ int fs_file_open(struct fs *fs, uint64_t store_ino, int flags, struct fs_file **
 void fs_file_close(struct fs *fs, struct fs_file *f)
 {
 	if (f->store) {
-		fs_table_close(fs->table, f->store_ino, f->direct);
+		int backing_id;
+
+		fs_table_close(fs->table, f->store_ino, f->way, &backing_id);
+		if (backing_id)
+			fs_lend_over(fs, f->store, backing_id);
 		if (f->writer)
 			store_file_writer_drop(f->store);
 		store_file_close(f->store);
@@ -195,22 +203,42 @@ void fs_file_close(struct fs *fs, struct fs_file *f)
 void fs_file_reply_flags(const struct fs_file *f, struct fuse_file_info *fi)
 {
 	fi->fh = (uint64_t)(uintptr_t)f;
-	fi->direct_io = f->direct || !f->store;
+	fi->direct_io = f->way == FS_WAY_DIRECT || f->way == FS_WAY_BESIDE || !f->store;
 	fi->keep_cache = 0; /* direct writers may have been here */
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
-	fi->parallel_direct_writes = f->direct;
+	fi->parallel_direct_writes = f->way == FS_WAY_DIRECT;
 #endif
+#ifdef FUSE_CAP_PASSTHROUGH
+	if (f->way == FS_WAY_LENT || f->way == FS_WAY_BESIDE)
+		fi->backing_id = f->backing_id;
+#endif
+}
+
+/* What came to a lent file since its last FLUSH. */
+static int look(struct fs_file *f)
+{
+	int r = f->way == FS_WAY_LENT ? store_file_look(f->store) : 0;
+
+	if (r == 0)
+		return 0;
+	f->was_written = true;
+	atomic_store(&f->changed, true);
+	return r < 0 ? r : 0;
 }
 
 /* The last word about a version when no FLUSH brings it, or the FLUSH could not be recorded. */
 static void flush_at_end(struct fs_file *f)
 {
-	bool unborn = f->is_new && !f->was_flushed && !f->was_written;
-	bool cut_off = unborn || atomic_load(&f->cut_off);
+	bool unborn, cut_off;
 	int r;
 
-	if (!f->store || !f->writer || !atomic_load(&f->changed))
+	if (!f->store || !f->writer)
 		return;
+	r = look(f);
+	if (!atomic_load(&f->changed))
+		return;
+	unborn = f->is_new && !f->was_flushed && !f->was_written;
+	cut_off = unborn || r < 0 || atomic_load(&f->cut_off);
 	r = store_file_flush(f->store, cut_off,
 		unborn ? "its writer ended before it wrote anything" : NULL);
 	if (r < 0)
@@ -281,6 +309,7 @@ static int open_in_store(struct fs_call *c, uint64_t store_ino, bool is_new)
 		return wait_for_truncate(c, f, r);
 	if (is_new)
 		mark_new(f);
+	fs_lend(c, f);
 	return reply_open(c, f);
 }
 
@@ -377,6 +406,7 @@ int fs_do_create(struct fs_call *c)
 		return wait_for_truncate(c, f, r);
 	if (is_new)
 		mark_new(f);
+	fs_lend(c, f);
 	return reply_create(c, f, &attr);
 }
 
@@ -636,11 +666,13 @@ static int take_back_cut_off(struct fs_call *c, struct fs_file *f)
 
 static int flush(struct fs_call *c, struct fs_file *f)
 {
-	bool changed = atomic_exchange(&f->changed, false), was_cut_off = atomic_load(&f->cut_off);
+	bool was_cut_off = atomic_load(&f->cut_off), changed, cut_off;
 	char reason[128] = "";
-	bool cut_off;
-	int r;
+	int r = look(f);
 
+	if (r < 0)
+		return r;
+	changed = atomic_exchange(&f->changed, false);
 	f->was_flushed = true;
 	if (!changed && !was_cut_off)
 		return 0;
@@ -651,6 +683,8 @@ static int flush(struct fs_call *c, struct fs_file *f)
 	r = store_file_flush(f->store, cut_off, cut_off ? reason : NULL);
 	if (r < 0)
 		atomic_store(&f->changed, true); /* nothing was recorded */
+	if (r == 0 && f->way == FS_WAY_LENT)
+		r = drop_on_change(c, f);
 	return r;
 }
 

@@ -115,6 +115,17 @@ struct fs_notify; /* fs_notify.c */
 
 struct fs_handle;
 
+/* May the kernel write data files by itself (passthrough)? */
+enum fs_lending {
+	FS_LENDING_OFF,
+	FS_LENDING,
+	FS_LENDING_CLOSES_SYNC,
+	FS_LENDING_NOT_BUILT,
+	FS_LENDING_OLD_KERNEL,
+	FS_LENDING_DISK,
+	FS_LENDING_DENIED,
+};
+
 /* Hashes of prefixes (fs_hidden.c). */
 struct fs_hidden {
 	uint64_t *slots;
@@ -144,6 +155,9 @@ struct fs {
 	struct fs_notify *notify;
 	bool mounted;
 	bool kills_privileges; /* HANDLE_KILLPRIV_V2: the kernel leaves suid and sgid to us */
+
+	_Atomic int lending, lend_error; /* enum fs_lending; -errno (fs_lend.c) */
+	_Atomic uint64_t lent_files;
 
 	/* the end (fs.c) */
 	sem_t exit_asked;
@@ -288,7 +302,9 @@ struct fs_file {
 	struct fs_handle handle;
 	struct store_file *store; /* NULL: virtual */
 	uint64_t store_ino;
-	bool writer, direct, is_new;
+	enum fs_way way;
+	int backing_id; /* LENT, BESIDE */
+	bool writer, is_new;
 	atomic_bool was_written, was_flushed;
 	atomic_bool changed; /* since its last FLUSH */
 	atomic_bool cut_off; /* its last FLUSH said so */
@@ -313,6 +329,16 @@ int fs_do_lseek(struct fs_call *c);
 int fs_truncate(struct fs_call *c, struct fs_place *p, struct fs_file *file, uint64_t size_bytes);
 /* Writing or changing its owner takes suid and sgid away. */
 int fs_drop_privileges(struct fs_call *c, uint64_t store_ino, const struct store_attr *attr);
+
+/* ---- lending (fs_lend.c) -------------------------------------------------------------------- */
+
+/* From the kernel's first request: what is agreed on. */
+void fs_lend_init(struct fs *fs, struct fuse_conn_info *conn);
+void fs_lend_explain(struct fs *fs, char *out, size_t size);
+/* A handle that is about to be answered: is it LENT, if it can be. */
+void fs_lend(struct fs_call *c, struct fs_file *f);
+/* The last handle of a file that was lent is closed. */
+void fs_lend_over(struct fs *fs, struct store_file *f, int backing_id);
 
 /* ---- changing names (fs_change.c) ----------------------------------------------------------- */
 

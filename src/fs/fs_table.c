@@ -11,7 +11,9 @@ struct fs_node {
 	struct fs_node *next; /* same bucket */
 	uint64_t ino;
 	uint64_t nlookup;
-	unsigned direct, cached; /* open handles by how they are driven */
+	unsigned direct, cached, lent; /* open handles by how they are driven */
+	bool lending;
+	int backing_id;
 	enum fs_node_kind kind;
 	bool is_dir;
 	uint64_t size_bytes;
@@ -23,6 +25,7 @@ struct fs_node {
 
 struct fs_table {
 	struct lock lock;
+	struct cond lent; /* lending ended */
 	struct {
 		struct fs_node **buckets;
 		size_t bucket_count;
@@ -44,6 +47,7 @@ int fs_table_create(struct fs_table **ret)
 		return -ENOMEM;
 	}
 	lock_init(&t->lock, RANK_FS_TABLE, "fs table");
+	cond_init(&t->lent);
 	*ret = t;
 	return 0;
 }
@@ -64,6 +68,7 @@ void fs_table_destroy(struct fs_table *t)
 			node_free(n);
 		}
 	free(t->synced.buckets);
+	cond_release(&t->lent);
 	lock_release_storage(&t->lock);
 	free(t);
 }
@@ -133,7 +138,7 @@ static bool drop_if_unused_locked(struct fs_table *t, struct fs_node *n)
 {
 	struct fs_node **at = &t->synced.buckets[bucket_of(n->ino, t->synced.bucket_count)];
 
-	if (n->nlookup || n->direct || n->cached)
+	if (n->nlookup || n->direct || n->cached || n->lent)
 		return false;
 	while (*at != n)
 		at = &(*at)->next;
@@ -222,38 +227,96 @@ void fs_table_set_alias(struct fs_table *t, uint64_t ino, uint64_t target)
 }
 
 /* A direct writer needs that nobody reads through the page cache, and the other way round. */
-int fs_table_open(struct fs_table *t, uint64_t ino, bool wants_direct, bool *ret_direct)
+static enum fs_way way_of(const struct fs_node *n, bool wants_direct)
+{
+	if (n->lent > 0)
+		return FS_WAY_BESIDE;
+	return n->direct > 0 || (wants_direct && n->cached == 0) ? FS_WAY_DIRECT : FS_WAY_CACHED;
+}
+
+static unsigned *count_of(struct fs_node *n, enum fs_way way)
+{
+	switch (way) {
+	case FS_WAY_CACHED:
+		return &n->cached;
+	case FS_WAY_DIRECT:
+		return &n->direct;
+	case FS_WAY_LENT:
+	case FS_WAY_BESIDE:
+		break;
+	}
+	return &n->lent;
+}
+
+int fs_table_open(struct fs_table *t, uint64_t ino, bool wants_direct, enum fs_way *ret_way,
+	int *ret_backing_id)
 {
 	struct fs_node *n;
-	bool direct;
 
 	with_lock(&t->lock);
 	n = find_or_add_locked(t, ino);
 	if (!n)
 		return -ENOMEM;
-	direct = n->direct > 0 || (wants_direct && n->cached == 0);
-	if (direct)
-		n->direct++;
-	else
-		n->cached++;
+	while (n->lending) { /* two system calls of another worker; its handle keeps the node */
+		(void)cond_wait_until(&t->lent, &t->lock, INT64_MAX);
+		n = find_or_add_locked(t, ino);
+		if (!n)
+			return -ENOMEM;
+	}
+	*ret_way = way_of(n, wants_direct);
+	(*count_of(n, *ret_way))++;
 	t->synced.handles++;
-	*ret_direct = direct;
+	*ret_backing_id = n->backing_id;
 	return 0;
 }
 
-void fs_table_close(struct fs_table *t, uint64_t ino, bool direct)
+void fs_table_close(struct fs_table *t, uint64_t ino, enum fs_way way, int *ret_backing_id)
 {
 	struct fs_node *n;
 	unsigned *count;
 
+	*ret_backing_id = 0;
 	with_lock(&t->lock);
 	n = find_locked(t, ino);
 	check(n);
-	count = direct ? &n->direct : &n->cached;
+	count = count_of(n, way);
 	check(*count > 0);
 	(*count)--;
+	if (n->lent == 0) {
+		*ret_backing_id = n->backing_id;
+		n->backing_id = 0;
+	}
 	t->synced.handles--;
 	(void)drop_if_unused_locked(t, n); /* the kernel may still know it */
+}
+
+bool fs_table_lend_begin(struct fs_table *t, uint64_t ino)
+{
+	struct fs_node *n;
+
+	with_lock(&t->lock);
+	n = find_locked(t, ino);
+	check(n);
+	if (n->lending || n->direct != 1 || n->cached || n->lent)
+		return false;
+	n->lending = true;
+	return true;
+}
+
+void fs_table_lend_end(struct fs_table *t, uint64_t ino, int backing_id)
+{
+	struct fs_node *n;
+
+	with_lock(&t->lock);
+	n = find_locked(t, ino);
+	check(n && n->lending && n->direct == 1);
+	n->lending = false;
+	if (backing_id) {
+		n->direct--;
+		n->lent++;
+		n->backing_id = backing_id;
+	}
+	cond_broadcast(&t->lent);
 }
 
 uint64_t fs_table_nodes(struct fs_table *t)

@@ -6,7 +6,7 @@
  *   - a thing of the bucket (its number is a hash, so its path must be kept while the kernel may
  *     use the number: nlookup),
  *   - a virtual thing under `.cpgfs` (its number stands for the provider's id),
- *   - an inode with open handles (all of them must agree on direct or cached I/O).
+ *   - an inode with open handles (all of them must agree on how it is driven).
  * Find-or-insert, raising nlookup and judging it are one critical section each (RANK_FS_TABLE).
  */
 #pragma once
@@ -42,9 +42,23 @@ must_check int fs_table_find(struct fs_table *t, uint64_t ino, struct fs_known *
 /* From now on everything asked of ino is asked of target. */
 void fs_table_set_alias(struct fs_table *t, uint64_t ino, uint64_t target);
 
-/* A handle opens: *ret_direct is how it must be driven, given how the others are. -ENOMEM. */
-must_check int fs_table_open(struct fs_table *t, uint64_t ino, bool wants_direct, bool *ret_direct);
-void fs_table_close(struct fs_table *t, uint64_t ino, bool direct);
+enum fs_way {
+	FS_WAY_CACHED, /* through the kernel's page cache */
+	FS_WAY_DIRECT, /* past it */
+	FS_WAY_LENT,   /* the kernel writes the data file by itself (fs_lend.c) */
+	FS_WAY_BESIDE, /* direct, while it does */
+};
+
+/* A handle opens: *ret_way is how it must be driven, given how the others are; *ret_backing_id the
+ * kernel's number of the data file (BESIDE). -ENOMEM. */
+must_check int fs_table_open(struct fs_table *t, uint64_t ino, bool wants_direct,
+	enum fs_way *ret_way, int *ret_backing_id);
+/* *ret_backing_id: the kernel wrote it by itself, and this was the last handle; else 0. */
+void fs_table_close(struct fs_table *t, uint64_t ino, enum fs_way way, int *ret_backing_id);
+/* May a direct handle be lent: is it the only one? Then others that open wait until _end, which makes
+ * it LENT (or leaves it direct: 0). */
+bool fs_table_lend_begin(struct fs_table *t, uint64_t ino);
+void fs_table_lend_end(struct fs_table *t, uint64_t ino, int backing_id);
 
 uint64_t fs_table_nodes(struct fs_table *t);
 unsigned fs_table_handles(struct fs_table *t);

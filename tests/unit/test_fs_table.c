@@ -65,15 +65,16 @@ static void a_handle_keeps_its_node(void **state)
 	struct fs_table *t = *state;
 	struct fs_known known;
 	uint64_t virtual_id;
-	bool direct;
+	enum fs_way way;
+	int backing_id;
 
 	enter(t, BUCKET_INO, "x", 1);
-	assert_int_equal(fs_table_open(t, BUCKET_INO, false, &direct), 0);
+	assert_int_equal(fs_table_open(t, BUCKET_INO, false, &way, &backing_id), 0);
 	assert_int_equal(fs_table_handles(t), 1);
 	assert_false(fs_table_forget(t, BUCKET_INO, 1, &virtual_id));
 	assert_int_equal(fs_table_find(t, BUCKET_INO, &known), 0);
 	buf_release(&known.path);
-	fs_table_close(t, BUCKET_INO, direct);
+	fs_table_close(t, BUCKET_INO, way, &backing_id);
 	assert_int_equal(fs_table_handles(t), 0);
 	assert_int_equal(fs_table_nodes(t), 0);
 }
@@ -97,28 +98,66 @@ static void handles_of_one_inode_agree(void **state)
 {
 	struct fs_table *t = *state;
 	static const struct {
-		bool first_wants, second_wants, first, second;
+		bool first_wants, second_wants;
+		enum fs_way first, second;
 	} rows[] = {
-		{false, false, false, false},
-		{false, true, false, false}, /* a writer joins cached readers */
-		{true, false, true, true},   /* readers join a direct writer */
-		{true, true, true, true},
+		{false, false, FS_WAY_CACHED, FS_WAY_CACHED},
+		{false, true, FS_WAY_CACHED, FS_WAY_CACHED}, /* a writer joins cached readers */
+		{true, false, FS_WAY_DIRECT, FS_WAY_DIRECT}, /* readers join a direct writer */
+		{true, true, FS_WAY_DIRECT, FS_WAY_DIRECT},
 	};
 
 	for (size_t i = 0; i < array_len(rows); i++) {
 		uint64_t ino = 100 + i;
-		bool first, second, third;
+		enum fs_way first, second, third;
+		int id;
 
-		assert_int_equal(fs_table_open(t, ino, rows[i].first_wants, &first), 0);
-		assert_int_equal(fs_table_open(t, ino, rows[i].second_wants, &second), 0);
+		assert_int_equal(fs_table_open(t, ino, rows[i].first_wants, &first, &id), 0);
+		assert_int_equal(fs_table_open(t, ino, rows[i].second_wants, &second, &id), 0);
 		assert_int_equal(first, rows[i].first);
 		assert_int_equal(second, rows[i].second);
-		fs_table_close(t, ino, first);
-		fs_table_close(t, ino, second);
-		assert_int_equal(fs_table_open(t, ino, true, &third), 0);
-		assert_true(third); /* nobody else is left: as wanted */
-		fs_table_close(t, ino, third);
+		assert_false(fs_table_lend_begin(t, ino));
+		fs_table_close(t, ino, first, &id);
+		fs_table_close(t, ino, second, &id);
+		assert_int_equal(fs_table_open(t, ino, true, &third, &id), 0);
+		assert_int_equal(third, FS_WAY_DIRECT); /* nobody else is left: as wanted */
+		fs_table_close(t, ino, third, &id);
+		assert_int_equal(id, 0);
 	}
+	assert_int_equal(fs_table_nodes(t), 0);
+}
+
+/* The kernel keeps one number until the last handle is closed, whoever that is. */
+static void what_is_lent_stays_so_until_all_are_closed(void **state)
+{
+	struct fs_table *t = *state;
+	enum fs_way way;
+	int id;
+
+	assert_int_equal(fs_table_open(t, 7, true, &way, &id), 0);
+	assert_true(fs_table_lend_begin(t, 7));
+	assert_false(fs_table_lend_begin(t, 7));
+	fs_table_lend_end(t, 7, 0); /* the kernel refused */
+	assert_int_equal(fs_table_open(t, 7, false, &way, &id), 0);
+	assert_int_equal(way, FS_WAY_DIRECT);
+	assert_false(fs_table_lend_begin(t, 7));
+	fs_table_close(t, 7, way, &id);
+	assert_true(fs_table_lend_begin(t, 7));
+	fs_table_lend_end(t, 7, 42);
+	assert_int_equal(fs_table_open(t, 7, false, &way, &id), 0);
+	assert_int_equal(way, FS_WAY_BESIDE);
+	assert_int_equal(id, 42);
+	fs_table_close(t, 7, FS_WAY_LENT, &id);
+	assert_int_equal(id, 0);
+	assert_int_equal(fs_table_open(t, 7, true, &way, &id), 0);
+	assert_int_equal(way, FS_WAY_BESIDE);
+	fs_table_close(t, 7, way, &id);
+	assert_int_equal(id, 0);
+	fs_table_close(t, 7, way, &id);
+	assert_int_equal(id, 42);
+	assert_int_equal(fs_table_open(t, 7, false, &way, &id), 0);
+	assert_int_equal(way, FS_WAY_CACHED);
+	fs_table_close(t, 7, way, &id);
 	assert_int_equal(fs_table_nodes(t), 0);
 }
 
@@ -165,6 +204,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			virtual_ids_come_back_at_the_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(handles_of_one_inode_agree, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_is_lent_stays_so_until_all_are_closed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			an_alias_ends_with_the_next_lookup, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(many_nodes, set_up, tear_down),
