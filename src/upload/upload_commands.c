@@ -28,19 +28,22 @@ static int64_t apply_below(struct upload *u, uint64_t dir_ino, command_fn *comma
 {
 	struct store_walk walk = {0};
 	uint64_t inos[BATCH];
-	int64_t touched = 0;
+	int64_t touched = 0, busy = 0;
 	int n;
 
 	while ((n = store_walk_next(u->store, dir_ino, &walk, inos, array_len(inos))) > 0) {
 		for (int i = 0; i < n; i++) {
 			int r = apply_one(u, inos[i], command);
 
-			if (r < 0)
+			if (r < 0 && r != -ETXTBSY)
 				return r;
-			touched += r;
+			busy = r < 0 ? r : busy; /* a program still writes into it: the others go on */
+			touched += r > 0 ? r : 0;
 		}
 	}
-	return n < 0 ? n : touched;
+	if (n < 0)
+		return n;
+	return touched ? touched : busy;
 }
 
 static int64_t apply(struct upload *u, const char *path, command_fn *command)
