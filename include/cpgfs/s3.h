@@ -102,7 +102,8 @@ struct s3_reply {
 	unsigned next_part_marker;
 	struct buf text;             /* S3_GET_ACL: the XML */
 	uint64_t bytes_received;
-	int64_t elapsed_ms;
+	int64_t elapsed_ms;  /* since the request was submitted */
+	int64_t answered_ms; /* since it began to be sent, on a connection that stood */
 };
 void s3_reply_release(struct s3_reply *r); /* frees what it owns; for stolen/synchronous replies */
 /* Moves everything owned from `from` to `to` (to is overwritten). */
@@ -187,6 +188,13 @@ struct s3_request {
 	unsigned timeout_ms;         /* whole request; 0: no limit but the stall limit (30 s) */
 };
 
+/* What a write may demand of the object under its key. Servers may know one and not the other. */
+enum s3_condition {
+	S3_IF_NONE_MATCH, /* there is none */
+	S3_IF_MATCH,	  /* it has this ETag */
+};
+#define S3_CONDITIONS (S3_IF_MATCH + 1)
+
 typedef void s3_done_fn(void *user, struct s3_reply *reply);
 
 struct s3; /* begins with the table below */
@@ -200,8 +208,8 @@ struct s3_ops {
 	void (*cancel)(struct s3 *s3, uint64_t id);
 	bool (*wants_sha256)(struct s3 *s3);
 	bool (*is_down)(struct s3 *s3);
-	bool (*enforces)(struct s3 *s3, enum s3_op op);
-	void (*learn)(struct s3 *s3, enum s3_op op, bool enforced);
+	bool (*enforces)(struct s3 *s3, enum s3_op op, enum s3_condition condition);
+	void (*learn)(struct s3 *s3, enum s3_op op, enum s3_condition condition, bool enforced);
 	void (*destroy)(struct s3 *s3);
 };
 struct s3 {
@@ -228,16 +236,17 @@ static inline bool s3_is_down(struct s3 *s3)
 {
 	return s3->ops->is_down(s3);
 }
-/* Are conditions (If-Match, If-None-Match) of this operation known to be honoured here? True for
- * AWS; elsewhere false until a condition was seen refused (the client learns from any 412), or a
+/* Is this condition known to be honoured here with this operation? True for AWS; elsewhere false
+ * until it was seen refused (the client learns from every 412 that only it can have caused), or a
  * caller proved it with s3_learn(). */
-static inline bool s3_enforces(struct s3 *s3, enum s3_op op)
+static inline bool s3_enforces(struct s3 *s3, enum s3_op op, enum s3_condition condition)
 {
-	return s3->ops->enforces(s3, op);
+	return s3->ops->enforces(s3, op, condition);
 }
-static inline void s3_learn(struct s3 *s3, enum s3_op op, bool enforced)
+static inline void s3_learn(
+	struct s3 *s3, enum s3_op op, enum s3_condition condition, bool enforced)
 {
-	s3->ops->learn(s3, op, enforced);
+	s3->ops->learn(s3, op, condition, enforced);
 }
 /* Ends the loop thread; requests under way end with S3_RETRY/S3_UNKNOWN, code "ShuttingDown". */
 static inline void s3_destroy(struct s3 *s3)

@@ -31,7 +31,7 @@ struct upload_config {
 	struct naming_policy naming;
 	const char *prefix;           /* mounted prefix: I4 is checked again before every request */
 	const char *acl;              /* NULL: no header */
-	unsigned max_transfers;       /* 0: 64 */
+	unsigned max_transfers;       /* 0: 256 */
 	uint64_t multipart_threshold_bytes; /* larger files go in parts; 0: 16 MiB */
 	bool allow_overwrite, allow_delete; /* of objects from elsewhere */
 	bool start_paused;

@@ -95,7 +95,7 @@ const struct option_row option_rows[] = {
 		"keep so much free on the cache's disk", NULL },
 	{ "settle", OPTION_TIME, FIELD(settle_ms), "TIME", "2s",
 		"upload a file this long after its last close or rename", NULL },
-	{ "max-transfers", OPTION_NUMBER, FIELD(max_transfers), "N", "64",
+	{ "max-transfers", OPTION_NUMBER, FIELD(max_transfers), "N", "256",
 		"most requests at once; the number in use adapts", NULL },
 	{ "part-size", OPTION_SIZE, FIELD(part_size_bytes), "SIZE", "8M",
 		"size of chunks and parts, 5M to 5G (grows along a file)", NULL },

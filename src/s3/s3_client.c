@@ -82,21 +82,22 @@ static bool client_is_down(struct s3 *s3)
 	return c->failures >= S3_DOWN_AFTER_FAILURES;
 }
 
-static bool client_enforces(struct s3 *s3, enum s3_op op)
+static bool client_enforces(struct s3 *s3, enum s3_op op, enum s3_condition condition)
 {
 	struct s3_client *c = client_of(s3);
 	with_lock(&c->lock);
-	return c->enforced & (UINT32_C(1) << op);
+	return c->enforced[condition] & (UINT32_C(1) << op);
 }
 
-static void client_learn(struct s3 *s3, enum s3_op op, bool enforced)
+static void client_learn(
+	struct s3 *s3, enum s3_op op, enum s3_condition condition, bool enforced)
 {
 	struct s3_client *c = client_of(s3);
 	with_lock(&c->lock);
 	if (enforced)
-		c->enforced |= UINT32_C(1) << op;
+		c->enforced[condition] |= UINT32_C(1) << op;
 	else
-		c->enforced &= ~(UINT32_C(1) << op);
+		c->enforced[condition] &= ~(UINT32_C(1) << op);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------ */
@@ -164,7 +165,8 @@ static int client_configure(struct s3_client *c, const struct s3_config *config)
 	c->stall_timeout_s = (or_default(config->stall_timeout_ms, DEFAULT_STALL_MS) + 999) / 1000;
 	c->connect_timeout_ms = or_default(config->connect_timeout_ms, DEFAULT_CONNECT_MS);
 	c->credentials = config->credentials;
-	c->enforced = c->endpoint.is_aws ? UINT32_MAX : 0;
+	for (unsigned i = 0; i < S3_CONDITIONS; i++)
+		c->enforced[i] = c->endpoint.is_aws ? UINT32_MAX : 0;
 	TAILQ_INIT(&c->inbox);
 	TAILQ_INIT(&c->waiting);
 	TAILQ_INIT(&c->active);

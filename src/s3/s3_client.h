@@ -52,7 +52,7 @@ bool s3_transfer_is_sent(const struct s3_transfer *t);
 /* Sets what is the same for every transfer. */
 must_check int s3_transfer_easy_create(CURL **ret, const struct s3_client *client);
 
-#define S3_IDLE_EASIES_MAX 32
+#define S3_IDLE_EASIES_MAX 64
 #define S3_DOWN_AFTER_FAILURES 3
 
 struct s3_client {
@@ -76,7 +76,7 @@ struct s3_client {
 	uint64_t next_id;
 	bool echo_seen;       /* the endpoint confirmed a CRC64NVME */
 	unsigned failures;    /* transports in a row without an answer */
-	uint32_t enforced;    /* bit per operation */
+	uint32_t enforced[S3_CONDITIONS]; /* bit per operation */
 	pthread_t loop_thread; /* valid while loop_runs */
 	bool loop_runs;
 	/* loop only */

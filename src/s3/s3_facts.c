@@ -103,8 +103,8 @@ void s3_facts_learn(struct s3_client *c, struct s3_transfer *t)
 		with_lock(&c->lock);
 		learn_reachable(c, t);
 		learn_echo(c, t);
-		if (r->http_status == 412)
-			c->enforced |= UINT32_C(1) << t->wire.asked.op;
+		if (r->http_status == 412 && t->wire.asked.has_condition)
+			c->enforced[t->wire.asked.condition] |= UINT32_C(1) << t->wire.asked.op;
 	}
 	if (r->class == S3_AUTH && t->ring && is_answered(t) && c->credentials.rejected &&
 		c->credentials.rejected(c->credentials.user, &t->ring->credentials, r->code))

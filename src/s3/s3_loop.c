@@ -53,6 +53,14 @@ static void detach(struct s3_client *c, struct s3_transfer *t, bool failed)
 	(*lane_of(c, t))--;
 }
 
+static void note_answer_time(struct s3_transfer *t)
+{
+	curl_off_t total_us = 0, ready_us = 0;
+	if (!curl_easy_getinfo(t->easy, CURLINFO_TOTAL_TIME_T, &total_us) &&
+		!curl_easy_getinfo(t->easy, CURLINFO_PRETRANSFER_TIME_T, &ready_us) && ready_us > 0)
+		t->answer.reply.answered_ms = (total_us - ready_us) / 1000;
+}
+
 static void log_end(const struct s3_transfer *t)
 {
 	const struct s3_reply *r = &t->answer.reply;
@@ -91,6 +99,7 @@ static bool reap(struct s3_client *c)
 		CURLcode code = msg->data.result;
 		if (curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &t) || !t)
 			continue;
+		note_answer_time(t);
 		detach(c, t, code != CURLE_OK);
 		finish(c, t, code);
 		any = true;

@@ -191,6 +191,9 @@ static void add_conditions(struct s3_wire *w, const struct s3_request *r)
 		s3_headers_add(&w->headers, "if-match", r->if_match);
 	if (op_has(r->op, HAS_GET_IF))
 		add_quoted(w, "if-match", r->if_match);
+	w->asked.has_condition = op_has(r->op, HAS_PUT_IF) && !r->copy_source_if_match &&
+				 r->if_none_match_any != (r->if_match != NULL);
+	w->asked.condition = r->if_match ? S3_IF_MATCH : S3_IF_NONE_MATCH;
 	if (r->op == S3_GET && r->if_match)
 		text_copy(w->asked.if_match, r->if_match, sizeof(w->asked.if_match));
 }

@@ -10,6 +10,9 @@ struct s3_asked {
 	bool sent_crc;        /* PUT, UPLOAD_PART: CRC64NVME went along; COMPLETE: of the whole */
 	uint64_t crc;
 	bool payload_unsigned; /* set when sent */
+	/* Writes: what a 412 says is refused, when only one condition went along. */
+	bool has_condition;
+	enum s3_condition condition;
 	bool has_range;
 	uint64_t range_start, range_len;
 	char if_match[S3_ETAG_MAX]; /* GET; "" if none */

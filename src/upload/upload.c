@@ -3,7 +3,7 @@
  */
 #include "upload_private.h"
 
-#define MAX_TRANSFERS 64
+#define MAX_TRANSFERS 256
 #define MULTIPART_THRESHOLD_BYTES (16 * MIB)
 #define HASH_THREADS 2
 #define POOL_QUEUE 256

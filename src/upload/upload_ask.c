@@ -61,6 +61,7 @@ static void ask_listed(struct upload *u, struct task *t, struct request *rq)
 	} else if (says_nothing(&rq->reply)) {
 		ask_failed(u, t, &rq->reply);
 	} else if (t->kind == TASK_PUT && t->attempt.id == 0) {
+		u->sched.keys_taken = false; /* the next one is perhaps written without a question */
 		put_failed(u, t, &rq->reply);
 	} else {
 		task_transient(u, t, &rq->reply);

@@ -161,7 +161,7 @@ static void complete_answered(struct upload *u, struct task *t, struct request *
 
 static int complete_request(struct upload *u, struct task *t, const struct s3_part *parts)
 {
-	bool conditions = s3_enforces(u->s3, S3_COMPLETE_MULTIPART);
+	bool conditions = s3_enforces(u->s3, S3_COMPLETE_MULTIPART, task_condition(t));
 	struct s3_request req = {.op = S3_COMPLETE_MULTIPART,
 		.key = t->key,
 		.upload_id = t->attempt.upload_id,
@@ -222,7 +222,7 @@ static void before_complete(struct upload *u, struct task *t)
 void multipart_complete(struct upload *u, struct task *t)
 {
 	t->parts->ready = false;
-	if (s3_enforces(u->s3, S3_COMPLETE_MULTIPART))
+	if (s3_enforces(u->s3, S3_COMPLETE_MULTIPART, task_condition(t)))
 		complete_send(u, t);
 	else
 		ask_bucket(u, t, t->key, false, before_complete);

@@ -144,7 +144,7 @@ static void complete_answered(struct upload *u, struct task *t, struct request *
 
 static void complete_now(struct upload *u, struct task *t)
 {
-	bool conditions = s3_enforces(u->s3, S3_COMPLETE_MULTIPART);
+	bool conditions = s3_enforces(u->s3, S3_COMPLETE_MULTIPART, task_condition(t));
 	struct s3_request req = {.op = S3_COMPLETE_MULTIPART,
 		.key = t->key,
 		.upload_id = t->attempt.upload_id,
@@ -211,7 +211,8 @@ static void part_answered(struct upload *u, struct task *t, struct request *rq)
 	}
 	if (c->end != COPY_GOES_ON && t->outstanding == 0)
 		copy_abort(u, t);
-	else if (c->copied == c->count && s3_enforces(u->s3, S3_COMPLETE_MULTIPART))
+	else if (c->copied == c->count &&
+		 s3_enforces(u->s3, S3_COMPLETE_MULTIPART, task_condition(t)))
 		complete_now(u, t);
 	else if (c->copied == c->count)
 		ask_bucket(u, t, t->key, false, before_complete);

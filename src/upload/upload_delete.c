@@ -116,7 +116,7 @@ static void delete_send(struct upload *u, struct task *t)
 {
 	struct s3_request req = {.op = S3_DELETE,
 		.key = t->key,
-		.if_match = s3_enforces(u->s3, S3_DELETE) ? t->object.etag : NULL};
+		.if_match = s3_enforces(u->s3, S3_DELETE, S3_IF_MATCH) ? t->object.etag : NULL};
 	int r;
 
 	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
@@ -210,9 +210,8 @@ static void delete_task(struct upload *u, const struct store_inode *inode)
 		task_destroy(u, t);
 		return;
 	}
-	t->holds_slot = true;
-	u->sched.slots_used++;
-	if (s3_enforces(u->s3, S3_DELETE))
+	slot_take(u, t);
+	if (s3_enforces(u->s3, S3_DELETE, S3_IF_MATCH))
 		delete_send(u, t);
 	else
 		ask_bucket(u, t, t->key, false, delete_asked);

@@ -181,8 +181,7 @@ static void doubt_start(struct upload *u, const struct store_attempt *a)
 		doubt_add(u, a->id, TASK_BUSY_MS);
 		return;
 	}
-	t->holds_slot = true;
-	u->sched.slots_used++;
+	slot_take(u, t);
 	if (a->phase == ATTEMPT_STREAMING || a->phase == ATTEMPT_KEPT)
 		stream_doubt(u, t);
 	else if (a->kind == ATTEMPT_MULTIPART && (a->phase == ATTEMPT_OPEN || a->phase == ATTEMPT_ABORTING))

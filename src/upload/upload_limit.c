@@ -6,6 +6,10 @@
  * long as the rate grew with it; when it did not, it goes back and tries again later. A throttled
  * reply halves it, at most once a second. Small objects count as 256 KiB more than their bytes,
  * because a request costs something too.
+ *
+ * At first, where answers come from afar, it need not wait for windows: each answer makes room for one
+ * request more, so that there are twice as many after each round trip, until the answers of a round
+ * take longer than those of the quickest one, or the server throttles.
  */
 #include "upload_private.h"
 
@@ -15,6 +19,8 @@
 #define HOLD_WINDOWS 16
 #define GAIN_WANTED 1.08
 #define THROTTLE_PAUSE_MS 1000
+#define FAR_MS 10
+#define SLOWER_MS 10
 
 static void window_begin(struct limit *l, int64_t now_ms)
 {
@@ -22,6 +28,13 @@ static void window_begin(struct limit *l, int64_t now_ms)
 	l->window_score = 0;
 	l->window_done = 0;
 	l->saturated = false;
+}
+
+static void round_begin(struct limit *l)
+{
+	l->round_size = l->now;
+	l->round_done = 0;
+	l->round_sum_ms = 0;
 }
 
 void limit_init(struct limit *l, unsigned max, int64_t now_ms)
@@ -36,6 +49,9 @@ void limit_reset(struct limit *l, int64_t now_ms)
 	l->before = l->now;
 	l->last_rate = 0;
 	l->hold_windows = 0;
+	l->climbs = true;
+	l->quickest_ms = 0;
+	round_begin(l);
 	window_begin(l, now_ms);
 }
 
@@ -63,10 +79,50 @@ static void limit_judge(struct limit *l, double rate)
 	l->hold_windows = HOLD_WINDOWS;
 }
 
-void limit_done(struct limit *l, int64_t now_ms, uint64_t bytes)
+/* ---- afar, at first ----------------------------------------------------------------------------- */
+
+static void climb_end(struct limit *l, int64_t now_ms)
+{
+	l->climbs = false;
+	l->before = l->now;
+	l->last_rate = 0;
+	window_begin(l, now_ms);
+}
+
+static void climb_round(struct limit *l, int64_t now_ms)
+{
+	int64_t mean_ms = l->round_sum_ms / l->round_done;
+
+	if (l->quickest_ms == 0 || mean_ms < l->quickest_ms)
+		l->quickest_ms = mean_ms;
+	if (l->quickest_ms < FAR_MS || mean_ms > l->quickest_ms * 3 / 2 + SLOWER_MS)
+		climb_end(l, now_ms);
+	round_begin(l);
+}
+
+static void limit_climb(struct limit *l, int64_t now_ms, int64_t answered_ms, unsigned in_use)
+{
+	l->round_sum_ms += answered_ms;
+	l->round_done++;
+	if (l->quickest_ms > 0 && l->now < l->max && in_use * 2 > l->now)
+		l->now++;
+	if (l->round_done >= l->round_size)
+		climb_round(l, now_ms);
+	if (l->climbs && l->now == l->max)
+		climb_end(l, now_ms);
+}
+
+/* ------------------------------------------------------------------------------------------------- */
+
+void limit_done(
+	struct limit *l, int64_t now_ms, uint64_t bytes, int64_t answered_ms, unsigned in_use)
 {
 	int64_t elapsed_ms = now_ms - l->window_began_ms;
 
+	if (l->climbs) {
+		limit_climb(l, now_ms, answered_ms, in_use);
+		return;
+	}
 	l->window_score += bytes + REQUEST_SCORE_BYTES;
 	l->window_done++;
 	if (elapsed_ms < WINDOW_MS || l->window_done < l->now)
@@ -76,13 +132,16 @@ void limit_done(struct limit *l, int64_t now_ms, uint64_t bytes)
 	window_begin(l, now_ms);
 }
 
-void limit_throttled(struct limit *l, int64_t now_ms)
+void limit_throttled(struct limit *l, int64_t now_ms, unsigned in_use)
 {
 	if (now_ms - l->throttled_ms < THROTTLE_PAUSE_MS)
 		return;
 	l->throttled_ms = now_ms;
+	if (in_use < l->now) /* fewer than were allowed, and too many */
+		l->now = in_use;
 	l->now = l->now > 1 ? l->now / 2 : 1;
 	l->before = l->now;
+	l->climbs = false;
 	l->hold_windows = HOLD_WINDOWS;
 	window_begin(l, now_ms);
 }

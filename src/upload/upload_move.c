@@ -277,8 +277,7 @@ static enum start move_start(struct upload *u, uint64_t ino)
 		task_destroy(u, t);
 		return START_STAYS;
 	}
-	t->holds_slot = true;
-	u->sched.slots_used++;
+	slot_take(u, t);
 	put_plan(u, t);
 	return START_BEGUN;
 }

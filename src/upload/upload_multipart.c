@@ -51,9 +51,7 @@ static int parts_create(struct upload *u, struct task *t)
 		return r;
 	t->kind = TASK_MULTIPART;
 	u->sched.large_open++;
-	if (t->holds_slot)
-		u->sched.slots_used--;
-	t->holds_slot = false;
+	slot_drop(u, t);
 	return 0;
 }
 
@@ -424,9 +422,8 @@ bool part_slot_free(struct upload *u)
 
 	if (u->sched.small_wait && most > 1)
 		most /= 2;
-	if (u->sched.parts_used < most &&
-		u->sched.parts_used + u->sched.slots_used < u->sched.limit.now)
-		return true;
+	if (u->sched.parts_used < most)
+		return transfers_may_begin(u);
 	limit_saturated(&u->sched.limit);
 	return false;
 }

@@ -256,9 +256,10 @@ void pause_note_reply(struct upload *u, const struct request *rq)
 	const struct s3_reply *reply = &rq->reply;
 
 	if (reply->class == S3_THROTTLED)
-		limit_throttled(&u->sched.limit, clock_mono_ms());
+		limit_throttled(&u->sched.limit, clock_mono_ms(), transfers_in_use(u));
 	if (reply->class == S3_DONE && (rq->op == S3_PUT || rq->op == S3_UPLOAD_PART)) {
-		limit_done(&u->sched.limit, clock_mono_ms(), rq->body_bytes);
+		limit_done(&u->sched.limit, clock_mono_ms(), rq->body_bytes, reply->answered_ms,
+			transfers_in_use(u));
 		note_bytes(u, rq->body_bytes);
 	}
 	if (reply->class == S3_AUTH)

@@ -20,6 +20,7 @@
  *   upload_same.c       does that object hold our content
  *   upload_put.c        QUEUED -> SENDING -> UPLOADED by one request
  *   upload_put_end.c    what a reply to a PUT means
+ *   upload_probe.c      does the server honour conditions on PUT
  *   upload_multipart.c  the same in parts
  *   upload_part.c       one part
  *   upload_stream.c     parts of large files while these are written
@@ -46,6 +47,9 @@
 #define REASON_MAX 256
 /* Files and attempts that wait for their next try: beyond this nothing new is begun. */
 #define WAITS_MAX 4096
+/* curl's send buffer of one transfer, and of all together. */
+#define SEND_BUFFER_BYTES (256 * KIB)
+#define SEND_BUFFERS_MAX_BYTES (16 * MIB)
 /* News of files that are made, written and closed need not be faster than this. */
 #define UNHURRIED_MS 20
 /* Replans of one version in a row before it waits like after an error. */
@@ -118,6 +122,10 @@ void window_skipped(struct window *w);
 /* How many transfers at once. Grows while that makes the rate grow, halves when throttled. */
 struct limit {
 	unsigned max, now, before; /* before: what to go back to when growing did not help */
+	bool climbs; /* at first: with every answer, as long as answers do not take longer for it */
+	int64_t quickest_ms;	   /* the mean answer of the quickest round; 0: none yet */
+	int64_t round_sum_ms;
+	unsigned round_size, round_done;
 	int64_t window_began_ms, throttled_ms;
 	uint64_t window_score, window_done;
 	double last_rate;
@@ -126,8 +134,10 @@ struct limit {
 };
 void limit_init(struct limit *l, unsigned max, int64_t now_ms);
 void limit_reset(struct limit *l, int64_t now_ms);
-void limit_done(struct limit *l, int64_t now_ms, uint64_t bytes);
-void limit_throttled(struct limit *l, int64_t now_ms);
+/* in_use: with the one that is done. */
+void limit_done(
+	struct limit *l, int64_t now_ms, uint64_t bytes, int64_t answered_ms, unsigned in_use);
+void limit_throttled(struct limit *l, int64_t now_ms, unsigned in_use);
 void limit_saturated(struct limit *l);
 
 /* ---- upload_plan.c ----------------------------------------------------------------------------- */
@@ -209,6 +219,7 @@ struct task {
 	char key[KEY_MAX_BYTES + 1];
 	bool claims_key;
 	bool holds_slot;
+	unsigned slot_bytes;
 	bool claims_delete; /* no undelete meanwhile */
 	bool stale;	      /* the version was changed meanwhile */
 	unsigned outstanding; /* requests and digests under way */
@@ -232,14 +243,19 @@ struct task {
 	/* MOVE, DELETE, DOUBT */
 	struct store_object object; /* the object to copy from or to delete */
 	task_step_fn *then; /* after an ask or a digest */
-	char made_etag[S3_ETAG_MAX]; /* COPY: what the reply said */
+	char made_etag[S3_ETAG_MAX]; /* COPY, and PUT while it is probed: what the reply said */
 	int64_t retry_ms; /* multipart: after the abort */
 };
 
 /* upload_task.c */
 must_check int task_create(struct upload *u, enum task_kind kind, uint64_t ino, struct task **ret);
+/* One more transfer: slots_used, and what its body takes of memory while it is sent. */
+void slot_take(struct upload *u, struct task *t);
+void slot_drop(struct upload *u, struct task *t); /* if it holds one */
 /* Lets go of key, slot and inode; what waited for them is looked at again. */
 void task_destroy(struct upload *u, struct task *t);
+/* The condition that its write carries. */
+enum s3_condition task_condition(const struct task *t);
 must_check int task_claim_key(struct upload *u, struct task *t, const char *key); /* -EBUSY */
 bool key_is_busy(struct upload *u, const char *key);
 /* An error that says nothing about the file: ends the task; it is taken up again after a pause or
@@ -413,6 +429,11 @@ void settle_pass(struct upload *u);
 void put_pass(struct upload *u);
 void put_plan(struct upload *u, struct task *t);
 void put_answer(struct upload *u, struct task *t, struct request *rq);
+/* The bytes of t->body, if the key holds if_match (NULL: nothing). */
+must_check int put_request(
+	struct upload *u, struct task *t, const char *if_match, answer_fn *answer);
+/* Does a reply that says "done" prove that these bytes arrived? */
+bool done_is_proved(const struct task *t, const struct s3_reply *reply);
 /* The object that t's reply speaks of is proved: record it, end the task. */
 void put_done(struct upload *u, struct task *t, const struct s3_object *made);
 /* No usable answer: the attempt becomes doubtful, ends the task. */
@@ -438,6 +459,18 @@ struct judged {
 };
 void failure_judge(
 	struct upload *u, const struct task *t, const struct s3_reply *reply, struct judged *ret);
+
+/* ---- upload_probe.c ----------------------------------------------------------------------------- */
+
+/* What is known of one condition on PUT. */
+struct probe {
+	unsigned asked; /* keys asked about because nothing is known */
+	bool busy, ignored;
+};
+/* A key is asked about only because the condition is not known to be honoured. */
+void probe_note_asked(struct upload *u, enum s3_condition condition);
+/* True: the task goes on; what was made is recorded when the answer comes. */
+bool probe_begin(struct upload *u, struct task *t, const struct s3_object *made);
 
 /* What a multipart task is to do once its parts have come back. */
 enum parts_end {
@@ -564,6 +597,9 @@ void rekey_pass(struct upload *u);
 
 void scheduler_run(void *user);
 bool slot_free(struct upload *u);
+unsigned transfers_in_use(const struct upload *u);
+/* Is there room for one transfer more, whatever the size of its body? */
+bool transfers_may_begin(struct upload *u);
 void look_again(struct upload *u, enum file_state state);
 void wake_by(struct upload *u, int64_t at_ms); /* scheduler thread: sleep no longer than this */
 
@@ -599,10 +635,13 @@ struct sched {
 	struct map digests_of_ino;  /* inodes in the hash pool */
 	struct map keys;	    /* hash of a key -> the task that writes it */
 	bool answered;		    /* an object was sent: the server showed what it proves */
+	bool keys_taken;	    /* the last key that was asked about was not free */
+	struct probe probes[S3_CONDITIONS];
 	struct map shas;	    /* upload_digested.c */
 	struct waits waiting_inos, waiting_attempts, waiting_streams;
 	struct map asked_attempts; /* in doubt, and the bucket has said "no" once */
 	struct request *requests;
+	uint64_t slots_bytes; /* send buffers of slots_used, at most */
 	unsigned slots_used, parts_used, large_open, digests_active, digests_large;
 	unsigned streams_open, stream_digests;
 	int64_t growing_ms, growing_looked_ms; /* the next look at who grows, the last one */

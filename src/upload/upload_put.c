@@ -38,6 +38,12 @@ bool found_is_recorded(struct upload *u, const struct task *t)
 	return false;
 }
 
+/* Of a write on trust. */
+static enum s3_condition first_condition(const struct task *t)
+{
+	return t->own_known ? S3_IF_MATCH : S3_IF_NONE_MATCH;
+}
+
 static struct plan_facts facts_of(struct upload *u, struct task *t)
 {
 	bool moves = t->kind == TASK_MOVE;
@@ -45,8 +51,8 @@ static struct plan_facts facts_of(struct upload *u, struct task *t)
 	enum s3_op op = large ? S3_COMPLETE_MULTIPART : moves ? S3_COPY : S3_PUT;
 	struct plan_facts f = {.own_known = t->own_known,
 		.own_same = t->own_same,
-		.enforced = s3_enforces(u->s3, op),
-		.ask_first = large,
+		.enforced = s3_enforces(u->s3, op, first_condition(t)),
+		.ask_first = large || (!t->own_known && u->sched.keys_taken),
 		.may_replace =
 			u->allow_overwrite || (t->version.flags & STORE_FLAG_REPLACES) != 0,
 		.bucket = t->found.says};
@@ -58,6 +64,17 @@ static struct plan_facts facts_of(struct upload *u, struct task *t)
 		t->content = same_content(&t->version, &t->found);
 	f.content = t->content;
 	return f;
+}
+
+/* What one key teaches for the next. */
+static void plan_note(struct upload *u, const struct task *t, const struct plan_facts *f)
+{
+	bool only_for_that = !f->enforced && !f->ask_first && !f->own_same;
+
+	if (f->bucket == BUCKET_UNASKED && only_for_that && t->kind == TASK_PUT)
+		probe_note_asked(u, first_condition(t));
+	if (f->bucket != BUCKET_UNASKED && !t->own_known)
+		u->sched.keys_taken = f->bucket == BUCKET_HOLDS;
 }
 
 static void put_conflict(struct upload *u, struct task *t)
@@ -121,6 +138,7 @@ void put_plan(struct upload *u, struct task *t)
 {
 	struct plan_facts facts = facts_of(u, t);
 
+	plan_note(u, t, &facts);
 	switch (plan_version(&facts)) {
 	case PLAN_ASK:
 		ask_bucket(u, t, t->key, false, put_plan);
@@ -148,7 +166,7 @@ void put_plan(struct upload *u, struct task *t)
 
 /* ---- send --------------------------------------------------------------------------------------- */
 
-static void put_request(struct upload *u, struct task *t)
+int put_request(struct upload *u, struct task *t, const char *if_match, answer_fn *answer)
 {
 	const struct version *v = &t->version;
 	struct s3_request req = {.op = S3_PUT,
@@ -158,19 +176,16 @@ static void put_request(struct upload *u, struct task *t)
 			.has_sha256 = v->has_sha256,
 			.has_crc64nvme = true,
 			.crc64nvme = v->crc64nvme},
-		.if_none_match_any = t->condition[0] == '\0',
-		.if_match = t->condition[0] ? t->condition : NULL,
+		.if_none_match_any = !if_match,
+		.if_match = if_match,
 		.acl = u->acl,
 		.content_type = content_type_of(v->name),
 		.has_mtime = true,
 		.mtime_ns = v->mtime_ns};
-	int r;
 
 	memcpy(req.body.sha256, v->sha256, sizeof(req.body.sha256));
 	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
-	r = request_send(u, t, &req, t->body, 0, put_answer);
-	if (r < 0)
-		put_unsent(u, t, r);
+	return request_send(u, t, &req, t->body, 0, answer);
 }
 
 int put_open(struct upload *u, struct task *t)
@@ -219,6 +234,7 @@ static void put_hash(struct upload *u, struct task *t)
 
 static void put_send(struct upload *u, struct task *t)
 {
+	const char *if_match = t->condition[0] ? t->condition : NULL;
 	int r;
 
 	if (s3_wants_sha256(u->s3) && !t->version.has_sha256) {
@@ -227,12 +243,11 @@ static void put_send(struct upload *u, struct task *t)
 	}
 	r = put_open(u, t);
 	if (r == 0)
-		r = task_attempt_begin(u, t, ATTEMPT_PUT, FILE_QUEUED,
-			t->condition[0] ? t->condition : NULL);
+		r = task_attempt_begin(u, t, ATTEMPT_PUT, FILE_QUEUED, if_match);
+	if (r == 0)
+		r = put_request(u, t, if_match, put_answer);
 	if (r < 0)
 		put_unsent(u, t, r);
-	else
-		put_request(u, t);
 }
 
 /* ---- start -------------------------------------------------------------------------------------- */
@@ -318,8 +333,7 @@ static enum start put_start(struct upload *u, uint64_t ino)
 		task_destroy(u, t);
 		return start;
 	}
-	t->holds_slot = true;
-	u->sched.slots_used++;
+	slot_take(u, t);
 	sha_cache_get(u, &t->version);
 	if (t->standing_id != 0 && !is_large(u, &v))
 		put_without_parts(u, t);

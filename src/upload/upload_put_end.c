@@ -253,7 +253,7 @@ static void put_refused(struct upload *u, struct task *t, const struct s3_reply 
 }
 
 /* "Done", but with another checksum than ours or without an ETag: not believed, asked. */
-static bool done_is_proved(const struct task *t, const struct s3_reply *reply)
+bool done_is_proved(const struct task *t, const struct s3_reply *reply)
 {
 	if (reply->object.etag[0] == '\0')
 		return false;
@@ -265,13 +265,15 @@ void put_answer(struct upload *u, struct task *t, struct request *rq)
 	struct s3_reply *reply = &rq->reply;
 	enum applied applied = reply_applied(reply);
 
-	body_fd_unref(t->body);
-	t->body = NULL;
 	if (applied == APPLIED_YES && !done_is_proved(t, reply)) {
 		log_warn("%s: the server's answer proves nothing (%s): asking it again", t->key,
 			reply->object.etag[0] ? "another checksum" : "no ETag");
 		applied = APPLIED_PERHAPS;
 	}
+	if (applied == APPLIED_YES && probe_begin(u, t, &reply->object))
+		return;
+	body_fd_unref(t->body);
+	t->body = NULL;
 	switch (applied) {
 	case APPLIED_YES:
 		put_done(u, t, &reply->object);

@@ -22,13 +22,26 @@ struct news {
 	int64_t stop_deadline_ms;
 };
 
-bool slot_free(struct upload *u)
+unsigned transfers_in_use(const struct upload *u)
 {
-	if (u->sched.slots_used + u->sched.parts_used < u->sched.limit.now &&
-		u->sched.waiting_inos.count + u->sched.waiting_attempts.count < WAITS_MAX)
-		return true;
+	return u->sched.slots_used + u->sched.parts_used;
+}
+
+bool transfers_may_begin(struct upload *u)
+{
+	uint64_t buffers = u->sched.slots_bytes +
+			   (uint64_t)(u->sched.parts_used + 1) * SEND_BUFFER_BYTES;
+
+	if (transfers_in_use(u) < u->sched.limit.now)
+		return buffers <= SEND_BUFFERS_MAX_BYTES;
 	limit_saturated(&u->sched.limit);
 	return false;
+}
+
+bool slot_free(struct upload *u)
+{
+	return u->sched.waiting_inos.count + u->sched.waiting_attempts.count < WAITS_MAX &&
+	       transfers_may_begin(u);
 }
 
 void wake_by(struct upload *u, int64_t at_ms)
@@ -225,7 +238,7 @@ static void status_publish(struct upload *u)
 	struct upload_status s = {.pauses = u->sched.pauses,
 		.bytes_sent_total = u->sched.bytes_sent,
 		.objects_sent_total = u->sched.objects_sent,
-		.transfers_active = u->sched.slots_used + u->sched.parts_used,
+		.transfers_active = transfers_in_use(u),
 		.transfers_limit = u->sched.limit.now,
 		.retries_total = u->sched.retries};
 	int64_t second = clock_mono_ms() / MS_PER_S;

@@ -277,9 +277,7 @@ static int stream_make(struct upload *u, struct task *t)
 	t->stream = s;
 	t->kind = TASK_STREAM;
 	u->sched.streams_open++;
-	if (t->holds_slot)
-		u->sched.slots_used--;
-	t->holds_slot = false;
+	slot_drop(u, t);
 	s->look = calloc(1, STORE_CHUNKS_MAX);
 	s->again = calloc(1, STORE_CHUNKS_MAX);
 	if (!s->look || !s->again)

@@ -37,6 +37,27 @@ int task_create(struct upload *u, enum task_kind kind, uint64_t ino, struct task
 	return 0;
 }
 
+void slot_take(struct upload *u, struct task *t)
+{
+	t->holds_slot = true;
+	t->slot_bytes = 0;
+	if (t->kind == TASK_PUT)
+		t->slot_bytes = t->version.size_bytes < SEND_BUFFER_BYTES
+					? (unsigned)t->version.size_bytes
+					: SEND_BUFFER_BYTES;
+	u->sched.slots_used++;
+	u->sched.slots_bytes += t->slot_bytes;
+}
+
+void slot_drop(struct upload *u, struct task *t)
+{
+	if (!t->holds_slot)
+		return;
+	t->holds_slot = false;
+	u->sched.slots_used--;
+	u->sched.slots_bytes -= t->slot_bytes;
+}
+
 static void task_let_go(struct upload *u, struct task *t)
 {
 	if (map_get(&u->sched.tasks_of_ino, t->version.ino) == t)
@@ -49,8 +70,7 @@ static void task_let_go(struct upload *u, struct task *t)
 	}
 	if (t->claims_delete)
 		delete_release(u, t->version.ino);
-	if (t->holds_slot)
-		u->sched.slots_used--;
+	slot_drop(u, t);
 }
 
 void task_destroy(struct upload *u, struct task *t)
@@ -77,6 +97,11 @@ void task_destroy(struct upload *u, struct task *t)
 bool key_is_busy(struct upload *u, const char *key)
 {
 	return map_get(&u->sched.keys, key_hash(key)) != NULL;
+}
+
+enum s3_condition task_condition(const struct task *t)
+{
+	return t->condition[0] ? S3_IF_MATCH : S3_IF_NONE_MATCH;
 }
 
 int task_claim_key(struct upload *u, struct task *t, const char *key)

@@ -13,7 +13,7 @@ test_a_copied_plate_arrives() {
 	same_tree "$SRC" "$P"
 	same_in_bucket "$SRC" "$PREFIX"
 	same "verified files" "$(status_json files.verified)" "$(find "$SRC" -type f | wc -l)"
-	same "PutObject requests" "$(requests PutObject)" "$(find "$SRC" -type f | wc -l)"
+	same "PutObject requests" "$(puts)" "$(find "$SRC" -type f | wc -l)"
 	same "verified bytes" "$(status_json bytes.verified)" \
 		"$(find "$SRC" -type f -printf '%s\n' | awk '{n += $1} END {print n}')"
 }

@@ -36,13 +36,13 @@ test_archive_mode_and_again_transfers_nothing() {
 	begin
 	rsync -a "$SRC/" "$P/"
 	arrived
-	same "PutObject requests" "$(requests PutObject)" "$(find "$SRC" -type f | wc -l)"
+	same "PutObject requests" "$(puts)" "$(find "$SRC" -type f | wc -l)"
 	same "changes found by the second rsync" "$(rsync -ain "$SRC/" "$P/")" ""
 	rsync -a "$SRC/" "$P/"
 	mount_end
 	mount_start
 	same "changes found after a remount" "$(rsync -ain "$SRC/" "$P/")" ""
-	same "PutObject requests" "$(requests PutObject)" "$(find "$SRC" -type f | wc -l)"
+	same "PutObject requests" "$(puts)" "$(find "$SRC" -type f | wc -l)"
 }
 
 test_the_pure_view_shows_what_the_bucket_lacks() {
@@ -99,7 +99,7 @@ test_delay_updates() {
 	begin
 	rsync -a --delay-updates "$SRC/" "$P/"
 	arrived
-	same "PutObject requests" "$(requests PutObject)" "$(find "$SRC" -type f | wc -l)"
+	same "PutObject requests" "$(puts)" "$(find "$SRC" -type f | wc -l)"
 }
 
 test_delete_and_changed_files() {

@@ -18,7 +18,7 @@ test_sizes_around_parts_and_threshold() {
 	same_in_bucket "$T/src/$PREFIX" "$PREFIX"
 	same "multipart uploads" "$(requests CreateMultipartUpload)" $n
 	same "uploads completed" "$(requests CompleteMultipartUpload)" $n
-	same "PutObject requests" "$(requests PutObject)" $((13 - n))
+	same "PutObject requests" "$(puts)" $((13 - n))
 	same "parts" "$(requests UploadPart)" $((3 + 3 + 4 + 4))
 	same "open uploads" "$("$TOOLS/s3" uploads "$BUCKET")" ""
 }
@@ -58,7 +58,7 @@ for folder in range(20):
 	exits 0 all_verified 240
 	same "verified files" "$(status_json files.verified)" 10000
 	same_in_bucket "$T/src/$PREFIX" "$PREFIX"
-	same "PutObject requests" "$(requests PutObject)" 10000
+	same "PutObject requests" "$(puts)" 10000
 	same_tree "$T/src/$PREFIX" "$P"
 }
 

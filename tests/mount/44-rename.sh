@@ -142,7 +142,7 @@ test_a_folder_before_its_upload() {
 	exits 0 all_verified
 	same_in_bucket "$T/src/tree" "$PREFIX/images/two"
 	not test -e "$(bucket_file "$PREFIX/images/one")"
-	same "PutObject requests" "$(requests PutObject)" 20
+	same "PutObject requests" "$(puts)" 20
 }
 
 test_a_folder_while_it_is_sent() {

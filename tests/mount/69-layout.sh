@@ -75,7 +75,7 @@ test_standard_folders() {
 	exits 0 all_verified
 	same_in_bucket "$SRC" "$PREFIX"
 	same "markers" "$(find "$T/s3/$BUCKET" -type d -empty | wc -l)" 0
-	same "puts" "$(requests PutObject)" "$(find "$SRC" -type f | wc -l)"
+	same "puts" "$(puts)" "$(find "$SRC" -type f | wc -l)"
 	cp -r "$P/." "$T/copy"
 	same_tree "$SRC" "$T/copy"
 	rm -r "$P/workspace"

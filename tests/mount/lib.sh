@@ -365,6 +365,15 @@ requests() {
 	awk -F'\t' -v operation="$1" -v key="${2:-.}" '$3 == operation && $5 ~ key' "$T/requests.log" | wc -l
 }
 
+# PutObject requests, but for the one that finds out whether the server refuses to overwrite: the first
+# that is refused of a key that was written before.
+puts() {
+	awk -F'\t' '$3 != "PutObject" { next }
+		$7 == 412 && written[$5] && !found_out++ { next }
+		{ n++; written[$5] = $7 == 200 }
+		END { print n + 0 }' "$T/requests.log"
+}
+
 requests_at_least() { # NUMBER OPERATION [KEY-REGEX]
 	[ "$(requests "$2" "${3:-.}")" -ge "$1" ]
 }

@@ -275,14 +275,15 @@ static inline bool shim_is_down(struct s3 *s3)
 	return s3_is_down(((struct shim *)s3)->real);
 }
 
-static inline bool shim_enforces(struct s3 *s3, enum s3_op op)
+static inline bool shim_enforces(struct s3 *s3, enum s3_op op, enum s3_condition condition)
 {
-	return s3_enforces(((struct shim *)s3)->real, op);
+	return s3_enforces(((struct shim *)s3)->real, op, condition);
 }
 
-static inline void shim_learn(struct s3 *s3, enum s3_op op, bool enforced)
+static inline void shim_learn(
+	struct s3 *s3, enum s3_op op, enum s3_condition condition, bool enforced)
 {
-	s3_learn(((struct shim *)s3)->real, op, enforced);
+	s3_learn(((struct shim *)s3)->real, op, condition, enforced);
 }
 
 static inline void shim_destroy(struct s3 *s3)

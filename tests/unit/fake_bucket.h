@@ -354,12 +354,13 @@ static inline bool fake_is_down(struct s3 *s3)
 	return ((struct fake_bucket *)s3)->down;
 }
 
-static inline bool fake_enforces(struct s3 *s3, enum s3_op op)
+static inline bool fake_enforces(struct s3 *s3, enum s3_op op, enum s3_condition condition)
 {
 	return true;
 }
 
-static inline void fake_learn(struct s3 *s3, enum s3_op op, bool enforced)
+static inline void fake_learn(
+	struct s3 *s3, enum s3_op op, enum s3_condition condition, bool enforced)
 {
 }
 

@@ -329,7 +329,8 @@ static void teach(struct engine *e)
 	struct s3_reply reply;
 
 	for (size_t i = 0; i < array_len(conditional); i++)
-		s3_learn(&e->shim.s3, conditional[i], mode->like_aws);
+		for (unsigned c = 0; c < S3_CONDITIONS; c++)
+			s3_learn(&e->shim.s3, conditional[i], (enum s3_condition)c, mode->like_aws);
 	if (!mode->like_aws)
 		return;
 	for (unsigned tries = 0;; tries++) { /* another cell may have bent the clock */

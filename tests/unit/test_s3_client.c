@@ -1020,14 +1020,30 @@ static void conditions_are_learned(void **state)
 	struct s3_request req = put_of(&rig, 10);
 
 	req.if_none_match_any = true;
-	assert_false(s3_enforces(rig.s3, S3_PUT));
+	assert_false(s3_enforces(rig.s3, S3_PUT, S3_IF_NONE_MATCH));
 	assert_call(&rig, req, S3_CONFLICT, "PreconditionFailed");
-	assert_true(s3_enforces(rig.s3, S3_PUT));
-	assert_false(s3_enforces(rig.s3, S3_DELETE));
-	s3_learn(rig.s3, S3_DELETE, true);
-	assert_true(s3_enforces(rig.s3, S3_DELETE));
-	s3_learn(rig.s3, S3_DELETE, false);
-	assert_false(s3_enforces(rig.s3, S3_DELETE));
+	assert_true(s3_enforces(rig.s3, S3_PUT, S3_IF_NONE_MATCH));
+	assert_false(s3_enforces(rig.s3, S3_PUT, S3_IF_MATCH));
+	assert_false(s3_enforces(rig.s3, S3_DELETE, S3_IF_NONE_MATCH));
+	s3_learn(rig.s3, S3_DELETE, S3_IF_MATCH, true);
+	assert_true(s3_enforces(rig.s3, S3_DELETE, S3_IF_MATCH));
+	s3_learn(rig.s3, S3_DELETE, S3_IF_MATCH, false);
+	assert_false(s3_enforces(rig.s3, S3_DELETE, S3_IF_MATCH));
+	rig_stop(&rig);
+}
+
+/* A copy names its source's ETag too: that may be what was refused. */
+static void refused_copies_teach_nothing(void **state)
+{
+	RIG({ANSWER, "HTTP/1.1 412 X\r\n" EMPTY, 0});
+	struct s3_request req = {.op = S3_COPY,
+		.key = "k",
+		.copy_source_key = "from",
+		.copy_source_if_match = "etag",
+		.if_none_match_any = true};
+
+	assert_call(&rig, req, S3_CONFLICT, "PreconditionFailed");
+	assert_false(s3_enforces(rig.s3, S3_COPY, S3_IF_NONE_MATCH));
 	rig_stop(&rig);
 }
 
@@ -1039,7 +1055,8 @@ static void aws_enforces_from_the_start(void **state)
 		.credentials = {keys_get, keys_rejected, &keys}};
 
 	assert_int_equal(s3_client_create(&s3, &config), 0);
-	assert_true(s3_enforces(s3, S3_COMPLETE_MULTIPART));
+	assert_true(s3_enforces(s3, S3_COMPLETE_MULTIPART, S3_IF_NONE_MATCH));
+	assert_true(s3_enforces(s3, S3_PUT, S3_IF_MATCH));
 	s3_destroy(s3);
 	config.bucket = "no/bucket";
 	assert_int_equal(s3_client_create(&s3, &config), -EINVAL);
@@ -1075,6 +1092,7 @@ int main(void)
 		cmocka_unit_test(down_and_up_again),
 		cmocka_unit_test(a_name_that_nobody_knows),
 		cmocka_unit_test(conditions_are_learned),
+		cmocka_unit_test(refused_copies_teach_nothing),
 		cmocka_unit_test(aws_enforces_from_the_start),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

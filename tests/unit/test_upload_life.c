@@ -254,7 +254,7 @@ static void test_lost_answer_then_rewritten(void **state)
 		(void)state;
 		fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LOSE_AFTER});
 		fake_set_hold(b->fake, S3_HEAD, true);
-		b->fake->knows_enforces[S3_PUT] = true;
+		b->fake->knows_enforces[S3_IF_NONE_MATCH][S3_PUT] = true;
 		ino = write_text(b, "p/one", "hello");
 		wait_state(b, ino, FILE_UNKNOWN);
 		write_text(b, "p/one", "world, rewritten");
@@ -353,7 +353,7 @@ static void test_restart_while_sent(void **state)
 	fake_set_hold(b->fake, S3_PUT, true);
 	ino = write_text(b, "p/one", "hello");
 	wait_until(fake_count(b->fake, S3_PUT) == 1);
-	b->fake->s3.ops->learn(&b->fake->s3, S3_PUT, true);
+	b->fake->s3.ops->learn(&b->fake->s3, S3_PUT, S3_IF_NONE_MATCH, true);
 	bench_stop_upload(b);
 	fake_set_hold(b->fake, S3_PUT, false);
 	bench_close_store(b);

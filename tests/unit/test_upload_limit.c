@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-/* One window: `l->now` transfers of `bytes` in `ms`. */
+/* One window: `l->now` transfers of `bytes` in `ms`; each answer took 1 ms. */
 static void one_window(struct limit *l, int64_t *now_ms, int64_t ms, uint64_t bytes)
 {
 	unsigned count = l->now;
@@ -13,10 +13,10 @@ static void one_window(struct limit *l, int64_t *now_ms, int64_t ms, uint64_t by
 	limit_saturated(l);
 	*now_ms += ms;
 	for (unsigned i = 0; i < count; i++)
-		limit_done(l, *now_ms, bytes);
+		limit_done(l, *now_ms, bytes, 1, l->now);
 }
 
-/* A long round trip: every window takes as long, however many are sent at once. */
+/* Every window takes as long, however many are sent at once. */
 static void test_limit_climbs_with_the_rate(void **state)
 {
 	struct limit l;
@@ -25,9 +25,69 @@ static void test_limit_climbs_with_the_rate(void **state)
 	(void)state;
 	limit_init(&l, 64, now_ms);
 	assert_int_equal(l.now, 8);
-	for (unsigned i = 0; i < 8; i++)
+	for (unsigned i = 0; i < 9; i++)
 		one_window(&l, &now_ms, 300, 4096);
 	assert_int_equal(l.now, 64);
+}
+
+/* As many answers as may be out at once; each took answered_ms. */
+static void one_round(struct limit *l, int64_t *now_ms, int64_t answered_ms, unsigned in_use)
+{
+	unsigned count = l->now;
+
+	*now_ms += answered_ms;
+	for (unsigned i = 0; i < count; i++)
+		limit_done(l, *now_ms, 4096, answered_ms, in_use ? in_use : l->now);
+}
+
+static void test_limit_doubles_afar(void **state)
+{
+	static const unsigned expected[] = {8, 16, 32, 64, 128, 200, 200};
+	struct limit l;
+	int64_t now_ms = 1000;
+
+	(void)state;
+	limit_init(&l, 200, now_ms);
+	for (size_t i = 0; i < array_len(expected); i++) {
+		one_round(&l, &now_ms, 80, 0);
+		assert_int_equal(l.now, expected[i]);
+	}
+}
+
+static void test_limit_afar_until_answers_take_longer(void **state)
+{
+	struct limit l;
+	int64_t now_ms = 1000;
+
+	(void)state;
+	limit_init(&l, 200, now_ms);
+	one_round(&l, &now_ms, 80, 0);
+	one_round(&l, &now_ms, 80, 0);
+	assert_int_equal(l.now, 16);
+	for (unsigned i = 0; i < 8; i++)
+		one_round(&l, &now_ms, 5 * l.now * 2, 0); /* 16 fill the link */
+	assert_in_range(l.now, 16, 80);
+	limit_init(&l, 200, now_ms);
+	one_round(&l, &now_ms, 80, 0);
+	limit_throttled(&l, now_ms + 2000, l.now);
+	assert_int_equal(l.now, 4);
+	now_ms += 3000;
+	for (unsigned i = 0; i < 3; i++)
+		one_round(&l, &now_ms, 80, 0);
+	assert_int_equal(l.now, 4); /* not by rounds any more */
+}
+
+/* Where few are out, nobody knows what many would do. */
+static void test_limit_afar_with_few_files(void **state)
+{
+	struct limit l;
+	int64_t now_ms = 1000;
+
+	(void)state;
+	limit_init(&l, 200, now_ms);
+	for (unsigned i = 0; i < 100; i++)
+		one_round(&l, &now_ms, 80, 3);
+	assert_int_equal(l.now, 8);
 }
 
 /* A full link: twice as many take twice as long. */
@@ -56,7 +116,7 @@ static void test_limit_idle_slots_teach_nothing(void **state)
 	limit_init(&l, 64, now_ms);
 	for (unsigned i = 0; i < 100; i++) {
 		now_ms += 100;
-		limit_done(&l, now_ms, 4096);
+		limit_done(&l, now_ms, 4096, 1, 2);
 	}
 	assert_int_equal(l.now, 8);
 }
@@ -68,12 +128,12 @@ static void test_limit_throttled(void **state)
 
 	(void)state;
 	limit_init(&l, 64, now_ms);
-	limit_throttled(&l, now_ms);
+	limit_throttled(&l, now_ms, 8);
 	assert_int_equal(l.now, 4);
-	limit_throttled(&l, now_ms + 10); /* a burst of refusals is one */
+	limit_throttled(&l, now_ms + 10, 4); /* a burst of refusals is one */
 	assert_int_equal(l.now, 4);
 	for (unsigned i = 0; i < 5; i++)
-		limit_throttled(&l, now_ms + 2000 * (i + 1));
+		limit_throttled(&l, now_ms + 2000 * (i + 1), l.now);
 	assert_int_equal(l.now, 1);
 	now_ms += 20000;
 	for (unsigned i = 0; i < 60; i++)
@@ -91,8 +151,12 @@ static void test_limit_of_one(void **state)
 	for (unsigned i = 0; i < 10; i++)
 		one_window(&l, &now_ms, 300, 4096);
 	assert_int_equal(l.now, 1);
-	limit_throttled(&l, now_ms);
+	limit_throttled(&l, now_ms, 1);
 	assert_int_equal(l.now, 1);
+	limit_init(&l, 256, now_ms);
+	l.now = 200;
+	limit_throttled(&l, now_ms + 2000, 60); /* of 200 that were allowed */
+	assert_int_equal(l.now, 30);
 }
 
 /* ---- map ---------------------------------------------------------------------------------------- */
@@ -172,6 +236,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_limit_climbs_with_the_rate),
+		cmocka_unit_test(test_limit_doubles_afar),
+		cmocka_unit_test(test_limit_afar_until_answers_take_longer),
+		cmocka_unit_test(test_limit_afar_with_few_files),
 		cmocka_unit_test(test_limit_stays_where_more_is_no_use),
 		cmocka_unit_test(test_limit_idle_slots_teach_nothing),
 		cmocka_unit_test(test_limit_throttled),

@@ -76,11 +76,12 @@ struct fake {
 	bool stopping;
 	/* script, set under the lock */
 	bool wants_sha256, has_crc; /* has_crc: stores, checks and echoes CRC64NVME */
-	bool enforces[FAKE_OPS];
-	bool knows_enforces[FAKE_OPS]; /* what the client believes */
+	bool enforces[S3_CONDITIONS][FAKE_OPS];
+	bool knows_enforces[S3_CONDITIONS][FAKE_OPS]; /* what the client believes */
 	bool down;
 	unsigned failures;
 	uint32_t hold; /* a bit per op */
+	bool hold_second; /* PUTs of a key that holds something */
 	bool deaf;     /* to cancelling: as when a body is fully sent */
 	struct fake_fault faults[FAKE_FAULTS];
 	unsigned fault_count;
@@ -227,6 +228,14 @@ static inline void fake_set_hold(struct fake *f, enum s3_op op, bool on)
 	lock_drop(&f->lock);
 }
 
+static inline void fake_set_hold_second(struct fake *f, bool on)
+{
+	lock_take(&f->lock);
+	f->hold_second = on;
+	cond_broadcast(&f->wake);
+	lock_drop(&f->lock);
+}
+
 static inline void fake_set_down(struct fake *f, bool down)
 {
 	lock_take(&f->lock);
@@ -255,12 +264,14 @@ static inline void fake_object_reply(struct fake *f, const struct fake_object *o
 static inline bool fake_condition(struct fake *f, const struct fake_request *q, struct s3_reply *r)
 {
 	struct fake_object *o = fake_find(f, q->key);
+	enum s3_condition condition = q->if_match[0] ? S3_IF_MATCH : S3_IF_NONE_MATCH;
 
-	if (!f->enforces[q->req.op])
+	if (!f->enforces[condition][q->req.op])
 		return true;
 	if ((q->req.if_none_match_any && o) || (q->if_match[0] && o && strcmp(o->etag, q->if_match))) {
 		fake_no(r, S3_CONFLICT, 412, "PreconditionFailed");
-		f->knows_enforces[q->req.op] = true;
+		if (!q->source_if_match[0]) /* that may have been it */
+			f->knows_enforces[condition][q->req.op] = true;
 		return false;
 	}
 	if (q->if_match[0] && !o) {
@@ -631,7 +642,9 @@ static inline struct fake_request *fake_next(struct fake *f)
 	for (struct fake_request **p = &f->first; *p; p = &(*p)->next) {
 		struct fake_request *q = *p;
 
-		if ((f->hold & 1u << q->req.op) && !q->cancelled && !f->stopping)
+		bool second = f->hold_second && q->req.op == S3_PUT && fake_find(f, q->key);
+
+		if ((second || (f->hold & 1u << q->req.op)) && !q->cancelled && !f->stopping)
 			continue;
 		*p = q->next;
 		if (!*p)
@@ -742,14 +755,15 @@ static inline bool fake_is_down(struct s3 *s3)
 	return down;
 }
 
-static inline bool fake_enforces(struct s3 *s3, enum s3_op op)
+static inline bool fake_enforces(struct s3 *s3, enum s3_op op, enum s3_condition condition)
 {
-	return ((struct fake *)s3)->knows_enforces[op];
+	return ((struct fake *)s3)->knows_enforces[condition][op];
 }
 
-static inline void fake_learn(struct s3 *s3, enum s3_op op, bool enforced)
+static inline void fake_learn(
+	struct s3 *s3, enum s3_op op, enum s3_condition condition, bool enforced)
 {
-	((struct fake *)s3)->knows_enforces[op] = enforced;
+	((struct fake *)s3)->knows_enforces[condition][op] = enforced;
 }
 
 static inline void fake_destroy(struct s3 *s3)
@@ -793,8 +807,10 @@ static inline struct fake *fake_create(bool aws)
 	f->has_crc = aws;
 	f->wants_sha256 = !aws;
 	for (unsigned i = 0; i < array_len(conditional); i++) {
-		f->enforces[conditional[i]] = aws || conditional[i] == S3_PUT;
-		f->knows_enforces[conditional[i]] = aws;
+		for (unsigned c = 0; c < S3_CONDITIONS; c++) {
+			f->enforces[c][conditional[i]] = aws || conditional[i] == S3_PUT;
+			f->knows_enforces[c][conditional[i]] = aws;
+		}
 	}
 	assert_int_equal(thread_start(&f->thread, "fake-s3", fake_run, f), 0);
 	return f;
@@ -920,6 +936,7 @@ static inline void bench_kill_stopped(struct bench *b, bool carried_out)
 	for (struct fake_request *q = b->fake->first; q && !carried_out; q = q->next)
 		q->cancelled = true;
 	b->fake->hold = 0;
+	b->fake->hold_second = false;
 	cond_broadcast(&b->fake->wake);
 	while (b->fake->first) {
 		lock_drop(&b->fake->lock);
