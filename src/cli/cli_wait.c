@@ -8,7 +8,7 @@
 #include <jansson.h>
 #include <poll.h>
 
-#define POLL_MS 200
+#define POLL_MS 100
 
 struct wait {
 	const char *root;

@@ -173,6 +173,22 @@ static void set_overflow(struct verify *v)
 	v->synced.overflow = true;
 }
 
+/* Is anything on its way to the bucket? */
+static bool more_to_come(struct verify *v)
+{
+	static const enum file_state coming[] = {
+		FILE_CLOSED, FILE_SETTLED, FILE_QUEUED, FILE_SENDING, FILE_UNKNOWN};
+	struct store_counts counts;
+
+	if (store_counts(v->store, STORE_ROOT_INO, &counts) < 0)
+		return true;
+	for (size_t i = 0; i < array_len(coming); i++) {
+		if (counts.files[coming[i]] > 0)
+			return true;
+	}
+	return false;
+}
+
 static void check_one(struct verify *v, struct verify_folder *f)
 {
 	int64_t begun_ms = clock_mono_ms();
@@ -206,7 +222,7 @@ static void run(void *user)
 			next_ms = INT64_MAX;
 			continue;
 		}
-		due = verify_folders_due(&v->folders, v->quiet_ms, &next_ms);
+		due = verify_folders_due(&v->folders, v->quiet_ms, more_to_come(v), &next_ms);
 		if (due)
 			check_one(v, due);
 		if (due || verify_gone_pass(v))

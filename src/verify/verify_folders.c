@@ -2,7 +2,7 @@
  * verify_folders - which folders of the bucket have uploads to look at, and when.
  *
  * A folder's time comes when no upload arrived in it for quiet_ms, or BUSY_MS after the first one;
- * both are shorter when somebody waits. After a failed listing it waits, longer each time.
+ * both are shorter when somebody waits, and nothing is waited for when no upload is to come. After a failed listing it waits, longer each time.
  */
 #include "verify_private.h"
 
@@ -162,9 +162,10 @@ void verify_folders_again(struct verify_folders *fs)
 	}
 }
 
-static int64_t due_ms_of(const struct verify_folder *f, int64_t quiet_ms)
+static int64_t due_ms_of(const struct verify_folder *f, int64_t quiet_ms, bool more_to_come)
 {
-	int64_t due_ms = f->last_ms + (f->hurry ? quiet_ms / HURRY_FACTOR : quiet_ms);
+	int64_t hurry_ms = more_to_come ? quiet_ms / HURRY_FACTOR : 0;
+	int64_t due_ms = f->last_ms + (f->hurry ? hurry_ms : quiet_ms);
 	int64_t busy_ms = f->first_ms + (f->hurry ? BUSY_HURRY_MS : BUSY_MS);
 
 	if (due_ms > busy_ms)
@@ -173,13 +174,13 @@ static int64_t due_ms_of(const struct verify_folder *f, int64_t quiet_ms)
 }
 
 struct verify_folder *verify_folders_due(
-	struct verify_folders *fs, int64_t quiet_ms, int64_t *ret_next_ms)
+	struct verify_folders *fs, int64_t quiet_ms, bool more_to_come, int64_t *ret_next_ms)
 {
 	struct verify_folder *first = NULL;
 	int64_t first_ms = INT64_MAX;
 
 	for (size_t i = 0; i < fs->count; i++) {
-		int64_t due_ms = due_ms_of(fs->sorted[i], quiet_ms);
+		int64_t due_ms = due_ms_of(fs->sorted[i], quiet_ms, more_to_come);
 
 		if (due_ms < first_ms) {
 			first_ms = due_ms;

@@ -36,7 +36,7 @@ void verify_folders_hurry(struct verify_folders *fs, const char *key);
 void verify_folders_again(struct verify_folders *fs);
 /* A folder whose time has come, else NULL and *ret_next_ms, when the next one's does. */
 struct verify_folder *verify_folders_due(
-	struct verify_folders *fs, int64_t quiet_ms, int64_t *ret_next_ms);
+	struct verify_folders *fs, int64_t quiet_ms, bool more_to_come, int64_t *ret_next_ms);
 /* Forgets it if nothing is left in it. */
 void verify_folders_settle(struct verify_folders *fs, struct verify_folder *f);
 void verify_folder_failed(struct verify_folder *f, int error);

@@ -12,6 +12,7 @@
 #define QUIET_MS 1000
 
 static struct verify_folders folders;
+static bool more = true;
 
 static int setup(void **state)
 {
@@ -34,7 +35,7 @@ static void add(const char *key, uint64_t ino)
 static const char *due(void)
 {
 	int64_t next_ms;
-	struct verify_folder *f = verify_folders_due(&folders, QUIET_MS, &next_ms);
+	struct verify_folder *f = verify_folders_due(&folders, QUIET_MS, more, &next_ms);
 
 	return f ? f->prefix : "none";
 }
@@ -51,10 +52,10 @@ static void a_folder_is_due_when_quiet(void **state)
 	add("a/2", 3);
 	clock_fake_advance_ms(500);
 	assert_string_equal(due(), ""); /* of "top" */
-	verify_folders_due(&folders, QUIET_MS, &next_ms)->inos.count = 0;
+	verify_folders_due(&folders, QUIET_MS, more, &next_ms)->inos.count = 0;
 	verify_folders_settle(&folders, folders.sorted[0]);
 	assert_string_equal(due(), "none");
-	(void)verify_folders_due(&folders, QUIET_MS, &next_ms);
+	(void)verify_folders_due(&folders, QUIET_MS, more, &next_ms);
 	assert_int_equal(next_ms - clock_mono_ms(), 500);
 	clock_fake_advance_ms(500);
 	assert_string_equal(due(), "a/");
@@ -81,6 +82,17 @@ static void somebody_who_waits_makes_it_sooner(void **state)
 	assert_false(folders.sorted[1]->hurry);
 	verify_folders_hurry(&folders, "c/x"); /* a file */
 	assert_true(folders.sorted[1]->hurry);
+}
+
+static void nothing_to_come_is_not_waited_for(void **state)
+{
+	add("a/x", 1);
+	more = false;
+	assert_string_equal(due(), "none");
+	verify_folders_hurry(&folders, "a");
+	assert_string_equal(due(), "a/");
+	more = true;
+	assert_string_equal(due(), "none");
 }
 
 static void names_that_only_begin_alike_do_not_hurry(void **state)
@@ -150,6 +162,7 @@ int main(void)
 			a_busy_folder_is_due_every_half_minute, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			somebody_who_waits_makes_it_sooner, setup, teardown),
+		cmocka_unit_test_setup_teardown(nothing_to_come_is_not_waited_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			names_that_only_begin_alike_do_not_hurry, setup, teardown),
 		cmocka_unit_test_setup_teardown(failures_wait_longer_each_time, setup, teardown),
