@@ -297,6 +297,11 @@ must_check int store_file_fallocate(
  * make it CLOSED (or INCOMPLETE). Nothing changed: nothing happens. With durability_close it syncs.
  */
 must_check int store_file_flush(struct store_file *f, bool cut_off, const char *reason);
+/* A writer of this version was cut off after another's FLUSH had closed it: CLOSED becomes INCOMPLETE. */
+must_check int store_file_cut_off(struct store_file *f, const char *reason);
+/* It was not the end of the writer: INCOMPLETE becomes CLOSED, if this version (generation) has no other
+ * flaw and nobody changed it since. */
+must_check int store_file_cut_off_undo(struct store_file *f, uint64_t generation);
 /* The writer was told an error that this room does not know of (it gave up waiting for room): this
  * version lacks bytes, and its FLUSH makes it INCOMPLETE. */
 void store_file_write_failed(struct store_file *f);

@@ -241,6 +241,8 @@ static void flush_at_end(struct fs_file *f)
 	cut_off = unborn || r < 0 || atomic_load(&f->cut_off);
 	r = store_file_flush(f->store, cut_off,
 		unborn ? "its writer ended before it wrote anything" : NULL);
+	if (r == 0 && atomic_load(&f->cut_off))
+		r = store_file_cut_off(f->store, "its writer was cut off");
 	if (r < 0)
 		log_error("inode %llu: its close could not be recorded: %s; it counts as cut off, "
 			  "which is recorded as soon as the disk takes it",
@@ -648,22 +650,20 @@ static bool is_cut_off(struct fs_call *c, char *reason, size_t size)
 	return false;
 }
 
-/* A child that was killed held a copy of the handle: it was cut off, but the owner now closes in
- * order what nobody changed since. */
-static int take_back_cut_off(struct fs_call *c, struct fs_file *f)
+/* What it wrote may be a version that another's close has closed already. */
+static int flush_cut_off(struct fs_file *f, const char *reason)
 {
-	struct store *s = c->fs->config.store;
 	struct store_attr attr;
-	struct store_transition t = {
-		.ino = f->store_ino, .from = FILE_INCOMPLETE, .to = FILE_CLOSED, .reason = ""};
-	int r = store_attr(s, f->store_ino, &attr);
+	int r;
 
-	t.generation = attr.generation;
-	if (r == 0 && attr.state == FILE_INCOMPLETE)
-		r = store_state_set(s, &t);
-	return r == -ESTALE ? 0 : r; /* changed meanwhile: another close will say */
+	store_file_attr(f->store, &attr);
+	atomic_store(&f->cut_off_generation, attr.generation);
+	r = store_file_flush(f->store, true, reason);
+	return r < 0 ? r : store_file_cut_off(f->store, reason);
 }
 
+/* A child that was killed held a copy of the handle: it was cut off, but the owner now closes in
+ * order what nobody changed since. */
 static int flush(struct fs_call *c, struct fs_file *f)
 {
 	bool was_cut_off = atomic_load(&f->cut_off), changed, cut_off;
@@ -679,8 +679,10 @@ static int flush(struct fs_call *c, struct fs_file *f)
 	cut_off = is_cut_off(c, reason, sizeof(reason));
 	atomic_store(&f->cut_off, cut_off);
 	if (!changed)
-		return cut_off ? 0 : take_back_cut_off(c, f);
-	r = store_file_flush(f->store, cut_off, cut_off ? reason : NULL);
+		return cut_off ? 0
+			       : store_file_cut_off_undo(
+					 f->store, atomic_load(&f->cut_off_generation));
+	r = cut_off ? flush_cut_off(f, reason) : store_file_flush(f->store, false, NULL);
 	if (r < 0)
 		atomic_store(&f->changed, true); /* nothing was recorded */
 	if (r == 0 && f->way == FS_WAY_LENT)

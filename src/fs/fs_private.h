@@ -308,6 +308,7 @@ struct fs_file {
 	atomic_bool was_written, was_flushed;
 	atomic_bool changed; /* since its last FLUSH */
 	atomic_bool cut_off; /* its last FLUSH said so */
+	_Atomic uint64_t cut_off_generation; /* … of this version, or of one before it */
 	uint64_t virtual_id;
 	struct buf content; /* virtual: the snapshot of its open */
 };

@@ -158,6 +158,61 @@ int store_file_flush(struct store_file *f, bool cut_off, const char *reason)
 	return r;
 }
 
+/* Another verdict on a version that is closed, in the index lock. */
+static int judge_again(struct store_file *f, enum file_state from, enum file_state to,
+	uint64_t generation, const char *reason)
+{
+	struct store *s = f->store;
+	struct record old;
+	int r = record_get(s, f->ino, &old);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	struct record new = old;
+	bool deleted = old.i.attr.state == FILE_DELETING;
+	if (f->dirty || old.i.attr.generation != generation ||
+		(deleted ? old.i.state_before : old.i.attr.state) != from ||
+		(to == FILE_CLOSED && flaw_of(f, &old, false, NULL)))
+		return 0;
+	if (deleted) {
+		new.i.state_before = to;
+	} else {
+		record_enter(&new, to);
+		new.i.due_at_ns = settle_due_ns(s, &new);
+	}
+	new.i.attr.flags &= ~STORE_FLAG_COMPLETE;
+	new.i.attr.flags |= to == FILE_CLOSED ? STORE_FLAG_COMPLETE : 0;
+	(void)text_copy(new.i.reason, reason, sizeof(new.i.reason)); /* may be cut */
+	op_begin(s);
+	op_inode(s, &old, &new);
+	return op_commit(s);
+}
+
+static int judge_file_again(struct store_file *f, enum file_state from, enum file_state to,
+	uint64_t generation, const char *reason)
+{
+	struct news news = { 0 };
+	lock_take(&f->lock);
+	file_wait_idle(f);
+	store_enter(f->store);
+	int r = judge_again(f, from, to, generation, reason);
+	store_leave(f->store, &news);
+	lock_drop(&f->lock);
+	news_fire(f->store, &news);
+	return r;
+}
+
+int store_file_cut_off(struct store_file *f, const char *reason)
+{
+	struct store_attr attr;
+	store_file_attr(f, &attr);
+	return judge_file_again(f, FILE_CLOSED, FILE_INCOMPLETE, attr.generation, reason);
+}
+
+int store_file_cut_off_undo(struct store_file *f, uint64_t generation)
+{
+	return judge_file_again(f, FILE_INCOMPLETE, FILE_CLOSED, generation, "");
+}
+
 void store_file_writer_add(struct store_file *f)
 {
 	atomic_fetch_add(&f->writers, 1);

@@ -176,6 +176,103 @@ static void disk_takes_writes(bool on)
 }
 
 /* The disk takes no record at the FLUSH, and takes one at the RELEASE: of what the FLUSH said. */
+static void truncate_to(struct fs_rig *r, uint64_t ino, off_t size)
+{
+	struct fuse_req *req = rig_req(r);
+	struct stat st = {.st_size = size};
+
+	fs_operations.setattr(req, ino, &st, FUSE_SET_ATTR_SIZE, NULL);
+	assert_int_equal(rig_result(req), 0);
+}
+
+/* Another writer's close, or a truncate by path, had said "whole so far" before. */
+static void killed_after_anothers_close(bool by_path)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_file_info killed, other;
+	pid_t child = killed_child();
+	struct fuse_entry_param file;
+
+	rig_start(r);
+	assert_int_equal(rig_create(r, 1, "a", O_WRONLY, &file, &killed), 0);
+	assert_int_equal(rig_write(r, file.ino, &killed, "half", 4, 0), 0);
+	if (by_path) {
+		truncate_to(r, file.ino, 3);
+	} else {
+		assert_int_equal(rig_open(r, file.ino, O_WRONLY, &other), 0);
+		assert_int_equal(rig_write(r, file.ino, &other, "H", 1, 0), 0);
+		rig_close(r, file.ino, &other);
+	}
+	assert_int_equal(rig_state(r, file.ino), FILE_CLOSED);
+	r->pid = child;
+	rig_close(r, file.ino, &killed);
+	r->pid = 0;
+	assert_int_equal(rig_state(r, file.ino), FILE_INCOMPLETE);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	rig_free(r);
+}
+
+static void a_writer_killed_after_anothers_close(void **state)
+{
+	(void)state;
+	killed_after_anothers_close(false);
+	killed_after_anothers_close(true);
+}
+
+/* The owner's own close takes back what its child's death said, not what another's did. */
+static void anothers_death_is_not_taken_back(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_file_info owner, other;
+	pid_t child = killed_child();
+	struct fuse_entry_param file;
+
+	(void)state;
+	rig_start(r);
+	assert_int_equal(rig_create(r, 1, "a", O_WRONLY, &file, &owner), 0);
+	assert_int_equal(rig_write(r, file.ino, &owner, "text", 4, 0), 0);
+	r->pid = child;
+	assert_int_equal(rig_flush(r, file.ino, &owner), 0);
+	assert_int_equal(rig_open(r, file.ino, O_WRONLY, &other), 0);
+	assert_int_equal(rig_write(r, file.ino, &other, "ha", 2, 4), 0);
+	rig_close(r, file.ino, &other);
+	assert_int_equal(rig_state(r, file.ino), FILE_INCOMPLETE);
+	r->pid = 0;
+	rig_close(r, file.ino, &owner);
+	assert_int_equal(rig_state(r, file.ino), FILE_INCOMPLETE);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	rig_free(r);
+}
+
+/* Nor that a part of it could not be written. */
+static void what_lacks_is_not_taken_back(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_file_info owner;
+	pid_t child = killed_child();
+	struct fuse_entry_param file;
+	struct rlimit limit, small;
+
+	(void)state;
+	rig_start(r);
+	assert_int_equal(rig_create(r, 1, "a", O_WRONLY, &file, &owner), 0);
+	assert_int_equal(rig_write(r, file.ino, &owner, "text", 4, 0), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	small = (struct rlimit){.rlim_cur = 1000, .rlim_max = limit.rlim_max};
+	assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	assert_int_equal(rig_write(r, file.ino, &owner, "more", 4, 2000), -EFBIG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	r->pid = child;
+	assert_int_equal(rig_flush(r, file.ino, &owner), 0);
+	assert_int_equal(rig_state(r, file.ino), FILE_INCOMPLETE);
+	r->pid = 0;
+	rig_close(r, file.ino, &owner);
+	assert_int_equal(rig_state(r, file.ino), FILE_INCOMPLETE);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	rig_free(r);
+}
+
 static void a_killed_writer_stays_cut_off_when_its_flush_fails(void **state)
 {
 	struct fs_rig *r = rig_new("");
@@ -730,6 +827,9 @@ int main(void)
 		cmocka_unit_test(late_pages_are_closed_by_the_release),
 		cmocka_unit_test(a_killed_writer_leaves_incomplete),
 		cmocka_unit_test(a_killed_child_of_the_writer_is_no_end),
+		cmocka_unit_test(a_writer_killed_after_anothers_close),
+		cmocka_unit_test(anothers_death_is_not_taken_back),
+		cmocka_unit_test(what_lacks_is_not_taken_back),
 		cmocka_unit_test(a_killed_writer_stays_cut_off_when_its_flush_fails),
 		cmocka_unit_test(a_create_that_nobody_takes_is_cut_off),
 		cmocka_unit_test(the_end_of_the_mount_closes_handles_but_no_versions),
