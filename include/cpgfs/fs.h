@@ -46,6 +46,11 @@ struct fs_virtual {
 	/* Content is a snapshot made at open (*ret_content, malloc'ed through buf), or, for command
 	 * files, what is written is handed over at each write. */
 	int (*read_all)(void *user, uint64_t id, uid_t uid, struct buf *ret_content);
+	/* Content that is made while it is read: *ret_stream NULL: not this one, read_all has it. Any
+	 * offset, several threads. NULL: there are none. */
+	int (*stream_open)(void *user, uint64_t id, uid_t uid, void **ret_stream);
+	ssize_t (*stream_read)(void *user, void *stream, void *data, size_t len, uint64_t off);
+	void (*stream_close)(void *user, void *stream);
 	int (*write_all)(void *user, uint64_t id, uid_t uid, const void *data, size_t len);
 	/* The kernel no longer refers to this id. */
 	void (*forget)(void *user, uint64_t id);

@@ -115,6 +115,11 @@ must_check int remote_walk(struct remote *r, const char *prefix, bool recursive,
 struct remote_cursor;
 must_check int remote_cursor_open(
 	struct remote_cursor **ret, struct s3 *s3, const char *prefix, const char *after);
+/* The same of a remote: ends with it (-ESHUTDOWN), and outside the mounted prefix is -EACCES. Nothing
+ * is tried again behind the time set (clock_mono_ms; at first without end). */
+must_check int remote_cursor_open_inside(
+	struct remote_cursor **ret, struct remote *r, const char *prefix, const char *after);
+void remote_cursor_until(struct remote_cursor *c, int64_t deadline_ms);
 /* 1; 0 at the end; -errno: see remote_cursor_explain(). The entry lives until the next call. Blocks;
  * pages are tried again for some minutes. */
 must_check int remote_cursor_next(struct remote_cursor *c, struct remote_walk_entry *ret);

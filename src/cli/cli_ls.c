@@ -140,22 +140,31 @@ static int print_row(struct ls *ls, char *row)
 	return 0;
 }
 
+static int print_rows(struct ls *ls, FILE *rows)
+{
+	cleanup_free char *row = NULL;
+	size_t cap = 0;
+	bool is_first = true;
+	int r = 0;
+	for (ssize_t n; r == 0 && (n = getline(&row, &cap, rows)) > 0; is_first = false) {
+		if (row[n - 1] == '\n')
+			row[n - 1] = '\0';
+		if (!is_first && row[0])
+			r = print_row(ls, row);
+	}
+	return r == 0 && ferror(rows) ? -errno : r;
+}
+
 static int list_below(struct ls *ls, const struct cli_target *target)
 {
 	cleanup_free char *name = NULL;
-	cleanup_buf struct buf rows;
-	int r = text_printf(&name, "remote/%s%s.listing.tsv", target->path,
+	int r = text_printf(&name, "%s/.cpgfs/remote/%s%s.listing.tsv", target->root, target->path,
 		target->path[0] ? "/" : "");
-	buf_init(&rows, GIB);
+	FILE *rows = r >= 0 ? fopen(name, "re") : NULL;
 	if (r >= 0)
-		r = cli_read(target->root, name, &rows);
-	for (char *row = r >= 0 ? strchr(rows.data, '\n') : NULL; row && row[1] && r >= 0;) {
-		char *begin = row + 1;
-		row = strchr(begin, '\n');
-		if (row)
-			*row = '\0';
-		r = print_row(ls, begin);
-	}
+		r = rows ? print_rows(ls, rows) : -errno;
+	if (rows)
+		(void)fclose(rows); /* only read */
 	if (r < 0)
 		cli_error("%s: %s", target->path[0] ? target->path : target->root, strerror(-r));
 	return r;

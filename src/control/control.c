@@ -207,8 +207,6 @@ static int tree_read_all(void *user, uint64_t id, uid_t uid, struct buf *ret_con
 {
 	struct control *c = user;
 
-	if (id & ID_REMOTE_BIT)
-		return control_remote_read(c, id, ret_content);
 	if (id < ID_FILES)
 		return -EISDIR;
 	if (is_plates(id))
@@ -216,6 +214,31 @@ static int tree_read_all(void *user, uint64_t id, uid_t uid, struct buf *ret_con
 	if (!is_reply(id))
 		return control_file_read(c, id, ret_content);
 	return is_owner(c, uid) ? control_reply_read(c, id, ret_content) : -EACCES;
+}
+
+static int tree_stream_open(void *user, uint64_t id, uid_t uid, void **ret_stream)
+{
+	struct control *c = user;
+	const struct control_source *source;
+	struct control_stream *s = NULL;
+	int r = 0;
+
+	if (id & ID_REMOTE_BIT)
+		r = control_remote_open(c, id, &s);
+	else if (!is_plates(id) && !is_reply(id) && (source = control_file_source(id)) != NULL)
+		r = control_stream_open(c, source, NULL, &s);
+	*ret_stream = s;
+	return r;
+}
+
+static ssize_t tree_stream_read(void *user, void *stream, void *data, size_t len, uint64_t off)
+{
+	return control_stream_read(stream, data, len, off);
+}
+
+static void tree_stream_close(void *user, void *stream)
+{
+	control_stream_close(stream);
 }
 
 static int tree_write_all(void *user, uint64_t id, uid_t uid, const void *data, size_t len)
@@ -245,6 +268,9 @@ struct fs_virtual control_virtual(struct control *c)
 		.attr = tree_attr,
 		.list = tree_list,
 		.read_all = tree_read_all,
+		.stream_open = tree_stream_open,
+		.stream_read = tree_stream_read,
+		.stream_close = tree_stream_close,
 		.write_all = tree_write_all,
 		.forget = tree_forget,
 	};

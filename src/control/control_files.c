@@ -3,33 +3,33 @@
  */
 #include "control_private.h"
 
-/* Tables of a million files are some 150 MB of text. */
-#define CONTENT_MAX_BYTES GIB
+#define CONTENT_MAX_BYTES (64 * MIB)
 
 static const struct file {
 	const char *name;
 	uint32_t mode;
-	int (*write)(struct control *c, struct buf *out); /* its content; NULL: write-only */
+	int (*write)(struct control *c, struct buf *out); /* its content … */
+	const struct control_source *source; /* … or where it comes from; neither: write-only */
 	int (*take)(struct control *c, const char *data, size_t len); /* what is written to it */
 } files[] = {
 	{"control", 0600, .take = control_command_write},
 	{"credentials", 0600, .take = control_credentials_write},
-	{"failed.tsv", 0444, control_write_failed},
-	{"layout.tsv", 0444, control_write_layout},
+	{"failed.tsv", 0444, .source = &control_failed},
+	{"layout.tsv", 0444, .source = &control_layout},
 	{"metrics", 0444, control_write_metrics},
 	{"plates.tsv", 0444, control_write_plates},
-	{"queue.tsv", 0444, control_write_queue},
-	{"rejected.tsv", 0444, control_write_rejected},
+	{"queue.tsv", 0444, .source = &control_queue},
+	{"rejected.tsv", 0444, .source = &control_rejected},
 	{"status", 0444, control_write_status},
 	{"status.json", 0444, control_write_json},
-	{"uploaded.tsv", 0444, control_write_uploaded},
+	{"uploaded.tsv", 0444, .source = &control_uploaded},
 };
 
 static struct fs_virtual_attr attr_of(const struct control *c, size_t index)
 {
 	return (struct fs_virtual_attr){.id = ID_FILES + index,
 		.mode = files[index].mode,
-		.mtime_ns = files[index].write ? clock_wall_ns() : c->started_ns};
+		.mtime_ns = files[index].take ? c->started_ns : clock_wall_ns()};
 }
 
 int control_file_find(const char *name, struct fs_virtual_attr *ret, struct control *c)
@@ -66,6 +66,13 @@ int control_files_list(struct control *c, control_add_fn *add, void *arg)
 		r = add(arg, files[i].name, &attr);
 	}
 	return r;
+}
+
+const struct control_source *control_file_source(uint64_t id)
+{
+	const struct file *f = by_id(id);
+
+	return f ? f->source : NULL;
 }
 
 int control_file_read(struct control *c, uint64_t id, struct buf *out)

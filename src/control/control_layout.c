@@ -43,19 +43,24 @@ static int judge_ino(struct control *c, uint64_t ino, struct buf *out)
 	return judge(c, buf_text(&path), out);
 }
 
-int control_write_layout(struct control *c, struct buf *out)
+static void layout_begin(struct control *c, const void *session, struct buf *out)
 {
-	struct store_walk cursor = {0};
-	uint64_t inos[BATCH];
-	int n = 0, r = 0;
-
 	buf_add_text(out, "path\tclass\trule\twhat\n");
+}
+
+static int layout_more(struct control *c, void *session, void *cursor, struct buf *out)
+{
+	struct store_walk *at = cursor;
+	uint64_t inos[BATCH];
+	int n, r = 0;
+
 	if (!c->config.layout)
 		return 0;
-	while (r == 0 &&
-		(n = store_walk_next(c->config.store, STORE_ROOT_INO, &cursor, inos, BATCH)) > 0) {
-		for (int i = 0; i < n && r == 0; i++)
-			r = judge_ino(c, inos[i], out);
-	}
-	return r < 0 ? r : n;
+	n = store_walk_next(c->config.store, STORE_ROOT_INO, at, inos, BATCH);
+	for (int i = 0; i < n && r == 0; i++)
+		r = judge_ino(c, inos[i], out);
+	return r < 0 ? r : n > 0 ? 1 : n;
 }
+
+const struct control_source control_layout = {
+	.cursor_bytes = sizeof(struct store_walk), .begin = layout_begin, .more = layout_more};

@@ -61,6 +61,8 @@ must_check int control_file_find(const char *name, struct fs_virtual_attr *ret, 
 must_check int control_file_attr(uint64_t id, struct fs_virtual_attr *ret, struct control *c);
 int control_files_list(struct control *c, control_add_fn *add, void *arg);
 must_check int control_file_read(struct control *c, uint64_t id, struct buf *out);
+struct control_source;
+const struct control_source *control_file_source(uint64_t id); /* NULL: it is read at once */
 /* -EPERM: nothing can be written to this. */
 must_check int control_file_take(struct control *c, uint64_t id, const char *data, size_t len);
 
@@ -68,12 +70,28 @@ must_check int control_file_take(struct control *c, uint64_t id, const char *dat
 must_check int control_write_status(struct control *c, struct buf *out);
 must_check int control_write_json(struct control *c, struct buf *out);
 must_check int control_write_metrics(struct control *c, struct buf *out);
-must_check int control_write_queue(struct control *c, struct buf *out);
-must_check int control_write_failed(struct control *c, struct buf *out);
-must_check int control_write_rejected(struct control *c, struct buf *out);
 must_check int control_write_plates(struct control *c, struct buf *out);
-must_check int control_write_layout(struct control *c, struct buf *out);
-must_check int control_write_uploaded(struct control *c, struct buf *out);
+extern const struct control_source control_queue, control_failed, control_rejected, control_uploaded,
+	control_layout;
+
+/* ---- control_stream.c: long ones, made while they are read ---------------------------------------- */
+struct control_source {
+	size_t cursor_bytes; /* of plain data that says where it is; zero at the beginning */
+	const void *about;   /* for open */
+	/* What the functions get; NULL: nothing, or what control_stream_open is given. */
+	int (*open)(struct control *c, const void *about, void **ret_session);
+	void (*begin)(struct control *c, const void *session, struct buf *out); /* the first line */
+	/* Some rows from the cursor on, which moves behind them. 1: there may be more; 0; -errno. */
+	int (*more)(struct control *c, void *session, void *cursor, struct buf *out);
+	void (*close)(void *session); /* NULL: there is none */
+};
+struct control_stream;
+/* Takes the session (or NULL) in any case. */
+must_check int control_stream_open(struct control *c, const struct control_source *source,
+	void *session, struct control_stream **ret);
+void control_stream_close(struct control_stream *s);
+must_check ssize_t control_stream_read(
+	struct control_stream *s, void *data, size_t len, uint64_t off);
 
 /* ---- control_facts.c: what status, JSON and metrics say, asked once ---------------------------- */
 struct control_facts {
@@ -129,7 +147,8 @@ void control_replies_release(struct control *c);
 must_check int control_remote_lookup(
 	struct control *c, uint64_t dir_id, const char *name, struct fs_virtual_attr *ret);
 must_check int control_remote_attr(struct control *c, uint64_t id, struct fs_virtual_attr *ret);
-must_check int control_remote_read(struct control *c, uint64_t id, struct buf *out);
+/* Everything below a folder, as it is listed now; contents are read elsewhere: -EPERM. */
+must_check int control_remote_open(struct control *c, uint64_t id, struct control_stream **ret);
 int control_remote_list(struct control *c, uint64_t dir_id, control_add_fn *add, void *arg);
 
 /* ---- control_plates.c: each plate as a picture ---------------------------------------------------- */

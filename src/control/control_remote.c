@@ -13,8 +13,8 @@
 #include "control_private.h"
 
 #define LISTING_NAME ".listing.tsv"
-#define LISTING_MAX_BYTES GIB
-#define LISTING_MAX_MS 60000 /* after that nothing is tried again */
+#define LISTING_ROWS 256     /* at once */
+#define LISTING_MAX_MS 60000 /* for these; after that nothing is tried again */
 
 static struct fs_virtual_attr attr_of(
 	const struct control *c, const char *key, const struct control_shown *shown)
@@ -173,25 +173,97 @@ int control_remote_list(struct control *c, uint64_t dir_id, control_add_fn *add,
 
 /* ---- .listing.tsv --------------------------------------------------------------------------- */
 
-static int add_row(void *user, const struct remote_walk_entry *entry)
-{
-	struct buf *out = user;
-	char key[KEY_MAX_BYTES + 1], when[32];
+struct listing {
+	char *prefix;
+	struct remote_cursor *cursor; /* NULL: none */
+	char at[KEY_MAX_BYTES + 1];   /* behind this */
+};
 
-	if (entry->is_prefix || entry->key_len > KEY_MAX_BYTES)
-		return 0;
-	memcpy(key, entry->key, entry->key_len);
-	key[entry->key_len] = '\0';
-	time_format_iso8601(entry->object.last_modified_ns, when);
-	text_escape(out, key);
-	buf_printf(
-		out, "\t%" PRIu64 "\t%s\t%s\n", entry->object.size_bytes, entry->object.etag, when);
-	return buf_error(out);
+/* Where a stream's cursor is: the last key. */
+struct listing_place {
+	char after[KEY_MAX_BYTES + 1];
+};
+
+static void listing_begin(struct control *c, const void *session, struct buf *out)
+{
+	buf_add_text(out, "key\tsize_bytes\tetag\tlast_modified\n");
 }
 
-int control_remote_read(struct control *c, uint64_t id, struct buf *out)
+static void add_row(struct buf *out, const char *key, const struct s3_object *object)
+{
+	char when[32];
+
+	time_format_iso8601(object->last_modified_ns, when);
+	text_escape(out, key);
+	buf_printf(out, "\t%" PRIu64 "\t%s\t%s\n", object->size_bytes, object->etag, when);
+}
+
+/* The bucket's cursor where the stream's is. */
+static int listing_go_to(struct control *c, struct listing *l, const struct listing_place *place)
+{
+	int r = 0;
+
+	if (l->cursor && strcmp(l->at, place->after) != 0) {
+		remote_cursor_close(l->cursor);
+		l->cursor = NULL;
+	}
+	if (!l->cursor)
+		r = remote_cursor_open_inside(&l->cursor, c->config.remote, l->prefix, place->after);
+	if (r < 0)
+		return r;
+	memcpy(l->at, place->after, sizeof(l->at));
+	remote_cursor_until(l->cursor, clock_mono_ms() + LISTING_MAX_MS);
+	return 0;
+}
+
+static void listing_drop(struct listing *l)
+{
+	remote_cursor_close(l->cursor);
+	l->cursor = NULL;
+}
+
+static int listing_more(struct control *c, void *session, void *cursor, struct buf *out)
+{
+	struct listing *l = session;
+	struct listing_place *place = cursor;
+	struct remote_walk_entry entry;
+	int r = listing_go_to(c, l, place);
+
+	if (r < 0)
+		return r;
+	r = 1;
+	for (unsigned n = 0; n < LISTING_ROWS && r == 1; n++) {
+		r = remote_cursor_next(l->cursor, &entry);
+		if (r != 1 || entry.key_len > KEY_MAX_BYTES)
+			continue;
+		memcpy(l->at, entry.key, entry.key_len);
+		l->at[entry.key_len] = '\0';
+		add_row(out, l->at, &entry.object);
+	}
+	memcpy(place->after, l->at, sizeof(place->after));
+	if (r < 0)
+		listing_drop(l); /* the next reader begins where the last row was told */
+	return r;
+}
+
+static void listing_close(void *session)
+{
+	struct listing *l = session;
+
+	listing_drop(l);
+	free(l->prefix);
+	free(l);
+}
+
+static const struct control_source listing_source = {.cursor_bytes = sizeof(struct listing_place),
+	.begin = listing_begin,
+	.more = listing_more,
+	.close = listing_close};
+
+int control_remote_open(struct control *c, uint64_t id, struct control_stream **ret)
 {
 	char key[KEY_MAX_BYTES + 2];
+	struct listing *l;
 	bool known;
 
 	{
@@ -203,9 +275,14 @@ int control_remote_read(struct control *c, uint64_t id, struct buf *out)
 	if (!is_listing(key))
 		return -EPERM; /* see above */
 	key[strlen(key) - strlen(LISTING_NAME)] = '\0';
-	out->max = LISTING_MAX_BYTES;
-	buf_add_text(out, "key\tsize_bytes\tetag\tlast_modified\n");
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return -ENOMEM;
 	/* Above the mounted prefix lies nothing but it. */
-	return remote_walk(c->config.remote, text_starts(c->prefix, key) ? c->prefix : key, true,
-		clock_mono_ms() + LISTING_MAX_MS, add_row, out, NULL);
+	l->prefix = text_dup(text_starts(c->prefix, key) ? c->prefix : key);
+	if (!l->prefix) {
+		free(l);
+		return -ENOMEM;
+	}
+	return control_stream_open(c, &listing_source, l, ret);
 }

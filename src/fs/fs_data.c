@@ -152,6 +152,7 @@ static void file_free(struct fs *fs, struct fs_file *f)
 {
 	fs_handle_remove(fs, &f->handle);
 	buf_release(&f->content);
+	fs_stream_unref(f->stream);
 	free(f);
 }
 
@@ -463,6 +464,8 @@ int fs_do_read(struct fs_call *c)
 	struct fs_file *f = file_of(c);
 	char *buffer;
 
+	if (c->stream) /* an interrupt may have answered, and f be closed */
+		return fs_virtual_read_stream(c);
 	if (!f->store)
 		return fs_virtual_read(c, f);
 	buffer = worker_buffer();

@@ -103,6 +103,7 @@ static struct fs_call *call_copy(const struct fs_call *c)
 	copy->new_name = copy_in(&at, c->new_name, text_bytes(c->new_name));
 	copy->data = copy_in(&at, c->data, data_bytes);
 	copy->kept = true;
+	fs_stream_ref(copy->stream);
 	return copy;
 }
 
@@ -126,6 +127,7 @@ static void call_forget(struct fs_park *p, struct fs_call *c)
 {
 	uint64_t bytes = data_bytes_of(c);
 
+	fs_stream_unref(c->stream);
 	free(c);
 	with_lock(&p->lock);
 	p->synced.kept--;

@@ -66,6 +66,7 @@ struct fs_call {
 	int waited_error; /* how what it waited for ended */
 	bool on_slow;	  /* runs where it may block */
 	uint32_t uid;	  /* the caller's, for those that do not own the request any more */
+	struct fs_stream *stream; /* read from: stays while this is kept, whoever answers */
 	unsigned tries;	  /* run again without parking */
 	/* fs_park.c */
 	bool kept; /* this is a copy that fs_park owns */
@@ -310,7 +311,8 @@ struct fs_file {
 	atomic_bool cut_off; /* its last FLUSH said so */
 	_Atomic uint64_t cut_off_generation; /* … of this version, or of one before it */
 	uint64_t virtual_id;
-	struct buf content; /* virtual: the snapshot of its open */
+	struct buf content; /* virtual: the snapshot of its open … */
+	struct fs_stream *stream; /* … or what makes it; NULL: the snapshot */
 };
 must_check int fs_file_open(struct fs *fs, uint64_t store_ino, int flags, struct fs_file **ret);
 struct fs_file *fs_file_new(struct fs *fs); /* of nothing yet; NULL: out of memory */
@@ -404,6 +406,9 @@ int fs_virtual_getattr(struct fs_call *c, struct fs_place *p);
 int fs_virtual_setattr(struct fs_call *c, struct fs_place *p);
 int fs_virtual_open(struct fs_call *c, struct fs_place *p);
 int fs_virtual_read(struct fs_call *c, struct fs_file *f);
+int fs_virtual_read_stream(struct fs_call *c); /* c->stream; does not touch the handle */
+void fs_stream_ref(struct fs_stream *s); /* NULL is fine */
+void fs_stream_unref(struct fs_stream *s);
 int fs_virtual_write(struct fs_call *c, struct fs_file *f);
 void fs_virtual_wipe(const void *data, size_t len);
 

@@ -2,14 +2,15 @@
  * fs_virtual - `.cpgfs`: things that another room makes up.
  *
  * Its functions may ask the bucket, so all of them run where calls may block. A file's content is
- * a snapshot of its open, read with direct I/O (nobody knows its size before); what is written to a
- * command file is handed over at once.
+ * a snapshot of its open, or made while it is read if it may be long; read with direct I/O (nobody knows
+ * its size before). What is written to a command file is handed over at once.
  */
 #define LOG_ROOM "fs"
 
 #include "fs_private.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 
 #define ID_MASK (FS_INO_VIRTUAL - 1)
 
@@ -98,6 +99,67 @@ int fs_virtual_setattr(struct fs_call *c, struct fs_place *p)
 	return reply_virtual_attr(c, p);
 }
 
+/* ---- streams: of a handle, and of the reads that it does not wait for ---- */
+
+struct fs_stream {
+	const struct fs_virtual *provider;
+	void *made;
+	atomic_uint refs;
+};
+
+void fs_stream_ref(struct fs_stream *s)
+{
+	if (s)
+		atomic_fetch_add(&s->refs, 1);
+}
+
+void fs_stream_unref(struct fs_stream *s)
+{
+	if (!s || atomic_fetch_sub(&s->refs, 1) > 1)
+		return;
+	s->provider->stream_close(s->provider->user, s->made);
+	free(s);
+}
+
+/* *ret NULL: it has none. */
+static int stream_open(
+	const struct fs_virtual *v, uint64_t id, uint32_t uid, struct fs_stream **ret)
+{
+	struct fs_stream *s;
+	void *made = NULL;
+	int r = v->stream_open ? v->stream_open(v->user, id, uid, &made) : 0;
+
+	*ret = NULL;
+	if (r < 0 || !made)
+		return r;
+	s = malloc(sizeof(*s));
+	if (!s) {
+		v->stream_close(v->user, made);
+		return -ENOMEM;
+	}
+	s->provider = v;
+	s->made = made;
+	atomic_init(&s->refs, 1);
+	*ret = s;
+	return 0;
+}
+
+int fs_virtual_read_stream(struct fs_call *c)
+{
+	const struct fs_virtual *v = c->stream->provider;
+	cleanup_free char *data = malloc(c->size);
+	ssize_t n;
+
+	if (!data)
+		return -ENOMEM;
+	n = v->stream_read(v->user, c->stream->made, data, c->size, (uint64_t)c->off);
+	if (n < 0)
+		return (int)n;
+	if (fs_call_claim(c))
+		(void)fuse_reply_buf(c->req, data, (size_t)n);
+	return FS_DONE;
+}
+
 int fs_virtual_open(struct fs_call *c, struct fs_place *p)
 {
 	const struct fs_virtual *v = &c->fs->config.virtual;
@@ -114,6 +176,8 @@ int fs_virtual_open(struct fs_call *c, struct fs_place *p)
 		return -ENOMEM;
 	f->virtual_id = p->virtual_id;
 	if ((c->fi.flags & O_ACCMODE) != O_WRONLY)
+		r = stream_open(v, p->virtual_id, c->uid, &f->stream);
+	if (r == 0 && !f->stream && (c->fi.flags & O_ACCMODE) != O_WRONLY)
 		r = v->read_all(v->user, p->virtual_id, c->uid, &f->content);
 	if (r == 0)
 		r = buf_error(&f->content);
@@ -132,6 +196,10 @@ int fs_virtual_read(struct fs_call *c, struct fs_file *f)
 	size_t off = (size_t)c->off, len = 0;
 	cleanup_free char *copy = NULL;
 
+	if (f->stream) {
+		c->stream = f->stream;
+		return FS_ASK;
+	}
 	if (off < f->content.len)
 		len = f->content.len - off < c->size ? f->content.len - off : c->size;
 	if (len) {

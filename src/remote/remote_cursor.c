@@ -58,11 +58,16 @@ int remote_cursor_open(
 }
 
 int remote_cursor_open_in(struct remote_cursor **ret, struct remote *r, const char *prefix,
-	bool recursive, int64_t deadline_ms)
+	const char *after, bool recursive, int64_t deadline_ms)
 {
 	struct remote_cursor *c;
-	int e = cursor_new(&c, r->s3, prefix, NULL, recursive);
+	int e;
 
+	if (!remote_is_inside(r, prefix))
+		return -EACCES;
+	if (remote_is_stopping(r))
+		return -ESHUTDOWN;
+	e = cursor_new(&c, r->s3, prefix, after, recursive);
 	if (e < 0)
 		return e;
 	c->pages.remote = r;
@@ -73,6 +78,17 @@ int remote_cursor_open_in(struct remote_cursor **ret, struct remote *r, const ch
 	r->synced.cursors = c;
 	*ret = c;
 	return 0;
+}
+
+int remote_cursor_open_inside(
+	struct remote_cursor **ret, struct remote *r, const char *prefix, const char *after)
+{
+	return remote_cursor_open_in(ret, r, prefix, after, true, INT64_MAX);
+}
+
+void remote_cursor_until(struct remote_cursor *c, int64_t deadline_ms)
+{
+	c->pages.deadline_ms = deadline_ms;
 }
 
 /* Requests write into the cursor: it stays until the last is over. */

@@ -254,9 +254,9 @@ struct remote_cursor {
 	bool skipping;
 	uint64_t skipped;
 };
-/* Of this room: ends with it, and at the deadline. */
+/* Of this room: ends with it, and at the deadline. -EACCES, -ESHUTDOWN. */
 must_check int remote_cursor_open_in(struct remote_cursor **ret, struct remote *r,
-	const char *prefix, bool recursive, int64_t deadline_ms);
+	const char *prefix, const char *after, bool recursive, int64_t deadline_ms);
 void remote_cursors_wake_locked(struct remote *r);
 
 /* remote_fetch.c */

@@ -96,11 +96,7 @@ int remote_walk(struct remote *r, const char *prefix, bool recursive, int64_t de
 	int e;
 
 	lock_assert_none_held();
-	if (!remote_is_inside(r, prefix))
-		return -EACCES;
-	if (remote_is_stopping(r))
-		return -ESHUTDOWN;
-	e = remote_cursor_open_in(&w.cursor, r, prefix, recursive, deadline_ms);
+	e = remote_cursor_open_in(&w.cursor, r, prefix, NULL, recursive, deadline_ms);
 	if (e < 0)
 		return e;
 	renew_begin(&w);

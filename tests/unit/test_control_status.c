@@ -178,20 +178,78 @@ static void uploaded_tells_the_proof(void **state)
 	}
 }
 
-static void many_files_are_all_in_the_table(void **state)
+static void *open_stream(const char *path)
 {
-	cleanup_buf struct buf text = {0};
-	unsigned lines = 0;
-	char name[32];
+	struct fs_virtual_attr attr;
+	void *stream = NULL;
 
-	for (unsigned i = 0; i < 1000; i++) {
-		snprintf(name, sizeof(name), "f%u", i);
-		(void)make_file(STORE_ROOT_INO, name, 1);
+	assert_int_equal(look(path, &attr), 0);
+	assert_int_equal(tree.stream_open(tree.user, attr.id, STRANGER, &stream), 0);
+	assert_non_null(stream);
+	return stream;
+}
+
+static void read_from(void *stream, size_t block, struct buf *out)
+{
+	cleanup_free char *data = malloc(block);
+	ssize_t n;
+
+	buf_clear(out);
+	while ((n = tree.stream_read(tree.user, stream, data, block, out->len)) > 0)
+		buf_add(out, data, (size_t)n);
+	assert_int_equal(n, 0);
+	assert_int_equal(buf_error(out), 0);
+}
+
+static unsigned count_rows(const struct buf *text)
+{
+	unsigned rows = 0;
+
+	for (const char *p = buf_text(text); (p = strchr(p, '\n')); p++)
+		rows += p[1] == 'f';
+	return rows;
+}
+
+#define ROWS 1500
+
+/* Some blocks of it: read in one go, here and there, and again when it has become shorter. */
+static void a_long_table_is_made_while_it_is_read(void **state)
+{
+	cleanup_buf struct buf all = {0}, again = {0};
+	uint64_t inos[ROWS];
+	char name[256], part[3000];
+	void *stream;
+
+	for (unsigned i = 0; i < ROWS; i++) {
+		snprintf(name, sizeof(name), "f%u-%0230u", i, i);
+		inos[i] = make_file(STORE_ROOT_INO, name, 1);
 	}
-	assert_int_equal(read_as(STRANGER, "queue.tsv", &text), 0);
-	for (const char *p = buf_text(&text); (p = strchr(p, '\n')); p++)
-		lines++;
-	assert_int_equal(lines, 1001);
+	stream = open_stream("queue.tsv");
+	for (unsigned i = ROWS - 200; i < ROWS; i++) /* go on meanwhile: there, and once */
+		set_state(inos[i], FILE_SETTLED, HELD_NOT, NULL);
+	read_from(stream, 100000, &all);
+	assert_int_equal(count_rows(&all), ROWS);
+	assert_non_null(strstr(buf_text(&all), "\tsettled\t"));
+	assert_true(all.len > 3 * 128 * KIB);
+	for (size_t off = 0; off < all.len; off += 77777) {
+		size_t at = all.len - off, len = off < sizeof(part) ? off : sizeof(part);
+
+		assert_int_equal(
+			tree.stream_read(tree.user, stream, part, sizeof(part), at), (ssize_t)len);
+		assert_memory_equal(part, all.data + at, len);
+	}
+	assert_int_equal(tree.stream_read(tree.user, stream, part, sizeof(part), all.len + 5), 0);
+	for (unsigned i = 0; i < ROWS; i += 2)
+		set_state(inos[i], FILE_HELD, HELD_JUNK, "junk");
+	read_from(stream, sizeof(part), &again);
+	assert_int_equal(again.len, all.len); /* whatever it tells now */
+	for (char *at = again.data, *line; (line = strsep(&at, "\n"));)
+		assert_true(!*line || ((line[0] == 'f' || line == again.data) && strchr(line, '\t')));
+	tree.stream_close(tree.user, stream);
+	stream = open_stream("queue.tsv");
+	read_from(stream, 4096, &again);
+	assert_int_equal(count_rows(&again), ROWS / 2);
+	tree.stream_close(tree.user, stream);
 }
 
 static void metrics_are_readable_by_prometheus(void **state)
@@ -226,7 +284,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(status_names_every_way_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(tables_have_a_line_a_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(uploaded_tells_the_proof, setup, teardown),
-		cmocka_unit_test_setup_teardown(many_files_are_all_in_the_table, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_long_table_is_made_while_it_is_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			metrics_are_readable_by_prometheus, setup, teardown),
 	};

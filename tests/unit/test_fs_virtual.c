@@ -11,7 +11,7 @@ static struct maker {
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
 	bool held;
-	unsigned waiting, opened, written, forgotten;
+	unsigned waiting, opened, written, forgotten, streams;
 	uid_t uid;
 	char command[64];
 } maker = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -26,6 +26,7 @@ static const struct {
 } things[] = {
 	{1, ".cpgfs", true, 0555},
 	{2, "status", false, 0444},
+	{3, "long", false, 0444},
 	{7, "control", false, 0600},
 	{ID_FAR, "far", true, 0555},
 };
@@ -120,6 +121,47 @@ static int make_content(void *user, uint64_t id, uid_t uid, struct buf *ret)
 	return 0;
 }
 
+static int make_stream(void *user, uint64_t id, uid_t uid, void **ret)
+{
+	(void)user;
+	*ret = NULL;
+	if (id != 3)
+		return 0;
+	*ret = malloc(1);
+	maker.streams++;
+	return *ret ? 0 : -ENOMEM;
+}
+
+static ssize_t read_stream(void *user, void *stream, void *data, size_t len, uint64_t off)
+{
+	(void)user;
+	lock_assert_none_held();
+	wait_while_held();
+	*(char *)stream = 'x'; /* it is still there */
+	for (size_t i = 0; i < len; i++)
+		((char *)data)[i] = (char)('a' + (off + i) % 26);
+	return (ssize_t)len;
+}
+
+static void close_stream(void *user, void *stream)
+{
+	(void)user;
+	free(stream);
+	pthread_mutex_lock(&maker.mutex);
+	maker.streams--;
+	pthread_mutex_unlock(&maker.mutex);
+}
+
+static unsigned streams(void)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&maker.mutex);
+	n = maker.streams;
+	pthread_mutex_unlock(&maker.mutex);
+	return n;
+}
+
 static int take_command(void *user, uint64_t id, uid_t uid, const void *data, size_t len)
 {
 	(void)user;
@@ -144,11 +186,14 @@ static int set_up(void **state)
 	struct fs_rig *r = rig_new("");
 
 	maker.held = false;
-	maker.opened = maker.written = maker.forgotten = 0;
+	maker.opened = maker.written = maker.forgotten = maker.streams = 0;
 	r->config.virtual = (struct fs_virtual){.lookup = make_lookup,
 		.attr = make_attr,
 		.list = make_list,
 		.read_all = make_content,
+		.stream_open = make_stream,
+		.stream_read = read_stream,
+		.stream_close = close_stream,
 		.write_all = take_command,
 		.forget = let_go};
 	rig_start(r);
@@ -174,7 +219,7 @@ static void it_is_found_but_not_listed(void **state)
 	assert_int_equal(top.attr.st_mode, S_IFDIR | 0555);
 	assert_int_equal(rig_lookup(r, top.ino, "status", &status), 0);
 	assert_int_equal(rig_lookup(r, top.ino, "nothing", NULL), -ENOENT);
-	rig_must_list(r, top.ino, "status control far");
+	rig_must_list(r, top.ino, "status long control far");
 	/* nothing else may take its name */
 	assert_int_equal(rig_mkdir(r, 1, ".cpgfs", NULL), -EACCES);
 	assert_int_equal(rig_create(r, 1, ".cpgfs", O_WRONLY, &top, &fi), -EACCES);
@@ -206,6 +251,36 @@ static void reading_reads_a_snapshot(void **state)
 	assert_int_equal(got, SIZE_OF_BIG);
 	rig_close(r, ino, &fi);
 	rig_close(r, ino, &later);
+}
+
+static void a_stream_outlives_who_interrupts_and_closes(void **state)
+{
+	struct fs_rig *r = *state;
+	uint64_t ino = rig_walk(r, ".cpgfs/long").ino;
+	struct fuse_file_info fi;
+	struct fuse_req *req;
+
+	assert_int_equal(rig_open(r, ino, O_RDONLY, &fi), 0);
+	assert_true(fi.direct_io);
+	req = rig_req(r);
+	fs_operations.read(req, ino, 7000, 1000, &fi);
+	rig_wait(req);
+	assert_int_equal(req->size, 7000);
+	assert_int_equal(req->data[0], 'a' + 1000 % 26);
+	rig_req_free(req);
+	hold(true);
+	req = rig_req(r);
+	fs_operations.read(req, ino, 7000, 8000, &fi);
+	while (waiting() == 0)
+		sched_yield();
+	rig_interrupt(req);
+	assert_int_equal(rig_result(req), -EINTR);
+	rig_close(r, ino, &fi);
+	assert_int_equal(streams(), 1);
+	hold(false);
+	while (streams() > 0)
+		sched_yield();
+	assert_int_equal(maker.opened, 0); /* no snapshot was made of it */
 }
 
 static void commands_are_handed_over(void **state)
@@ -364,6 +439,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(it_is_found_but_not_listed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(reading_reads_a_snapshot, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_stream_outlives_who_interrupts_and_closes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(commands_are_handed_over, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			an_interrupt_answers_while_the_maker_waits, set_up, tear_down),
