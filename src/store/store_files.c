@@ -482,10 +482,9 @@ ssize_t store_file_read(
 	}
 }
 
-int64_t store_file_seek(struct store_file *f, uint64_t off, int whence)
+static int64_t seek_once(struct store_file *f, uint64_t off, int whence)
 {
 	lock_take(&f->lock);
-	lent_look(f);
 	uint64_t size = atomic_load(&f->size_bytes);
 	int r = f->absent_count ? -EREMOTE : file_fd(f, false);
 	int fd = f->fd;
@@ -498,4 +497,15 @@ int64_t store_file_seek(struct store_file *f, uint64_t off, int whence)
 	if (at < 0)
 		return -errno;
 	return (uint64_t)at > size ? (int64_t)size : at;
+}
+
+/* What goes meanwhile is no hole. */
+int64_t store_file_seek(struct store_file *f, uint64_t off, int whence)
+{
+	for (;;) {
+		unsigned evictions = atomic_load(&f->evictions);
+		int64_t at = seek_once(f, off, whence);
+		if (atomic_load(&f->evictions) == evictions)
+			return at;
+	}
 }

@@ -708,6 +708,19 @@ ssize_t pread(int fd, void *data, size_t len, off_t off)
 	return syscall(SYS_pread64, fd, data, len, off);
 }
 
+/* The same of a look for data and holes. */
+static void (*before_seek)(void);
+
+off_t lseek(int fd, off_t off, int whence)
+{
+	void (*hook)(void) = before_seek;
+
+	before_seek = NULL;
+	if (hook)
+		hook();
+	return syscall(SYS_lseek, fd, off, whence);
+}
+
 static struct rig *evicting;
 static struct store_file *evicted;
 static uint64_t evicted_ino;
@@ -738,6 +751,23 @@ static void going_while_it_is_read(void **state)
 	must_eq(store_chunk_fill_begin(evicted, 3), 0);
 	fill_chunk(evicted, 3, 1);
 	must_read_chunk(evicted, 3, 1);
+	store_file_close(evicted);
+}
+
+/* Nor taken for a hole by who copies only data. */
+static void going_while_holes_are_looked_for(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 16 * P, 1);
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	evicting = r;
+	evicted = rig_file(r, ino);
+	evicted_ino = ino;
+	before_seek = evict_what_is_read;
+	must_eq(store_file_seek(evicted, 3 * P, SEEK_DATA), 3 * P);
+	must(!before_seek);
+	must_eq(store_file_seek(evicted, 0, SEEK_HOLE), 16 * P);
 	store_file_close(evicted);
 }
 
@@ -858,6 +888,7 @@ int main(void)
 		rig_test(object_larger_than_the_buffer_is_read),
 		rig_test(full_of_what_is_being_fetched),
 		rig_test(going_while_it_is_read),
+		rig_test(going_while_holes_are_looked_for),
 		rig_test(filling_while_it_goes),
 		rig_test_closed(killed_in_the_middle_of_eviction),
 		rig_test(sync_comes_before_the_unlink),
