@@ -182,7 +182,7 @@ static void inherit_group(const struct fs_place *dir, struct store_create *what)
 
 int fs_make(struct fs *fs, struct fs_place *dir, const struct fs_make *what, struct store_attr *ret)
 {
-	struct store_create create = {.name = what->name,
+	struct store_create create = {.name = what->made_as ? what->made_as : what->name,
 		.type = what->type,
 		.mode = what->mode,
 		.uid = what->uid,

@@ -320,6 +320,7 @@ static int open_in_store(struct fs_call *c, uint64_t store_ino, bool is_new)
 static int open_foreign(struct fs_call *c, struct fs_place *p)
 {
 	struct store_attr attr;
+	bool is_new = false;
 	int r;
 
 	if (!may_write(c->fi.flags)) {
@@ -327,10 +328,10 @@ static int open_foreign(struct fs_call *c, struct fs_place *p)
 		return r < 0 ? r : open_in_store(c, attr.ino, false);
 	}
 	if (c->fi.flags & O_TRUNC)
-		r = fs_foreign_replace(c, p, &attr);
+		r = fs_foreign_replace(c, p, &attr, &is_new);
 	else
 		r = fs_foreign_take_over(c, p, &attr);
-	return r ? r : open_in_store(c, attr.ino, true);
+	return r ? r : open_in_store(c, attr.ino, is_new);
 }
 
 int fs_do_open(struct fs_call *c)
@@ -557,7 +558,8 @@ static int truncate_foreign(struct fs_call *c, struct fs_place *p, uint64_t size
 {
 	struct store_attr attr;
 	uint64_t chunk = 0;
-	int r = size_bytes == 0 ? fs_foreign_replace(c, p, &attr)
+	bool is_new;
+	int r = size_bytes == 0 ? fs_foreign_replace(c, p, &attr, &is_new)
 				: fs_foreign_take_over(c, p, &attr);
 
 	return r ? r : truncate_by_path(c, attr.ino, size_bytes, &chunk);

@@ -109,32 +109,34 @@ int fs_foreign_import(struct fs *fs, struct fs_place *p, struct store_attr *ret)
 
 /* ---- replacing ---- */
 
-static int make_ours(struct fs_call *c, struct fs_place *p, struct store_attr *ret)
+/* What "a/b/c" is to be in the store, with its folder. */
+static int place_ours(struct fs_call *c, struct fs_place *p, struct fs_make *ret, struct fs_place *ret_dir)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(c->req);
 	cleanup_buf struct buf folder = {0};
-	cleanup_place struct fs_place dir = {0};
 	const char *name = split(buf_text(&p->path), &folder);
-	struct fs_make what = {.name = name,
+	int r = buf_error(&folder);
+
+	*ret = (struct fs_make){.name = name,
 		.type = STORE_FILE,
 		.mode = p->attr.mode & 07777,
 		.uid = ctx->uid,
 		.gid = ctx->gid};
-	int r = buf_error(&folder);
-
-	if (r == 0)
-		r = fs_place_find_path(c->fs, buf_text(&folder), &dir);
-	if (r == 0)
-		r = fs_make(c->fs, &dir, &what, ret);
-	if (r == -EEXIST) /* somebody was faster: that one stands for it */
-		r = store_lookup(c->fs->config.store, dir.attr.ino, name, ret);
-	return r;
+	return r < 0 ? r : fs_place_find_path(c->fs, buf_text(&folder), ret_dir);
 }
 
-int fs_foreign_replace(struct fs_call *c, struct fs_place *p, struct store_attr *ret)
+int fs_foreign_replace(
+	struct fs_call *c, struct fs_place *p, struct store_attr *ret, bool *ret_is_new)
 {
-	int r = make_ours(c, p, ret);
+	cleanup_place struct fs_place dir = {0};
+	struct fs_make what;
+	int r = place_ours(c, p, &what, &dir);
 
+	if (r == 0)
+		r = fs_make(c->fs, &dir, &what, ret);
+	*ret_is_new = r == 0;
+	if (r == -EEXIST) /* somebody was faster: that one stands for it */
+		r = store_lookup(c->fs->config.store, dir.attr.ino, what.name, ret);
 	if (r == 0)
 		fs_table_set_alias(c->fs->table, p->attr.ino, ret->ino);
 	return r;
@@ -177,51 +179,105 @@ static int copy_range(struct fs *fs, struct store_file *from, uint64_t from_ino,
 	return r == -EDQUOT ? -ENOSPC : r;
 }
 
-static int copy_content(struct fs *fs, uint64_t from_ino, uint64_t to_ino)
+static int copy_content(
+	struct fs *fs, struct store_file *from, uint64_t from_ino, struct store_file *to)
 {
 	cleanup_free char *buffer = malloc(COPY_BYTES);
-	struct store_file *from, *to;
 	uint64_t off = 0;
 	size_t len;
 	int r;
 
 	if (!buffer)
 		return -ENOMEM;
-	r = store_file_open(fs->config.store, from_ino, &from);
+	do {
+		r = copy_range(fs, from, from_ino, to, off, buffer, &len);
+		off += len;
+	} while (r == 0 && len > 0);
+	return r;
+}
+
+/* A name for the copy until it is whole; one that is never sent. */
+static void copy_name(char out[32])
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
+	uint64_t random = random_u64();
+	char tail[7] = "";
+
+	for (size_t i = 0; i < 6; i++)
+		tail[i] = letters[random >> (5 * i) & 31];
+	snprintf(out, 32, ".cpgfs-copy.%s", tail);
+}
+
+/* Only whole it gets its name, if nobody else was faster. It is closed then, so that it is never sent
+ * under the other one. */
+static int name_copy(struct fs *fs, const struct store_attr *made, const char *made_as,
+	const char *name, struct store_file *f)
+{
+	int r = store_rename(fs->config.store, made->parent, made_as, made->parent, name,
+		STORE_RENAME_NOREPLACE, 0);
+
+	return r < 0 ? r : store_file_flush(f, false, NULL);
+}
+
+static int fill_copy(struct fs *fs, uint64_t from_ino, const struct store_attr *made,
+	const char *made_as, const char *name)
+{
+	struct store_file *from, *to;
+	int r = store_file_open(fs->config.store, from_ino, &from);
+
 	if (r < 0)
 		return r;
-	r = store_file_open(fs->config.store, to_ino, &to);
+	r = store_file_open(fs->config.store, made->ino, &to);
 	if (r < 0) {
 		store_file_close(from);
 		return r;
 	}
 	store_file_writer_add(to);
-	do {
-		r = copy_range(fs, from, from_ino, to, off, buffer, &len);
-		off += len;
-	} while (r == 0 && len > 0);
+	r = copy_content(fs, from, from_ino, to);
 	if (r == 0)
-		r = store_file_flush(to, false, NULL);
+		r = name_copy(fs, made, made_as, name, to);
 	store_file_writer_drop(to);
 	store_file_close(to);
 	store_file_close(from);
 	return r;
 }
 
-/* The name must not show a half copy: it goes again. */
-static void unmake(struct fs *fs, const struct store_attr *made, const char *name)
+/* A copy that failed, or that nobody needs any more. */
+static void unmake(struct fs *fs, const struct store_attr *made, const char *made_as)
 {
-	int r = store_unlink(fs->config.store, made->parent, name, 0);
+	int r = store_unlink(fs->config.store, made->parent, made_as, 0);
 
-	if (r < 0)
-		log_warn("%s: a copy that failed could not be removed: %s; remove it", name,
+	if (r < 0 && r != -ENOENT)
+		log_warn("%s: a copy that failed could not be removed: %s; remove it", made_as,
 			strerror(-r));
+}
+
+static int make_copy(
+	struct fs_call *c, struct fs_place *p, uint64_t from_ino, struct store_attr *ret)
+{
+	cleanup_place struct fs_place dir = {0};
+	struct store_attr made = {0};
+	struct fs_make what;
+	char made_as[32];
+	int r = place_ours(c, p, &what, &dir);
+
+	copy_name(made_as);
+	what.made_as = made_as;
+	if (r == 0)
+		r = fs_make(c->fs, &dir, &what, &made);
+	if (r < 0)
+		return r == -EEXIST ? -EBUSY : r; /* that name of all */
+	r = fill_copy(c->fs, from_ino, &made, made_as, what.name);
+	if (r < 0)
+		unmake(c->fs, &made, made_as);
+	if (r == 0 || r == -EEXIST) /* somebody was faster: that one stands for it */
+		r = store_lookup(c->fs->config.store, made.parent, what.name, ret);
+	return r;
 }
 
 int fs_foreign_take_over(struct fs_call *c, struct fs_place *p, struct store_attr *ret)
 {
-	cleanup_buf struct buf folder = {0};
-	struct store_attr imported = {0}, made = {0};
+	struct store_attr imported = {0};
 	int r;
 
 	if (!c->fs->config.allow_overwrite) {
@@ -232,19 +288,11 @@ int fs_foreign_take_over(struct fs_call *c, struct fs_place *p, struct store_att
 	if (!c->on_slow)
 		return FS_SLOW;
 	r = fs_foreign_import(c->fs, p, &imported);
-	if (r < 0)
-		return r;
-	r = make_ours(c, p, &made);
-	if (r < 0)
-		return r;
-	r = copy_content(c->fs, imported.ino, made.ino);
-	if (r < 0) {
-		unmake(c->fs, &made, split(buf_text(&p->path), &folder));
-		return r;
-	}
-	fs_table_set_alias(c->fs->table, p->attr.ino, made.ino);
-	*ret = made;
-	return 0;
+	if (r == 0)
+		r = make_copy(c, p, imported.ino, ret);
+	if (r == 0)
+		fs_table_set_alias(c->fs->table, p->attr.ino, ret->ino);
+	return r;
 }
 
 /* ---- removing and renaming ---- */

@@ -355,6 +355,7 @@ int fs_do_refuse_link(struct fs_call *c);
  * has it, and creates. */
 struct fs_make {
 	const char *name;
+	const char *made_as; /* a name for now, instead; NULL: none */
 	enum store_type type;
 	uint32_t mode, uid, gid, flags;
 };
@@ -367,9 +368,10 @@ must_check int fs_materialise(struct fs *fs, struct fs_place *dir);
 
 /* Makes the store's inode for its chunks. Returns 0 and the inode's number. */
 must_check int fs_foreign_import(struct fs *fs, struct fs_place *p, struct store_attr *ret);
-/* A complete replacement: an empty file of ours under its name; asked by its old number from now
- * on. */
-must_check int fs_foreign_replace(struct fs_call *c, struct fs_place *p, struct store_attr *ret);
+/* A complete replacement: an empty file of ours under its name (or one that somebody was faster to put
+ * there: *ret_is_new false); asked by its old number from now on. */
+must_check int fs_foreign_replace(
+	struct fs_call *c, struct fs_place *p, struct store_attr *ret, bool *ret_is_new);
 /* A change in place: -EPERM, or (--allow-overwrite) a copy of ours with its content. Blocks on the
  * network: FS_SLOW first. */
 int fs_foreign_take_over(struct fs_call *c, struct fs_place *p, struct store_attr *ret);

@@ -698,6 +698,44 @@ static void with_the_options_objects_can_be_changed_and_deleted(void **state)
 	rig_free(r);
 }
 
+/* While its content is fetched to be changed in place, somebody replaces it as a whole. */
+static void taking_over_does_not_undo_a_replacement(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param file, ours;
+	struct fuse_file_info fi = {.flags = O_RDWR}, other;
+	struct fuse_req *req;
+	struct stat st;
+
+	(void)state;
+	fake_put(r->bucket, "a", 10000, "e");
+	r->config.allow_overwrite = true;
+	rig_start(r);
+	assert_int_equal(rig_lookup(r, 1, "a", &file), 0);
+	fake_hold(r->bucket, true);
+	req = rig_req(r);
+	fs_operations.open(req, file.ino, &fi);
+	for (unsigned i = 0; fake_count(r->bucket, S3_GET) == 0; i++) {
+		assert_true(i < RIG_DEADLINE_MS);
+		usleep(1000);
+	}
+	assert_int_equal(rig_open(r, file.ino, O_WRONLY | O_TRUNC, &other), 0);
+	assert_int_equal(rig_write(r, file.ino, &other, "new", 3, 0), 0);
+	rig_close(r, file.ino, &other);
+	fake_hold(r->bucket, false);
+	rig_wait(req);
+	assert_int_equal(req->error, 0);
+	fi = req->fi;
+	rig_req_free(req);
+	rig_close(r, file.ino, &fi);
+	ours = rig_walk(r, "a");
+	assert_int_equal(rig_getattr(r, ours.ino, &st), 0);
+	assert_int_equal(st.st_size, 3);
+	assert_int_equal(rig_state(r, ours.ino), FILE_CLOSED);
+	rig_must_list(r, 1, "a");
+	rig_free(r);
+}
+
 static void times_set_on_an_object_are_kept_here(void **state)
 {
 	struct fs_rig *r = rig_new("");
@@ -846,6 +884,7 @@ int main(void)
 		cmocka_unit_test(a_complete_replacement_becomes_ours),
 		cmocka_unit_test(renaming_over_an_object_replaces_it),
 		cmocka_unit_test(with_the_options_objects_can_be_changed_and_deleted),
+		cmocka_unit_test(taking_over_does_not_undo_a_replacement),
 		cmocka_unit_test(times_set_on_an_object_are_kept_here),
 		cmocka_unit_test(space_tells_the_truth),
 		cmocka_unit_test(made_up_attributes),
