@@ -472,6 +472,7 @@ struct store_attempt {
 	char upload_id[S3_UPLOAD_ID_MAX];
 	char source_key[KEY_MAX_BYTES + 1]; /* COPY */
 	int64_t begun_at_ns;
+	uint64_t names; /* not kept; 0, or as of when the key was its own and free: -EAGAIN, see store_names() */
 };
 /* Record it; the file goes from `from` to SENDING (PUT, MULTIPART), or keeps its state (from =
  * FILE_NONE). -ESTALE. */
@@ -490,7 +491,8 @@ must_check int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t
  * The outcome is known, in one record: the attempt goes; the transition (NULL: none) and the object
  * (NULL: none) come. With an object whose generation or key is not the inode's any more
  * (-ESTALE inside, not returned): the attempt goes and *object is recorded as a stray of ours to be
- * deleted or replaced; a version that only got another key meanwhile is QUEUED again (from SENDING or
+ * deleted or replaced; what files deleted here had under its key is replaced: nothing is left to delete
+ * of them; a version that only got another key meanwhile is QUEUED again (from SENDING or
  * UNKNOWN); *ret_applied says false. current_key is that of names (0: unasked; else -EAGAIN, nothing
  * changed, see store_names()).
  */
@@ -517,9 +519,10 @@ must_check int store_stray_add(
 	struct store *s, const struct store_object *object, int64_t due_at_ns);
 /* A DELETING inode is done (object deleted, replaced or vanished): forget it and its data. */
 must_check int store_forget(struct store *s, uint64_t ino);
-/* Take a delete back: the name and the state before. Where a DELETE stands that may have been carried
- * out, it is to be sent again; -EBUSY if its bytes are not all here. -EEXIST if the name is taken,
- * -ENOTDIR or -ENOENT if its folder is gone (made again if it was one of ours). */
+/* Take a delete back: the name and the state before. Where its object may be gone (a request stands
+ * that deletes or replaces it) or is, it is to be sent again; if its bytes are not all here, -EBUSY or
+ * -ENODATA. -EEXIST if the name is taken, -ENOTDIR or -ENOENT if its folder is gone (made again if it
+ * was one of ours). */
 must_check int store_undelete(struct store *s, uint64_t ino);
 /* Drop the local version for good (`cpgfs discard`): the inode and its data go, the object stays.
  * -ESTALE: it is another version, or in another state. */

@@ -34,6 +34,8 @@ static int begin_locked(struct store *s, struct store_attempt *a, enum file_stat
 		return -ESTALE;
 	if (from != FILE_NONE && old.i.attr.state != from)
 		return -ESTALE;
+	if (names_changed(s, a->names))
+		return -EAGAIN;
 	struct record new = old;
 	new.attempts_open++;
 	if (from != FILE_NONE)
@@ -96,6 +98,8 @@ static int take_locked(struct store *s, const struct store_attempt *a, enum file
 		(now.phase != ATTEMPT_STREAMING && now.phase != ATTEMPT_KEPT) ||
 		old.i.attr.generation != a->generation || old.i.attr.state != from)
 		return -ESTALE;
+	if (names_changed(s, a->names))
+		return -EAGAIN;
 	struct record new = old;
 	record_enter(&new, FILE_SENDING);
 	op_begin(s);
@@ -152,8 +156,8 @@ int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t chunk, uin
  * was the last copy, and the record stays (whoever compares it with the bucket will find out). */
 static bool claim_void(struct record *r)
 {
-	static const uint32_t in_bucket =
-		1u << FILE_UPLOADED | 1u << FILE_VERIFIED | 1u << FILE_GONE | 1u << FILE_MOVING;
+	static const uint32_t in_bucket = /* GONE stays so: it is never sent again */
+		1u << FILE_UPLOADED | 1u << FILE_VERIFIED | 1u << FILE_MOVING;
 	bool said_so = in_bucket >> r->i.attr.state & 1, here = r->present_bytes >= r->i.attr.size_bytes;
 	if (said_so && !here)
 		return false;
@@ -194,6 +198,23 @@ static bool still_meant(const struct record *r, const struct store_object *objec
 {
 	return r->i.attr.generation == object->generation && current_key &&
 		strcmp(current_key, object->key) == 0;
+}
+
+int key_is_in_doubt(struct store *s, const char *key)
+{
+	struct ikey from = ikey_hash(key, 0);
+	cleanup_free struct store_attempt *a = malloc(sizeof(*a));
+	cleanup_cursor struct index_cursor c;
+	int r = index_seek(&s->index, TABLE_ATTEMPT_KEY, &from, false, &c);
+	for (; r == 0 && a && c.key.len == 24 && memcmp(c.key.data, from.data, 16) == 0;
+		r = index_next(&c)) {
+		r = attempt_get(s, get_be64((const uint8_t *)c.key.data + 16), a);
+		if (r < 0)
+			break;
+		if (a->phase != ATTEMPT_STREAMING && a->phase != ATTEMPT_KEPT)
+			return 1;
+	}
+	return !a ? -ENOMEM : r < 0 && r != -ENOENT ? r : 0;
 }
 
 /* Renamed while it was sent: the object is a stray, and the version has still to be sent. */

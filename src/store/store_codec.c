@@ -336,6 +336,7 @@ int attempt_decode(struct bytes in, uint64_t id, struct store_attempt *ret)
 	take_text(&r, ret->upload_id, sizeof(ret->upload_id));
 	take_text(&r, ret->source_key, sizeof(ret->source_key));
 	ret->begun_at_ns = (int64_t)take_u64(&r);
+	ret->names = 0;
 	if (ret->kind < ATTEMPT_PUT || ret->kind > ATTEMPT_DELETE || ret->phase < ATTEMPT_OPEN ||
 		ret->phase > ATTEMPT_KEPT)
 		return -EUCLEAN;

@@ -432,6 +432,8 @@ bool reread_matches(struct store *s, uint64_t ino);
 void op_touch(struct store *s, uint64_t dir_ino);
 /* A folder goes, with what hangs on its number. */
 void op_dir_gone(struct store *s, const struct record *dir);
+/* Does a request stand that may replace or delete what is under this key? */
+must_check int key_is_in_doubt(struct store *s, const char *key);
 /* Record a nameless inode that only stands for an object to delete. */
 void op_stray(struct store *s, const struct store_object *object, int64_t due_at_ns);
 

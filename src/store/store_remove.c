@@ -328,35 +328,31 @@ static int folder_again(struct store *s, char *path, uint64_t *ret_dir, const ch
 	return 0;
 }
 
-static int delete_is_open(struct store *s, const struct record *r)
+/*
+ * The version that comes back, and its state. Its object may be gone, or is replaced: then the file is sent
+ * again, from what is here. (A GONE one was gone before.)
+ */
+static int undelete_judge(struct store *s, const struct record *old, struct record *new)
 {
-	struct ikey any = { .len = 0 };
-	if (!r->attempts_open)
-		return 0;
-	cleanup_free struct store_attempt *a = malloc(sizeof(*a));
-	if (!a)
-		return -ENOMEM;
-	cleanup_cursor struct index_cursor c;
-	int e = index_seek(&s->index, TABLE_ATTEMPT, &any, false, &c);
-	for (; e == 0; e = index_next(&c)) {
-		e = attempt_decode(c.value, c.key.len == 8 ? get_be64(c.key.data) : 0, a);
-		if (e < 0)
-			return e;
-		if (a->ino == r->i.attr.ino && a->kind == ATTEMPT_DELETE)
-			return 1;
+	bool replaced = !old->i.object.key[0];
+	enum file_state to = old->i.state_before;
+	int doubt = replaced ? 0 : key_is_in_doubt(s, old->i.object.key);
+	if (doubt < 0)
+		return doubt;
+	if (to == FILE_NONE || !file_state_may_follow(FILE_DELETING, to))
+		to = FILE_CLOSED;
+	if (to == FILE_HELD)
+		to = FILE_CLOSED; /* its name is judged again */
+	*new = *old;
+	if ((replaced || doubt) && to != FILE_GONE) {
+		if (old->present_bytes < old->i.attr.size_bytes)
+			return doubt ? -EBUSY : -ENODATA;
+		new->i.object.generation = 0;
+		new->i.object.has_crc64nvme = false;
+		if (to == FILE_UPLOADED || to == FILE_VERIFIED || to == FILE_MOVING)
+			to = FILE_CLOSED;
 	}
-	return e == -ENOENT ? 0 : e;
-}
-
-/* Whether its object is deleted is not known yet: it is sent again, from what is here. */
-static int doubt_object(const struct record *r, struct record *new, enum file_state *to)
-{
-	if (r->present_bytes < r->i.attr.size_bytes)
-		return -EBUSY; /* until that is known */
-	new->i.object.generation = 0;
-	new->i.object.has_crc64nvme = false;
-	if (*to == FILE_UPLOADED || *to == FILE_VERIFIED || *to == FILE_MOVING || *to == FILE_GONE)
-		*to = FILE_CLOSED;
+	record_enter(new, to);
 	return 0;
 }
 
@@ -372,25 +368,17 @@ static int undelete_locked(struct store *s, uint64_t ino, uint64_t dir, const ch
 	r = dirent_get(s, dir, name, &taken);
 	if (r != -ENOENT)
 		return r < 0 ? r : -EEXIST;
-	struct record new = old;
+	struct record new;
 	struct ikey grave = ikey_ino(ino), dirent = ikey_ino_name(dir, name);
 	uint8_t value[8];
+	r = undelete_judge(s, &old, &new);
+	if (r < 0)
+		return r;
 	put_be64(value, ino);
 	new.i.attr.flags &= ~STORE_FLAG_UNLINKED;
 	new.i.attr.parent = dir;
 	new.i.due_at_ns = settle_due_ns(s, &old);
 	(void)text_copy(new.i.name, name, sizeof(new.i.name)); /* its length was checked */
-	enum file_state to = old.i.state_before;
-	if (to == FILE_NONE || !file_state_may_follow(FILE_DELETING, to))
-		to = FILE_CLOSED;
-	if (to == FILE_HELD)
-		to = FILE_CLOSED; /* its name is judged again */
-	r = delete_is_open(s, &old);
-	if (r == 1)
-		r = doubt_object(&old, &new, &to);
-	if (r < 0)
-		return r;
-	record_enter(&new, to);
 	op_begin(s);
 	op_del(s, TABLE_GRAVE, &grave);
 	op_put(s, TABLE_DIRENT, &dirent, value, sizeof(value));
@@ -402,7 +390,7 @@ static int undelete_locked(struct store *s, uint64_t ino, uint64_t dir, const ch
 int store_undelete(struct store *s, uint64_t ino)
 {
 	struct news news = { 0 };
-	struct record r;
+	struct record r, back;
 	cleanup_buf struct buf path = { 0 };
 	uint64_t dir = STORE_ROOT_INO;
 	const char *name = "";
@@ -412,6 +400,8 @@ int store_undelete(struct store *s, uint64_t ino)
 		e = -EINVAL;
 	if (e == 0 && !r.i.attr.mode)
 		e = -EINVAL; /* a stray: no file of ours stood for it */
+	if (e == 0)
+		e = undelete_judge(s, &r, &back); /* before any folder is made for it */
 	if (e == 0)
 		e = path_get(s, ino, &path);
 	lock_drop(&s->lock);

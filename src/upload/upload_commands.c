@@ -233,6 +233,20 @@ static void undelete_release(struct upload *u, uint64_t ino)
 	}
 }
 
+static const char *why_not_undeleted(int error)
+{
+	switch (error) {
+	case -EBUSY:
+		return "whether the bucket still has it is not known yet: try again in a moment";
+	case -ENODATA:
+		return "its bytes were only in the bucket, and are replaced there";
+	case -EEXIST:
+		return "another file has its name";
+	default:
+		return strerror(-error);
+	}
+}
+
 static int undelete_one(struct upload *u, uint64_t ino, const char *top)
 {
 	cleanup_buf struct buf path = {0};
@@ -245,7 +259,7 @@ static int undelete_one(struct upload *u, uint64_t ino, const char *top)
 	r = store_undelete(u->store, ino);
 	undelete_release(u, ino);
 	if (r < 0)
-		log_warn("%s cannot be undeleted: %s", buf_text(&path), strerror(-r));
+		log_warn("%s cannot be undeleted: %s", buf_text(&path), why_not_undeleted(r));
 	return r == 0;
 }
 

@@ -59,7 +59,11 @@ static void delete_gone(struct upload *u, struct task *t)
 
 static void delete_foreign(struct upload *u, struct task *t)
 {
-	log_info("%s: changed by someone else before it was deleted: it stays in the bucket", t->key);
+	if (found_is_recorded(u, t))
+		log_debug("%s: another file of ours is there by now", t->key);
+	else
+		log_info("%s: changed by someone else before it was deleted: it stays in the bucket",
+			t->key);
 	delete_forget(u, t);
 }
 

@@ -269,6 +269,7 @@ static enum start move_start(struct upload *u, uint64_t ino)
 		return START_STAYS;
 	t->version = v;
 	t->object = object;
+	t->names = now.names;
 	(void)text_copy(t->key, now.key, sizeof(t->key));
 	owner = key_owner_of(u, t);
 	if (owner == KEY_WAIT || owner == KEY_TAKEN)

@@ -358,7 +358,11 @@ static int attempt_take(struct upload *u, struct task *t, struct store_attempt *
 	a->crc64nvme = v->crc64nvme;
 	a->if_none_match = t->condition[0] == '\0';
 	(void)text_copy(a->if_match, t->condition, sizeof(a->if_match));
-	r = store_attempt_take(u->store, a, FILE_QUEUED);
+	do {
+		a->names = t->names;
+		r = store_attempt_take(u->store, a, FILE_QUEUED);
+	} while (r == -EAGAIN && task_key_stands(u, t));
+	r = r == -EAGAIN ? -ESTALE : r;
 	if (r < 0 && r != -ESTALE && r != -ENOENT)
 		pause_note_store(u, r);
 	return r;

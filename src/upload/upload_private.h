@@ -217,6 +217,7 @@ struct task {
 	enum task_kind kind;
 	struct version version;
 	char key[KEY_MAX_BYTES + 1];
+	uint64_t names; /* as of when the key was its own and free; 0: of no matter */
 	bool claims_key;
 	bool holds_slot;
 	unsigned slot_bytes;
@@ -271,6 +272,8 @@ bool task_attempt_end(struct upload *u, struct task *t, enum file_state to, cons
 	bool count_attempt, const struct store_object *object);
 must_check int task_attempt_begin(struct upload *u, struct task *t, enum attempt_kind kind,
 	enum file_state from, const char *if_match);
+/* Something was renamed since it got its key: is that still its own, and free? */
+bool task_key_stands(struct upload *u, struct task *t);
 /* The object that t->attempt made, as the reply tells. */
 void task_object_of(const struct task *t, const struct s3_object *made, struct store_object *ret);
 /* The object of this version is in place (recorded): tell the listing. */

@@ -326,6 +326,7 @@ static enum start put_start(struct upload *u, uint64_t ino)
 	if (task_create(u, TASK_PUT, ino, &t) < 0)
 		return START_STAYS;
 	t->version = v;
+	t->names = now.names;
 	(void)text_copy(t->key, now.key, sizeof(t->key));
 	start = put_take_key(u, t);
 	if (start != START_BEGUN) {

@@ -164,6 +164,15 @@ void task_retry_later(struct upload *u, struct task *t, const struct s3_reply *w
 
 /* ---- the record of an attempt ------------------------------------------------------------------- */
 
+bool task_key_stands(struct upload *u, struct task *t)
+{
+	uint64_t standing_id = t->standing_id;
+	bool stands = key_is(u, t->version.ino, t->key, &t->names) && key_owner_of(u, t) == KEY_FREE;
+
+	t->standing_id = standing_id;
+	return stands;
+}
+
 int task_attempt_begin(struct upload *u, struct task *t, enum attempt_kind kind,
 	enum file_state from, const char *if_match)
 {
@@ -187,8 +196,12 @@ int task_attempt_begin(struct upload *u, struct task *t, enum attempt_kind kind,
 	if (kind == ATTEMPT_COPY || t->kind == TASK_MOVE)
 		(void)text_copy(a->source_key, t->object.key, sizeof(a->source_key));
 	r = takes ? store_sync_to(u->store, t->version.mark) : 0;
-	if (r == 0)
-		r = store_attempt_begin(u->store, a, from);
+	do {
+		a->names = kind == ATTEMPT_DELETE ? 0 : t->names;
+		if (r == 0 || r == -EAGAIN)
+			r = store_attempt_begin(u->store, a, from);
+	} while (r == -EAGAIN && task_key_stands(u, t));
+	r = r == -EAGAIN ? -ESTALE : r;
 	if (r < 0)
 		a->id = 0;
 	else if (from != FILE_NONE)

@@ -546,6 +546,49 @@ static void undelete_of_what_only_the_bucket_may_have(void **state)
 	rig_must_count(r, STORE_ROOT_INO);
 }
 
+/* Made anew, sent and renamed since: the object that it had is replaced, or may be. */
+static void undelete_of_what_another_file_replaces(struct rig *r, bool here)
+{
+	uint64_t d = rig_dir(r, STORE_ROOT_INO, "d"), old = rig_put(r, d, "f", 100, 1), new;
+	struct store_attempt a;
+	struct store_object o;
+	bool applied;
+
+	rig_bring(r, old, FILE_VERIFIED);
+	must_eq(store_unlink(r->s, d, "f", 600000), 0);
+	if (!here)
+		must_eq(store_evict(r->s, UINT64_MAX), 0);
+	new = rig_put(r, d, "f", 200, 2);
+	rig_bring(r, new, FILE_QUEUED);
+	a = begun(r, new, ATTEMPT_PUT, "d/f");
+	o = rig_object(r, new, "d/f");
+	must_eq(store_rename(r->s, d, "f", STORE_ROOT_INO, "g", 0, 0), 0);
+	must_eq(store_rmdir(r->s, STORE_ROOT_INO, "d"), 0);
+	if (!here) {
+		must_eq(store_undelete(r->s, old), -EBUSY);
+		must_eq(rig_resolve_error(r, "d"), -ENOENT); /* no folder was made for it */
+	}
+	must_eq(store_attempt_end(r->s, a.id, NULL, &o, "g", 0, &applied), 0);
+	must_eq(store_undelete(r->s, old), here ? 0 : -ENODATA);
+	if (here) {
+		must_state(rig_state(r, old), FILE_CLOSED);
+		rig_must_hold(r, old, 100, 1);
+	} else {
+		must_eq(rig_resolve_error(r, "d"), -ENOENT);
+	}
+	rig_must_count(r, STORE_ROOT_INO);
+}
+
+static void undelete_of_what_was_replaced_and_is_here(void **state)
+{
+	undelete_of_what_another_file_replaces(*state, true);
+}
+
+static void undelete_of_what_was_replaced_and_evicted(void **state)
+{
+	undelete_of_what_another_file_replaces(*state, false);
+}
+
 static void undelete_refuses_a_taken_name(void **state)
 {
 	struct rig *r = *state;
@@ -678,6 +721,8 @@ int main(void)
 		rig_test(path_of_the_deleted_is_where_it_was),
 		rig_test(undelete_while_its_object_is_in_doubt),
 		rig_test(undelete_of_what_only_the_bucket_may_have),
+		rig_test(undelete_of_what_was_replaced_and_is_here),
+		rig_test(undelete_of_what_was_replaced_and_evicted),
 		rig_test(undelete_refuses_a_taken_name),
 		rig_test(undelete_makes_the_folder_again),
 		rig_test(undelete_where_a_file_took_the_folders_place),

@@ -333,6 +333,33 @@ static void test_copy_refused_to_a_name_between(void **state)
 	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
 }
 
+/* A deleted file comes back to the key that a newer one is about to be sent to, as its folder has
+ * another name by now: only one of them is the key's, and the last copy of the other is there. */
+static void test_undeleted_before_it_is_replaced(void **state)
+{
+	struct bench *b = *state;
+	uint64_t p, old;
+
+	for (unsigned c = 0; c < S3_CONDITIONS; c++)
+		b->fake->knows_enforces[c][S3_PUT] = false; /* so that it is asked for first */
+	snprintf(race.folder, sizeof(race.folder), "d");
+	upload_it(b, "p/d/one");
+	old = race.ino;
+	p = file_ino(b, "p", false);
+	assert_int_equal(store_unlink(b->store, file_ino(b, "p/d", false), "one", 600000), 0);
+	assert_int_equal(store_evict(b->store, UINT64_MAX / 2), 0);
+	fake_set_hold(b->fake, S3_HEAD, true);
+	race.ino = write_text(b, "p/d/one", "another content");
+	wait_advancing(STEP_MS, fake_in_flight(b->fake, S3_HEAD) > 0);
+	assert_int_equal(store_rename(b->store, p, "d", p, "e", 0, 0), 0);
+	assert_int_equal(upload_undelete(b->upload, "p/d"), 1);
+	fake_set_hold(b->fake, S3_HEAD, false);
+	wait_advancing(STEP_MS, has_arrived(b, "another content", 15));
+	assert_true(state_of(b, old) == FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/d/one", TEXT, strlen(TEXT)));
+	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
+}
+
 /* ---- a command for a version that is another one by now ---------------------------------------------- */
 
 static uint64_t in_conflict(struct bench *b, const char *path)
@@ -402,6 +429,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_renamed_after_a_lookup, begin, end),
 		cmocka_unit_test_setup_teardown(test_refused_under_the_old_name, begin, end),
 		cmocka_unit_test_setup_teardown(test_copy_refused_to_a_name_between, begin, end),
+		cmocka_unit_test_setup_teardown(test_undeleted_before_it_is_replaced, begin, end),
 		cmocka_unit_test_setup_teardown(test_discarded_while_written_again, begin, end),
 		cmocka_unit_test_setup_teardown(test_accepted_while_written_again, begin, end),
 	};
