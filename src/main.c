@@ -369,11 +369,15 @@ static int build_store(struct stack *s)
 
 static int build_remote(struct stack *s)
 {
+	cleanup_free char *points_path = NULL;
 	struct remote_config config = { .s3 = s->s3,
 		.store = s->store,
 		.prefix = s->options.prefix,
 		.list_ttl_ms = s->options.list_ttl_ms };
-	int r = remote_create(&s->remote, &config);
+	int r = text_printf(&points_path, "%s/listing-points", s->options.cache_dir);
+	config.points_path = points_path;
+	if (r >= 0)
+		r = remote_create(&s->remote, &config);
 	return r < 0 ? fail(s, r, "remote") : 0;
 }
 

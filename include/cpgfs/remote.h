@@ -1,7 +1,7 @@
 /*
  * remote - what the bucket shows: listings (cached and fresh), attributes, chunks of objects.
  *
- * Owns:     the listing cache; fetches in flight.
+ * Owns:     the listing cache (in memory; of large folders a few names in a file); fetches in flight.
  * Threads:  any. Functions named _fresh and _walk, and remote_fetch_wait, block on the network: not
  *           on the S3 loop, not in a FUSE worker.
  * Locks:    RANK_REMOTE; never held during a callback or a request.
@@ -49,6 +49,7 @@ struct remote_config {
 	const char *prefix;     /* mounted prefix, "" or "p/q" without final slash */
 	int64_t list_ttl_ms;    /* a cached listing older than this is fetched again when asked for */
 	uint64_t cache_max_entries; /* 0: 300,000 */
+	const char *points_path; /* a file of its own: where listings may be cut, for the next mount; or NULL */
 };
 
 must_check int remote_create(struct remote **ret, const struct remote_config *config);

@@ -4,6 +4,7 @@
  */
 #include "remote_private.h"
 
+#define LOG_ROOM "remote"
 #define ENTRIES_MAX_DEFAULT 300000 /* about 100 bytes each */
 #define TTL_MS_DEFAULT 60000
 
@@ -24,6 +25,28 @@ static int prefix_set(struct remote *r, const char *prefix)
 	return text_printf(&r->prefix, "%s%s", plain, *plain ? "/" : "");
 }
 
+/* A hint that can't be read is none. */
+static int points_load(struct remote *r, const char *path)
+{
+	int e;
+
+	r->points_path = text_dup(path);
+	if (!r->points_path)
+		return -ENOMEM;
+	e = remote_points_load(&r->synced.points, path);
+	if (e < 0 && e != -ENOENT)
+		log_debug("%s: %s; it will be written anew", path, strerror(-e));
+	return 0;
+}
+
+static void points_save(struct remote *r)
+{
+	int e = r->points_path ? remote_points_save(&r->synced.points, r->points_path) : 0;
+
+	if (e < 0)
+		log_debug("%s: %s; the next mount does without", r->points_path, strerror(-e));
+}
+
 int remote_create(struct remote **ret, const struct remote_config *config)
 {
 	struct remote *r = calloc(1, sizeof(*r));
@@ -40,6 +63,8 @@ int remote_create(struct remote **ret, const struct remote_config *config)
 	r->store = config->store;
 	r->list_ttl_ms = config->list_ttl_ms ? config->list_ttl_ms : TTL_MS_DEFAULT;
 	e = prefix_set(r, config->prefix);
+	if (e == 0 && config->points_path)
+		e = points_load(r, config->points_path);
 	if (e == 0)
 		e = remote_cache_init(&r->synced.cache, config->cache_max_entries
 								? config->cache_max_entries
@@ -96,6 +121,9 @@ void remote_destroy(struct remote *r)
 		return;
 	remote_stop(r);
 	check(!r->synced.calls && !r->synced.cursors); /* nobody may be inside a blocking function */
+	points_save(r);
+	remote_points_release(&r->synced.points);
+	free(r->points_path);
 	remote_cache_release(&r->synced.cache);
 	cond_release(&r->work);
 	cond_release(&r->stopped);

@@ -16,7 +16,6 @@
 #define REQUESTS_MAX 32		 /* of all flights, at once; but each may have one */
 #define REQUESTS_BACKGROUND_MAX 4 /* of one flight that nobody waits for */
 #define ATTEMPTS_MAX 4		 /* of one page */
-#define SPLIT_EVERY 950 /* names known before: some more fit on a page by now */
 #define ERROR_KEPT_MS 2000
 #define REFUSAL_KEPT_MS 10000
 #define PROBE_EVERY_MS 2000 /* while the endpoint is down */
@@ -242,6 +241,7 @@ void remote_folder_renew_locked(struct remote *r, struct remote_folder *f,
 {
 	if (f->known && !f->born && begun.at_ns < f->begun.at_ns)
 		return; /* a later one came first */
+	remote_points_learn(&r->synced.points, f->prefix, names);
 	remote_cache_install(&r->synced.cache, f, names);
 	f->born = false;
 	f->expired = !complete;
@@ -339,12 +339,15 @@ static int merge_page(struct remote_flight *fl, const struct s3_list_page *page)
 	return e;
 }
 
-void remote_split_known_locked(struct remote_scan *s, const struct remote_folder *f)
+void remote_split_known_locked(
+	struct remote *r, struct remote_scan *s, const struct remote_folder *f)
 {
 	char key[KEY_MAX_BYTES + STORE_NAME_MAX + 2];
 	struct remote_entry entry;
 
-	for (size_t i = SPLIT_EVERY; i + SPLIT_EVERY / 2 < f->names.count; i += SPLIT_EVERY) {
+	if (!f->known || f->born)
+		remote_points_split(&r->synced.points, f->prefix, s);
+	for (size_t i = POINTS_EVERY; i + POINTS_EVERY / 2 < f->names.count; i += POINTS_EVERY) {
 		remote_names_entry(&f->names, i, &entry);
 		snprintf(key, sizeof(key), "%s%s", f->prefix, entry.name);
 		if (!entry.is_dir && remote_scan_split(s, key) < 0)
@@ -363,7 +366,7 @@ static int flight_begin(struct remote *r, struct remote_flight *fl)
 		remote_flat_split_locked(r, fl->flat, &fl->pages.scan);
 	} else {
 		remote_log_open_locked(fl->folder, &fl->synced.log);
-		remote_split_known_locked(&fl->pages.scan, fl->folder);
+		remote_split_known_locked(r, &fl->pages.scan, fl->folder);
 	}
 	fl->begun = true;
 	fl->begun_at = remote_time_now();

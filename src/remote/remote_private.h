@@ -9,6 +9,7 @@
 #include "remote_names.h"
 #include "remote_page.h"
 #include "remote_pages.h"
+#include "remote_points.h"
 #include "remote_tree.h"
 
 #include <stdatomic.h>
@@ -80,6 +81,7 @@ struct remote {
 	struct s3 *s3;
 	struct store *store;
 	char *prefix; /* "" or "p/q/": with its final slash */
+	char *points_path; /* NULL: none */
 	int64_t list_ttl_ms;
 	struct remote_events events[REMOTE_SUBSCRIBERS_MAX];
 	size_t event_count;
@@ -97,6 +99,7 @@ struct remote {
 		struct remote_task *tasks;     /* by due time */
 		unsigned requests; /* on their way, whose replies come back as tasks */
 		struct remote_cache cache;
+		struct remote_points points;
 		/* listings */
 		struct remote_flight *flights;	     /* all, for stopping */
 		struct remote_flight *wanted_first;  /* not begun: somebody waits */
@@ -179,8 +182,9 @@ void remote_flights_stop(struct remote *r);
 /* Adds an entry of a folder's page to its names. */
 must_check int remote_merge_entry(
 	struct remote_names *names, const char *prefix, const struct s3_list_entry *entry);
-/* Where a listing of f may be cut, as far as its cached one tells. */
-void remote_split_known_locked(struct remote_scan *s, const struct remote_folder *f);
+/* Where a listing of f may be cut, as far as its cached one tells, or one before that. */
+void remote_split_known_locked(
+	struct remote *r, struct remote_scan *s, const struct remote_folder *f);
 /* A complete listing of f begun at these times is here; its log is closed. */
 void remote_listing_install_locked(struct remote *r, struct remote_folder *f,
 	struct remote_names *names, struct remote_note_log *log, struct remote_time begun);

@@ -32,7 +32,7 @@ static void renew_begin(struct walk *w)
 	if (!w->folder)
 		return;
 	remote_log_open_locked(w->folder, &w->log);
-	remote_split_known_locked(&w->cursor->pages.scan, w->folder);
+	remote_split_known_locked(r, &w->cursor->pages.scan, w->folder);
 }
 
 static void renew_drop(struct walk *w)
