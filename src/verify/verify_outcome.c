@@ -25,6 +25,12 @@ static void say(struct verify *v, enum log_level level, const struct store_inode
 	log_at(level, LOG_ROOM, "%s (%s): %s", buf_text(&path), inode->object.key, what);
 }
 
+int verify_outcome_of(struct verify *v, uint64_t ino, struct store_inode *ret)
+{
+	v->names = store_names(v->store);
+	return store_inode(v->store, ino, ret);
+}
+
 /* What could not be recorded is still to be judged. */
 static int recorded(struct verify *v, const struct store_inode *inode, int r)
 {
@@ -32,14 +38,16 @@ static int recorded(struct verify *v, const struct store_inode *inode, int r)
 
 	if (r >= 0 || r == -ESTALE || r == -ENOENT)
 		return 0;
+	if (r == -EAGAIN)
+		return r;
 	if (text_printf(&what, "what was found could not be recorded (%s); will try again",
 		    strerror(-r)) == 0)
 		say(v, LOG_LEVEL_WARN, inode, what);
 	return r;
 }
 
-static struct store_transition transition(
-	const struct store_inode *inode, enum file_state to, const char *reason)
+static struct store_transition transition(struct verify *v, const struct store_inode *inode,
+	enum file_state to, const char *reason)
 {
 	return (struct store_transition){
 		.ino = inode->attr.ino,
@@ -47,12 +55,13 @@ static struct store_transition transition(
 		.from = inode->attr.state,
 		.to = to,
 		.reason = reason,
+		.names = v->names,
 	};
 }
 
 int verify_outcome_equal(struct verify *v, const struct store_inode *inode)
 {
-	struct store_transition t = transition(inode, FILE_VERIFIED, "");
+	struct store_transition t = transition(v, inode, FILE_VERIFIED, "");
 	struct store_object object = inode->object;
 
 	object.verified_at_ns = clock_wall_ns();
@@ -64,7 +73,7 @@ int verify_outcome_equal(struct verify *v, const struct store_inode *inode)
 int verify_outcome_other_tag(
 	struct verify *v, const struct store_inode *inode, const struct s3_object *shown)
 {
-	struct store_transition t = transition(inode, FILE_UPLOADED, "");
+	struct store_transition t = transition(v, inode, FILE_UPLOADED, "");
 	struct store_object object = inode->object;
 	int r;
 
@@ -79,7 +88,7 @@ int verify_outcome_different(
 	struct verify *v, const struct store_inode *inode, const struct s3_object *shown)
 {
 	char reason[256];
-	struct store_transition t = transition(inode, FILE_CONFLICT, reason);
+	struct store_transition t = transition(v, inode, FILE_CONFLICT, reason);
 	int r;
 
 	snprintf(reason, sizeof(reason),
@@ -116,13 +125,13 @@ static bool is_evicted(struct verify *v, const struct store_inode *inode)
 static struct store_transition send_again(struct verify *v, const struct store_inode *inode)
 {
 	if (is_evicted(v, inode))
-		return transition(inode, FILE_LOST,
+		return transition(v, inode, FILE_LOST,
 			"the object vanished before it was verified, and its bytes are not here "
 			"any more");
 	if (count_lost(v, inode->attr.ino) > LOST_MAX)
-		return transition(inode, FILE_FAILED,
+		return transition(v, inode, FILE_FAILED,
 			"its object vanishes from the bucket again and again before it is verified");
-	return transition(inode, FILE_QUEUED,
+	return transition(v, inode, FILE_QUEUED,
 		"its object vanished before it was verified; it is sent again");
 }
 
@@ -130,7 +139,7 @@ int verify_outcome_missing(struct verify *v, const struct store_inode *inode)
 {
 	struct store_transition t =
 		inode->attr.state == FILE_VERIFIED
-			? transition(inode, FILE_GONE,
+			? transition(v, inode, FILE_GONE,
 				  "it was verified once, and is no longer in the bucket")
 			: send_again(v, inode);
 	int r = store_state_set(v->store, &t);

@@ -89,6 +89,7 @@ struct verify {
 		unsigned times;
 	} lost[64]; /* uploads that vanished before they were verified: round robin */
 	unsigned lost_next;
+	uint64_t names; /* store_names() before what is judged was read */
 	struct verify_seen { /* listings that were looked at, by hash of the folder */
 		uint64_t prefix_hash;
 		int64_t listed_at_ns;
@@ -113,6 +114,10 @@ uint64_t verify_hash_of(const char *text, size_t len);
 bool verify_gone_pass(struct verify *v);
 
 /* ---- verify_outcome.c: what follows from a comparison; -ESTALE is nobody's fault ---------------- */
+
+/* What is to be judged. A rename from here on makes its verdict void (-EAGAIN): its object may be
+ * another one by then. */
+must_check int verify_outcome_of(struct verify *v, uint64_t ino, struct store_inode *ret);
 
 must_check int verify_outcome_equal(struct verify *v, const struct store_inode *inode);
 must_check int verify_outcome_other_tag(

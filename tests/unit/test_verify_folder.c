@@ -373,6 +373,82 @@ static void stopping_does_not_wait_for_a_dead_server(void **state)
 	/* teardown: remote first, then verify */
 }
 
+/* ---- renamed while the bucket is asked ---- */
+
+static uint64_t moved_ino;
+
+static void move_to_g(void)
+{
+	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+	struct store_object g = {.key = "p/g", .etag = "tag2", .size_bytes = 7, .has_crc64nvme = true};
+	struct store_transition t = {.ino = moved_ino, .from = FILE_MOVING, .to = FILE_UPLOADED};
+
+	assert_int_equal(store_rename(store, folder_ino, "f", folder_ino, "g", 0, 0), 0);
+	assert_int_equal(store_inode(store, moved_ino, inode), 0);
+	fake_put(bucket, "p/g", 7, "tag2");
+	fake_remove(bucket, "p/f");
+	g.crc64nvme = crc64nvme(0, "content", 7);
+	g.generation = t.generation = inode->attr.generation;
+	g.uploaded_at_ns = clock_wall_ns();
+	assert_int_equal(store_object_set(store, &t, &g, false), 0);
+}
+
+/* The object is moved, and by then another one with the same content has come under its old key. */
+static bool move_when_asked(
+	struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
+{
+	bool *same_content = b->answer_user;
+
+	if (req->op != S3_HEAD || strcmp(req->key, "p/f") != 0)
+		return false;
+	b->answer = NULL; /* once */
+	move_to_g();
+	if (!*same_content)
+		return false; /* not there */
+	reply->class = S3_DONE;
+	reply->http_status = 200;
+	reply->object.size_bytes = 7;
+	(void)text_copy(reply->object.etag, "other", sizeof(reply->object.etag));
+	reply->has_crc64nvme = reply->crc_is_full_object = true;
+	reply->crc64nvme = crc64nvme(0, "content", 7);
+	return true;
+}
+
+static void moved_while_asked(bool same_content)
+{
+	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+	struct store_transition t = {.from = FILE_UPLOADED, .to = FILE_UPLOADED};
+	struct store_counts counts;
+
+	moved_ino = uploaded("f");
+	assert_int_equal(store_inode(store, moved_ino, inode), 0);
+	inode->object.has_crc64nvme = true;
+	inode->object.crc64nvme = crc64nvme(0, "content", 7);
+	t.ino = moved_ino;
+	t.generation = inode->attr.generation;
+	assert_int_equal(store_object_set(store, &t, &inode->object, false), 0);
+	assert_int_equal(store_evict(store, UINT64_MAX), 0);
+	fake_remove(bucket, "p/f"); /* no listing shows it */
+	bucket->answer = move_when_asked;
+	bucket->answer_user = &same_content;
+	assert_int_equal(verify_start(verify), 0);
+	wait_state(moved_ino, FILE_VERIFIED); /* what was found under the old key is no verdict */
+	assert_int_equal(store_inode(store, moved_ino, inode), 0);
+	assert_string_equal(inode->object.key, "p/g");
+	assert_int_equal(store_counts(store, STORE_ROOT_INO, &counts), 0);
+	assert_int_equal(counts.files[FILE_DELETING], 1); /* the old one */
+}
+
+static void moved_and_a_twin_came(void **state)
+{
+	moved_while_asked(true);
+}
+
+static void moved_and_missed(void **state)
+{
+	moved_while_asked(false);
+}
+
 static void comparing_is_exact(void **state)
 {
 	struct store_object ours = {.size_bytes = 7, .etag = "tag"}, no_tag = {.size_bytes = 7};
@@ -410,6 +486,8 @@ int main(void)
 			a_refused_listing_verifies_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			stopping_does_not_wait_for_a_dead_server, setup, teardown),
+		cmocka_unit_test_setup_teardown(moved_and_a_twin_came, setup, teardown),
+		cmocka_unit_test_setup_teardown(moved_and_missed, setup, teardown),
 		cmocka_unit_test(comparing_is_exact),
 	};
 
