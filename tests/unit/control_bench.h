@@ -6,6 +6,7 @@
 
 #include "cpgfs/control.h"
 #include "fake_bucket.h"
+#include "scratch.h"
 
 #include <ftw.h>
 #include <jansson.h>
@@ -72,7 +73,7 @@ static inline int bench_setup(const char *prefix)
 		.request_stop = on_stop,
 	};
 
-	snprintf(dir, sizeof(dir), "/tmp/cpgfs-control-XXXXXX");
+	snprintf(dir, sizeof(dir), "%s/cpgfs-control-XXXXXX", scratch_top());
 	assert_non_null(mkdtemp(dir));
 	stops = 0;
 	bucket = fake_create();

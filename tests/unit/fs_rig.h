@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "fake_bucket.h"
+#include "scratch.h"
 #include "fs_private.h"
 
 #include <fcntl.h>
@@ -197,7 +198,7 @@ static inline struct fs_rig *rig_new(const char *prefix)
 {
 	struct fs_rig *r = calloc(1, sizeof(*r));
 
-	snprintf(r->dir, sizeof(r->dir), "/tmp/cpgfs-fs-XXXXXX");
+	snprintf(r->dir, sizeof(r->dir), "%s/cpgfs-fs-XXXXXX", scratch_top());
 	check(mkdtemp(r->dir) != NULL);
 	r->bucket = fake_create();
 	r->config = (struct fs_config){.prefix = prefix,

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "cpgfs/store.h"
+#include "scratch.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -117,7 +118,7 @@ static inline void rig_make(struct rig *r)
 	*r = (struct rig){.config = {.identity = "https://s3.example/bucket/prefix",
 				  .part_size_bytes = RIG_PART_BYTES,
 				  .boot_id = "boot-1"}};
-	snprintf(r->dir, sizeof(r->dir), "/tmp/cpgfs-store-XXXXXX");
+	snprintf(r->dir, sizeof(r->dir), "%s/cpgfs-store-XXXXXX", scratch_top());
 	must(mkdtemp(r->dir) != NULL);
 	r->config.dir = r->dir;
 }

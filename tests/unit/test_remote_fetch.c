@@ -10,6 +10,7 @@
 
 #include "cpgfs/remote.h"
 #include "fake_bucket.h"
+#include "scratch.h"
 
 #include <ftw.h>
 #include <sched.h>
@@ -61,7 +62,7 @@ static int setup_sized(uint64_t cache_size_bytes)
 	struct store_attr attr;
 	char *message = NULL;
 
-	snprintf(dir, sizeof(dir), "/tmp/cpgfs-fetch-XXXXXX");
+	snprintf(dir, sizeof(dir), "%s/cpgfs-fetch-XXXXXX", scratch_top());
 	assert_non_null(mkdtemp(dir));
 	memset((void *)fetched, 0, sizeof(fetched));
 	memset((void *)fetch_error, 0, sizeof(fetch_error));

@@ -1,6 +1,7 @@
 /*
  * Bytes of a file through its handles: reads and writes of every shape, and what FLUSH makes of it.
  */
+#define SCRATCH_ON_DISK
 #include "store_rig.h"
 
 #include <linux/falloc.h>

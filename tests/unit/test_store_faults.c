@@ -3,6 +3,7 @@
  * a step that failed with one record changed nothing, the next ones work, and a new start finds all
  * that was acknowledged. Likewise while a cache is opened.
  */
+#define SCRATCH_ON_DISK
 #include "store_disk.h"
 #include "store_model.h"
 

@@ -2,6 +2,7 @@
  * 20,000 random steps against a plain tree in memory. About every 500 the store is closed, or its
  * process killed between steps or at a random disk call, and opened again.
  */
+#define SCRATCH_ON_DISK
 #include "store_disk.h"
 #include "store_model.h"
 

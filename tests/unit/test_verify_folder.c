@@ -9,6 +9,7 @@
 
 #include "cpgfs/verify.h"
 #include "fake_bucket.h"
+#include "scratch.h"
 
 #include <ftw.h>
 #include <sched.h>
@@ -41,7 +42,7 @@ static int setup(void **state)
 	struct store_attr attr;
 	char *message = NULL;
 
-	snprintf(dir, sizeof(dir), "/tmp/cpgfs-verify-XXXXXX");
+	snprintf(dir, sizeof(dir), "%s/cpgfs-verify-XXXXXX", scratch_top());
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(store_open(&store, &store_config, 0, &message), 0);
 	bucket = fake_create();

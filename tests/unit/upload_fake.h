@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "scratch.h"
 #include "upload_private.h"
 
 #include <fcntl.h>
@@ -899,7 +900,7 @@ static inline struct bench *bench_make(bool aws)
 {
 	struct bench *b = calloc(1, sizeof(*b));
 
-	(void)text_copy(b->dir, "/tmp/cpgfs-store-of-upload-XXXXXX", sizeof(b->dir));
+	snprintf(b->dir, sizeof(b->dir), "%s/cpgfs-store-of-upload-XXXXXX", scratch_top());
 	assert_non_null(mkdtemp(b->dir));
 	b->fake = fake_create(aws);
 	b->part_size_bytes = PART;
