@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sizes around every limit, one large file, and very many small ones.
+# long
 . "$(dirname "$0")/lib.sh"
 
 test_sizes_around_parts_and_threshold() {

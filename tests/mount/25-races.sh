@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Files that change at every step of a request that is on its way.
+# long
 . "$(dirname "$0")/lib.sh"
 
 MOUNTED_WITH=(--delete-delay 0 --part-size 5M --multipart-threshold 5M)

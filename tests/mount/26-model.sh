@@ -2,6 +2,7 @@
 # Random operations on the mount and on a plain folder: both end alike, and so does the bucket.
 #
 #	CPGFS_MODEL_SEEDS="11 15"	instead of the seeds below
+# long
 . "$(dirname "$0")/lib.sh"
 
 # SECONDS: for one seed; more seeds have more time.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # kill -9 of the daemon: what was closed arrives, and nothing else does.
+# long
 . "$(dirname "$0")/lib.sh"
 
 # Every line of $T/closed ("sha256  path") is in the bucket with that content.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Renaming before, while and after the upload: the bucket follows, nothing is lost or left behind.
+# long
 . "$(dirname "$0")/lib.sh"
 
 begin() { # MOUNT OPTIONS…

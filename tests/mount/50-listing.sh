@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What listings show: local and bucket together, the bucket alone, odd keys, nothing outside the prefix.
+# long
 . "$(dirname "$0")/lib.sh"
 
 # "size name" of every object below the prefix: by ls in the pure view, and by aws.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Credentials that outlive the upload: roles, grants and sign-ins that end after seconds, in the
 # middle of what is going on.
+# long
 . "$(dirname "$0")/lib.sh"
 
 ROLE=arn:aws:iam::123456789012:role/uploader

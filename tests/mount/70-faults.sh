@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # A server that fails, lies and loses replies: everything arrives whole, and nothing is said too early.
+# long
 . "$(dirname "$0")/lib.sh"
 
 begin() { # MOUNT OPTIONS…; the fault script on standard input

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # A cache that fills up: writers wait or are told, readers go on, nothing is cut short.
+# long
 . "$(dirname "$0")/lib.sh"
 
 deadline_test_a_copy_larger_than_the_cache_waits=120

@@ -2,6 +2,7 @@
 # Many files: what the daemon keeps of each of them is bounded, and little. Nothing here is timed.
 # Looking at a daemon's descriptors is root's business.
 # rights: root
+# long
 . "$(dirname "$0")/lib.sh"
 
 MANY=2000 PENDING=2000 FILE_BYTES=24000 # a quarter of them must hold two parts

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # End to end against Ceph RADOS Gateway, with an uploader who does not own the bucket and a policy that
 # refuses objects without the ACL.
+# long
 . "$(dirname "$0")/lib.sh"
 
 # Every object below PREFIX grants the bucket's owner full control.
