@@ -47,7 +47,7 @@ run_tests() {
 		case_main "$2"
 		return
 	fi
-	FILE_T=$(mktemp -d "${CPGFS_TEST_TMP:-/var/tmp}/cpgfs-$NAME.XXXXXX")
+	FILE_T=$(mktemp -d "${CPGFS_TEST_TMP:-/var/tmp}/cpgfs-$NAME.XXXXXX") || exit 2
 	trap 'outer_end' EXIT
 	trap 'exit 130' INT TERM HUP
 	[ $# -gt 0 ] || set -- $(sed -n "s/^\\(${CPGFS_TEST_LONG:+\\(long_\\)\\?}test_[A-Za-z0-9_]*\\)().*/\\1/p" "$0")
@@ -122,6 +122,8 @@ cmdline_has() { # PID TEXT
 
 clear_case() {
 	local pid at tries
+	# else it would end and unmount all that this user has
+	[ -n "$T" ] || { echo "lib.sh: no case to clear away" >&2; return 1; }
 	for ((tries = 0; tries < 20; tries++)); do
 		[ -n "$(case_processes)" ] || break
 		# the daemon first: what hangs in the mount comes free then
