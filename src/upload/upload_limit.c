@@ -9,7 +9,7 @@
  *
  * At first, where answers come from afar, it need not wait for windows: each answer makes room for one
  * request more, so that there are twice as many after each round trip, until the answers of a round
- * take longer than those of the quickest one, or the server throttles.
+ * take longer than those of the quickest one (then it goes back a round), or the server throttles.
  */
 #include "upload_private.h"
 
@@ -32,6 +32,7 @@ static void window_begin(struct limit *l, int64_t now_ms)
 
 static void round_begin(struct limit *l)
 {
+	l->round_before = l->round_size;
 	l->round_size = l->now;
 	l->round_done = 0;
 	l->round_sum_ms = 0;
@@ -51,6 +52,7 @@ void limit_reset(struct limit *l, int64_t now_ms)
 	l->hold_windows = 0;
 	l->climbs = true;
 	l->quickest_ms = 0;
+	l->round_size = l->now;
 	round_begin(l);
 	window_begin(l, now_ms);
 }
@@ -95,8 +97,12 @@ static void climb_round(struct limit *l, int64_t now_ms)
 
 	if (l->quickest_ms == 0 || mean_ms < l->quickest_ms)
 		l->quickest_ms = mean_ms;
-	if (l->quickest_ms < FAR_MS || mean_ms > l->quickest_ms * 3 / 2 + SLOWER_MS)
+	if (l->quickest_ms < FAR_MS) {
 		climb_end(l, now_ms);
+	} else if (mean_ms > l->quickest_ms * 3 / 2 + SLOWER_MS) {
+		l->now = l->round_before; /* what was answered now was sent in that one */
+		climb_end(l, now_ms);
+	}
 	round_begin(l);
 }
 

@@ -125,7 +125,7 @@ struct limit {
 	bool climbs; /* at first: with every answer, as long as answers do not take longer for it */
 	int64_t quickest_ms;	   /* the mean answer of the quickest round; 0: none yet */
 	int64_t round_sum_ms;
-	unsigned round_size, round_done;
+	unsigned round_size, round_before, round_done; /* before: the size of the last one */
 	int64_t window_began_ms, throttled_ms;
 	uint64_t window_score, window_done;
 	double last_rate;

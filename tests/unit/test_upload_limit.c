@@ -64,9 +64,12 @@ static void test_limit_afar_until_answers_take_longer(void **state)
 	one_round(&l, &now_ms, 80, 0);
 	one_round(&l, &now_ms, 80, 0);
 	assert_int_equal(l.now, 16);
-	for (unsigned i = 0; i < 8; i++)
-		one_round(&l, &now_ms, 5 * l.now * 2, 0); /* 16 fill the link */
-	assert_in_range(l.now, 16, 80);
+	one_round(&l, &now_ms, 80, 0);
+	assert_int_equal(l.now, 32);
+	one_round(&l, &now_ms, 160, 0); /* 16 fill the link */
+	assert_int_equal(l.now, 16);
+	one_round(&l, &now_ms, 80, 0);
+	assert_int_equal(l.now, 16); /* not by rounds any more */
 	limit_init(&l, 200, now_ms);
 	one_round(&l, &now_ms, 80, 0);
 	limit_throttled(&l, now_ms + 2000, l.now);
