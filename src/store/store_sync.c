@@ -2,6 +2,8 @@
  * store_sync - what survives a power cut: the journal's group sync, checkpoints, and the flush of
  *              everything that was closed but not synced.
  */
+#define LOG_ROOM "store"
+
 #include "store_private.h"
 
 #include <fcntl.h>
@@ -101,12 +103,15 @@ int checkpoint_locked(struct store *s)
 	if (s->failed)
 		return s->failed;
 	uint64_t last = s->journal.next_number - 1;
+	int64_t began_ms = clock_mono_ms();
 	witness_flush_locked(s);
 	int r = commit_with_room(s, last);
 	if (r < 0) {
 		int again = reopen(s);
 		return again < 0 ? again : r;
 	}
+	log_debug("index: %llu operations written in %lld ms", (unsigned long long)s->ops_since_commit,
+		(long long)(clock_mono_ms() - began_ms));
 	journal_restart(&s->journal);
 	s->ops_until_commit = checkpoint_ops(
 		s->ops_until_commit, s->ops_since_commit, s->index.commit_pages);
