@@ -54,7 +54,9 @@ struct remote_flat {
 		uint64_t handed_out; /* names that nobody had asked for */
 		uint64_t used;	     /* of these, asked for since */
 		struct remote_folder *waiting;
-		struct flat_note *notes[NOTE_BUCKETS];
+		struct note_bucket {
+			struct flat_note *first, **last; /* last NULL: never had one */
+		} notes[NOTE_BUCKETS];
 		unsigned note_count;
 	} synced; /* by the room's lock */
 };
@@ -111,11 +113,11 @@ static struct remote_flat *flat_new(struct remote *r, const char *prefix, const 
 static void notes_drop(struct remote_flat *flat)
 {
 	for (size_t i = 0; i < NOTE_BUCKETS; i++) {
-		for (struct flat_note *n = flat->synced.notes[i], *next; n; n = next) {
+		for (struct flat_note *n = flat->synced.notes[i].first, *next; n; n = next) {
 			next = n->next;
 			free(n);
 		}
-		flat->synced.notes[i] = NULL;
+		flat->synced.notes[i] = (struct note_bucket){0};
 	}
 	flat->synced.note_count = 0;
 }
@@ -173,7 +175,7 @@ bool remote_flat_begin_locked(struct remote *r, const char *prefix, const char *
 
 /* ---- our own writes meanwhile ---- */
 
-static struct flat_note **bucket_of(struct remote_flat *flat, const char *folder, size_t len)
+static struct note_bucket *bucket_of(struct remote_flat *flat, const char *folder, size_t len)
 {
 	return &flat->synced.notes[crc64nvme(0, folder, len) % NOTE_BUCKETS];
 }
@@ -186,7 +188,8 @@ static char *folder_of(struct flat_note *n)
 static void note_add(struct remote_flat *flat, const char *folder, const struct remote_note *note)
 {
 	size_t name_bytes = strlen(note->name) + 1, len = strlen(folder);
-	struct flat_note **at = bucket_of(flat, folder, len), *n;
+	struct note_bucket *bucket = bucket_of(flat, folder, len);
+	struct flat_note *n;
 
 	n = flat->synced.note_count < NOTES_MAX ? malloc(sizeof(*n) + name_bytes + len) : NULL;
 	if (!n) {
@@ -199,9 +202,8 @@ static void note_add(struct remote_flat *flat, const char *folder, const struct 
 	n->note = *note;
 	memcpy(n->note.name, note->name, name_bytes);
 	memcpy(folder_of(n), folder, len);
-	while (*at)
-		at = &(*at)->next;
-	*at = n;
+	*(bucket->last ? bucket->last : &bucket->first) = n;
+	bucket->last = &n->next;
 	flat->synced.note_count++;
 }
 
@@ -219,7 +221,8 @@ static int notes_apply_locked(struct remote_flat *flat, const char *folder,
 	struct remote_names *names, int64_t since_ms, bool *ret_emptied)
 {
 	size_t len = strlen(folder);
-	struct flat_note **at = bucket_of(flat, folder, len);
+	struct note_bucket *bucket = bucket_of(flat, folder, len);
+	struct flat_note **at = &bucket->first;
 	bool lost = false;
 
 	*ret_emptied = false;
@@ -235,6 +238,8 @@ static int notes_apply_locked(struct remote_flat *flat, const char *folder,
 			*ret_emptied = n->note.is_delete && names->count == 0;
 		}
 		*at = n->next;
+		if (bucket->last == &n->next)
+			bucket->last = at;
 		free(n);
 		flat->synced.note_count--;
 	}
