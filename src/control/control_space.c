@@ -1,8 +1,8 @@
 /*
  * control_space - what fills the cache, what of it goes when and why, and why writers wait.
  *
- * Files by state are counted by their sizes: all of what is not safe in the bucket is here. What is
- * safe counts by its bytes that are here, and so does what was deleted: the rest.
+ * Files by state are counted by their sizes: all of what is not safe in the bucket is here. What can
+ * be evicted counts by its bytes that are here, and so does what was deleted: the rest.
  */
 #include "control_private.h"
 
@@ -12,7 +12,7 @@
 
 static bool is_clean(enum file_state s)
 {
-	return s == FILE_UPLOADED || s == FILE_VERIFIED;
+	return s == FILE_UPLOADED || s == FILE_VERIFIED || s == FILE_GONE;
 }
 
 void control_fill(const struct control_facts *f, struct control_fill *ret)
@@ -37,8 +37,6 @@ static const char *when_it_goes(enum file_state s)
 {
 	if (s == FILE_DELETING)
 		return "goes when --delete-delay is over";
-	if (s == FILE_GONE)
-		return "stays: nobody else may have it; goes when it is deleted here";
 	if (file_state_exit(s) == 2)
 		return "goes when it is uploaded";
 	return *file_state_remedy(s) ? file_state_remedy(s) : "stays";
@@ -94,7 +92,7 @@ void control_write_fill(const struct control_facts *f, struct buf *out)
 	write_why(f, out);
 	for (enum file_state s = FILE_NONE + 1; s < FILE_STATE_COUNT; s++)
 		write_row(out, file_state_text(s), fill.bytes[s], when_it_goes(s));
-	write_row(out, "clean", fill.clean_bytes, "safe in the bucket: goes when room is wanted");
+	write_row(out, "clean", fill.clean_bytes, "safe in the bucket, or removed there by others: goes when room is wanted");
 }
 
 json_t *control_json_fill(const struct control_facts *f)

@@ -7,7 +7,10 @@
  *   3. chunks of such files as in 1 that are being read, so that an object larger than the cache can
  *      be read through it: those behind the reader, then those far ahead of it; what lies under its
  *      hands only when it did not read for a while. Their data file keeps its place: holes are
- *      punched.
+ *      punched;
+ *   4. files that somebody else removed from the bucket after they were verified (GONE): perhaps nobody
+ *      else has them, but they are not waited for, and a staging area that is emptied would fill the
+ *      cache.
  *
  * Always: "absent" is recorded and synced, then the bytes go. In 3 readers may be under way: the
  * chunk bits and the file's number of evictions change before its bytes do, and whoever read
@@ -24,11 +27,15 @@
 
 /* ---- whole files ------------------------------------------------------------------------------------------- */
 
-/* A table in eviction order, and with which byte its keys begin (0: any). */
+/* A table in eviction order, and with which bytes its keys begin. */
 struct source {
 	enum table table;
-	uint8_t first;
+	uint8_t first, last;
 	bool open; /* those that somebody has open, or only the others */
+};
+
+static const struct source deleted_files = {
+	.table = TABLE_QUEUE, .first = FILE_DELETING, .last = FILE_DELETING
 };
 
 /* Its next files behind `after` (len 0: from the start). */
@@ -39,7 +46,7 @@ static int candidates(struct store *s, const struct source *from, struct ikey *a
 	with_lock(&s->lock);
 	cleanup_cursor struct index_cursor c;
 	size_t count = 0;
-	if (!after->len && from->first) {
+	if (!after->len) {
 		start.data[0] = from->first;
 		start.len = 1;
 	}
@@ -47,7 +54,7 @@ static int candidates(struct store *s, const struct source *from, struct ikey *a
 	for (; r == 0 && count < max && c.key.len == 17; r = index_next(&c)) {
 		const uint8_t *key = c.key.data;
 		uint64_t ino = get_be64(key + 9);
-		if (from->first && key[0] != from->first)
+		if (key[0] > from->last)
 			break;
 		memcpy(after->data, key, c.key.len);
 		after->len = c.key.len;
@@ -69,7 +76,7 @@ static bool is_deleted_but_safe(const struct record *r)
 static bool is_clean(const struct record *r)
 {
 	return r->i.attr.state == FILE_VERIFIED || r->i.attr.state == FILE_UPLOADED ||
-		(r->i.attr.flags & STORE_FLAG_FOREIGN);
+		r->i.attr.state == FILE_GONE || (r->i.attr.flags & STORE_FLAG_FOREIGN);
 }
 
 static int op_chunk_leaves(struct store *s, uint64_t ino, uint64_t n)
@@ -150,11 +157,10 @@ static int evict_files(
 /* Some of the files that wait to be deleted still have their bytes here. */
 bool evict_deleted_holds_bytes(struct store *s)
 {
-	static const struct source deleted = { .table = TABLE_QUEUE, .first = FILE_DELETING };
 	struct ikey after = { .len = 0 };
 	uint64_t inos[EVICT_BATCH];
 	int count;
-	for (unsigned looked = 0; (count = candidates(s, &deleted, &after, inos, EVICT_BATCH)) > 0;) {
+	for (unsigned looked = 0; (count = candidates(s, &deleted_files, &after, inos, EVICT_BATCH)) > 0;) {
 		with_lock(&s->lock);
 		for (int i = 0; i < count; i++) {
 			struct record r;
@@ -303,7 +309,7 @@ static bool has_no_holes(struct store *s)
 
 static int evict_chunks(struct store *s, uint64_t bytes, uint64_t *freed)
 {
-	static const struct source read = { .table = TABLE_EVICT, .open = true };
+	static const struct source read = { .table = TABLE_EVICT, .last = EVICT_UPLOADED, .open = true };
 	struct ikey after = { .len = 0 };
 	while (*freed < bytes && !has_no_holes(s)) {
 		uint64_t inos[EVICT_BATCH];
@@ -321,15 +327,17 @@ static int evict_chunks(struct store *s, uint64_t bytes, uint64_t *freed)
 
 int store_evict(struct store *s, uint64_t bytes)
 {
-	static const struct source closed = { .table = TABLE_EVICT };
-	static const struct source deleted = { .table = TABLE_QUEUE, .first = FILE_DELETING };
+	static const struct source closed = { .table = TABLE_EVICT, .last = EVICT_UPLOADED };
+	static const struct source gone = { .table = TABLE_EVICT, .first = EVICT_GONE, .last = EVICT_GONE };
 	struct news news = { .room_freed = false };
 	uint64_t freed = 0;
 	int r = evict_files(s, &closed, bytes, &freed);
 	if (r == 0)
-		r = evict_files(s, &deleted, bytes, &freed);
+		r = evict_files(s, &deleted_files, bytes, &freed);
 	if (r == 0)
 		r = evict_chunks(s, bytes, &freed);
+	if (r == 0)
+		r = evict_files(s, &gone, bytes, &freed);
 	if (freed) {
 		lock_take(&s->space.lock);
 		s->space.statvfs_at_ms = 0;

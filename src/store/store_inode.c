@@ -135,7 +135,7 @@ static bool is_evictable(const struct record *r)
 {
 	const struct store_attr *a = &r->i.attr;
 	return r->present_bytes &&
-		(a->state == FILE_VERIFIED || a->state == FILE_UPLOADED ||
+		(a->state == FILE_VERIFIED || a->state == FILE_UPLOADED || a->state == FILE_GONE ||
 			(a->state == FILE_NONE && (a->flags & STORE_FLAG_FOREIGN)));
 }
 
@@ -212,8 +212,20 @@ static struct ikey evict_key(const struct record *r)
 {
 	if (!is_counted(r) || !is_evictable(r))
 		return (struct ikey){ .len = 0 };
-	uint8_t class = r->i.attr.state == FILE_UPLOADED ? 1 : 0;
+	enum file_state state = r->i.attr.state;
+	uint8_t class = state == FILE_UPLOADED ? EVICT_UPLOADED
+		: state == FILE_GONE	       ? EVICT_GONE
+					       : EVICT_VERIFIED;
 	return ikey_queue(class, order_of(r), r->i.attr.ino);
+}
+
+int gone_put(struct index *x, const struct record *r)
+{
+	struct ikey k = evict_key(r);
+	if (r->i.attr.state != FILE_GONE || !k.len)
+		return 0;
+	int e = index_put(x, TABLE_EVICT, (struct bytes){ k.data, k.len }, (struct bytes){ "", 0 });
+	return e < 0 ? e : count_apply(x, home_of(r), SLOT_EVICTABLE, 0, (int64_t)r->present_bytes);
 }
 
 static struct ikey object_key(const struct record *r)

@@ -178,12 +178,10 @@ static int parent_of(struct index *x, uint64_t ino, uint64_t *ret)
 	return 0;
 }
 
-static int apply_count(struct index *x, const uint8_t *value)
+int count_apply(struct index *x, uint64_t ino, uint8_t slot, int64_t files, int64_t bytes)
 {
-	uint64_t ino = get_le64(value);
-	int64_t files = (int64_t)get_le64(value + 9), bytes = (int64_t)get_le64(value + 17);
 	for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
-		int r = count_add(x, ino, value[8], files, bytes);
+		int r = count_add(x, ino, slot, files, bytes);
 		if (r < 0 || ino == STORE_ROOT_INO)
 			return r;
 		r = parent_of(x, ino, &ino);
@@ -191,6 +189,12 @@ static int apply_count(struct index *x, const uint8_t *value)
 			return r;
 	}
 	return -EUCLEAN;
+}
+
+static int apply_count(struct index *x, const uint8_t *value)
+{
+	return count_apply(x, get_le64(value), value[8], (int64_t)get_le64(value + 9),
+		(int64_t)get_le64(value + 17));
 }
 
 int op_list_next(const uint8_t **at, size_t *left, struct primitive *ret)
@@ -258,6 +262,8 @@ int index_replay(struct store *s)
 		if (r == 0)
 			r = journal_replay(&from_start, s->journal.epoch, number + 1, replay_one, &s->index,
 				&count);
+		if (r == 0)
+			r = index_upgrade(&s->index); /* it was not committed yet */
 		if (r == 0)
 			return from_start.next_number >= s->journal.next_number ? 0 : -EIO;
 		index_abort(&s->index);

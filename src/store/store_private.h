@@ -29,10 +29,13 @@ enum table {
 	TABLE_SETTING,     /* name -> text */
 	TABLE_GRAVE,       /* ino without a name -> the path it had */
 	TABLE_UNSYNCED,    /* ino -> number of the record since when, flags */
-	TABLE_EVICT,       /* class, order, ino -> "": what eviction may take */
+	TABLE_EVICT,       /* enum evict_class, order, ino -> "": what eviction may take */
 	TABLE_FOLDER,      /* parent, name -> ino: of TABLE_DIRENT the folders (since format 2) */
 	TABLE_COUNT_OF
 };
+
+/* In this order. */
+enum evict_class { EVICT_VERIFIED, EVICT_UPLOADED, EVICT_GONE /* since format 3 */ };
 
 /* Counter slots: the file states, held by kind, and bytes on this disk. */
 enum slot {
@@ -378,7 +381,7 @@ must_check int store_boot_id(const char *given, char out[64]);
 /* One line for a person, unless there is one already. */
 void store_say(char **ret_message, const char *fmt, ...) printf_like(2, 3);
 char *store_quoted(const char *path); /* as a shell needs it */
-#define FORMAT_VERSION 2
+#define FORMAT_VERSION 3
 
 /* For the log, which the maintenance thread writes (or the end). Index lock held. */
 void disk_note(struct store *s, int error, const char *what);
@@ -421,6 +424,11 @@ void op_meta_u64(struct store *s, const char *name, uint64_t value);
 void op_inode(struct store *s, const struct record *old, const struct record *new);
 /* A folder's place in TABLE_FOLDER, straight to the transaction (an older cache has none). */
 must_check int folder_put(struct index *x, const struct record *r);
+/* A GONE file's place in TABLE_EVICT, likewise (before format 3 it had none). */
+must_check int gone_put(struct index *x, const struct record *r);
+/* Add to a slot of a folder and all above it, likewise. */
+must_check int count_apply(
+	struct index *x, uint64_t dir_ino, uint8_t slot, int64_t files, int64_t bytes);
 void op_chunk(struct store *s, uint64_t ino, uint64_t n, const struct chunk_record *c);
 void op_unsynced(struct store *s, uint64_t ino);
 bool is_unsynced(struct store *s, uint64_t ino);
@@ -596,6 +604,8 @@ uint64_t checkpoint_ops(uint64_t until_now, uint64_t ops, uint64_t pages);
 #define CHECKPOINT_OPS_MOST 100000
 #define CHECKPOINT_PAGES 4096 /* 16 MiB */
 must_check int index_replay(struct store *s); /* after an aborted transaction */
+/* Bring an index of an older format up to this one: behind a replay. -E2BIG. */
+must_check int index_upgrade(struct index *x);
 /* If the index took no records, perhaps it does now. Returns what store.failed says then. */
 int store_mend_locked(struct store *s);
 void mark_suspect(struct store *s, uint64_t ino);

@@ -330,29 +330,32 @@ static int replay_count(void *user, uint64_t number, const void *payload, size_t
 	return r;
 }
 
-/* Caches of format 1 have no table of folders: it follows from the inodes. */
-static int upgrade(struct store *s)
+/* Caches of format 1 have no table of folders, those of format 2 none of GONE files that can be evicted:
+ * they follow from the inodes. */
+int index_upgrade(struct index *x)
 {
 	struct ikey after = { .len = 0 };
 	uint64_t format;
-	int r = meta_get_u64(&s->index, "format", &format);
+	int r = meta_get_u64(x, "format", &format);
 	if (r < 0 || format >= FORMAT_VERSION)
 		return r;
 	for (;;) {
 		cleanup_cursor struct index_cursor c;
-		struct record folder;
-		r = index_seek(&s->index, TABLE_INODE, &after, after.len > 0, &c);
+		struct record record;
+		r = index_seek(x, TABLE_INODE, &after, after.len > 0, &c);
 		if (r < 0)
 			break;
 		uint64_t ino = c.key.len == 8 ? get_be64(c.key.data) : 0;
 		after = ikey_ino(ino);
-		r = record_decode(c.value, ino, &folder);
+		r = record_decode(c.value, ino, &record);
+		if (r == 0 && format < 2)
+			r = folder_put(x, &record);
 		if (r == 0)
-			r = folder_put(&s->index, &folder);
+			r = gone_put(x, &record);
 		if (r < 0)
 			return r;
 	}
-	return r == -ENOENT ? meta_put_u64(&s->index, "format", FORMAT_VERSION) : r;
+	return r == -ENOENT ? meta_put_u64(x, "format", FORMAT_VERSION) : r;
 }
 
 static int replay(struct store *s)
@@ -366,7 +369,7 @@ static int replay(struct store *s)
 		if (r == 0)
 			r = journal_replay(&s->journal, epoch, number + 1, replay_count, s, &count);
 		if (r == 0)
-			r = upgrade(s);
+			r = index_upgrade(&s->index);
 		if (r != -E2BIG)
 			return r;
 		index_abort(&s->index);

@@ -126,11 +126,21 @@ static void newer_format_is_refused(void **state)
 	must(strstr(message, "newer") != NULL && strstr(message, r->dir) != NULL);
 }
 
+static void must_be_format(struct rig *r, uint64_t want)
+{
+	uint64_t format = 0;
+
+	lock_take(&r->s->lock);
+	must_eq(meta_get_u64(&r->s->index, "format", &format), 0);
+	lock_drop(&r->s->lock);
+	must_eq(format, want);
+}
+
 /* A cache of format 1 has no table of its folders: it is made when it is opened. */
 static void format_1_is_brought_up(void **state)
 {
 	struct rig *r = *state;
-	uint64_t format = 0, a = rig_dir(r, STORE_ROOT_INO, "a");
+	uint64_t a = rig_dir(r, STORE_ROOT_INO, "a");
 
 	(void)rig_dir(r, a, "below");
 	(void)rig_dir(r, STORE_ROOT_INO, "b");
@@ -143,12 +153,57 @@ static void format_1_is_brought_up(void **state)
 	rig_reopen(r);
 	rig_must_count(r, STORE_ROOT_INO);
 	rig_must_count(r, a);
-	lock_take(&r->s->lock);
-	must_eq(meta_get_u64(&r->s->index, "format", &format), 0);
-	lock_drop(&r->s->lock);
-	must_eq(format, FORMAT_VERSION);
+	must_be_format(r, FORMAT_VERSION);
 	must_eq(store_rmdir(r->s, STORE_ROOT_INO, "b"), 0);
 	rig_must_count(r, STORE_ROOT_INO);
+}
+
+/* In those of format 2 GONE files could not be evicted. */
+static void format_2_is_brought_up(void **state)
+{
+	struct rig *r = *state;
+	uint64_t a = rig_dir(r, STORE_ROOT_INO, "a"), ino = rig_put(r, a, "gone", 100, 1);
+	struct store_space space;
+
+	rig_bring(r, ino, FILE_GONE);
+	lock_take(&r->s->lock);
+	must_eq(mdb_drop(r->s->index.txn, r->s->index.dbi[TABLE_EVICT], 0), 0);
+	must_eq(count_apply(&r->s->index, a, SLOT_EVICTABLE, 0, -100), 0);
+	must_eq(meta_put_u64(&r->s->index, "format", 2), 0);
+	must_eq(checkpoint_locked(r->s), 0);
+	lock_drop(&r->s->lock);
+	store_space(r->s, &space);
+	must_eq(space.evictable_bytes, 0);
+	rig_reopen(r);
+	must_be_format(r, FORMAT_VERSION);
+	store_space(r->s, &space);
+	must_eq(space.evictable_bytes, 100);
+	must_eq(store_evict(r->s, 1), 0);
+	store_space(r->s, &space);
+	must_eq(space.evictable_bytes, 0);
+	must_eq(space.used_bytes, 0);
+	rig_must_count(r, STORE_ROOT_INO);
+}
+
+/* The map was full when that was to be committed: what was brought up is lost with the transaction. */
+static void brought_up_after_a_full_map(void **state)
+{
+	struct rig *r = *state;
+	uint64_t a = rig_dir(r, STORE_ROOT_INO, "a");
+
+	(void)rig_dir(r, a, "below");
+	lock_take(&r->s->lock);
+	must_eq(mdb_drop(r->s->index.txn, r->s->index.dbi[TABLE_FOLDER], 0), 0);
+	must_eq(meta_put_u64(&r->s->index, "format", 1), 0);
+	must_eq(checkpoint_locked(r->s), 0);
+	must_eq(index_upgrade(&r->s->index), 0);
+	index_abort(&r->s->index);
+	must_eq(index_grow(&r->s->index), 0);
+	must_eq(index_replay(r->s), 0);
+	lock_drop(&r->s->lock);
+	must_be_format(r, FORMAT_VERSION);
+	rig_must_count(r, STORE_ROOT_INO);
+	rig_must_count(r, a);
 }
 
 /* Whatever the operations touch, a transaction settles at as many pages as it may hold. */
@@ -190,6 +245,8 @@ int main(void)
 		rig_test(full_map_at_a_checkpoint),
 		rig_test_closed(newer_format_is_refused),
 		rig_test(format_1_is_brought_up),
+		rig_test(format_2_is_brought_up),
+		rig_test(brought_up_after_a_full_map),
 		cmocka_unit_test(commits_are_as_large_as_memory_allows),
 		cmocka_unit_test(lmdb_errors),
 	};

@@ -387,7 +387,7 @@ static void oldest_verified_go_first(void **state)
 static void pending_never_goes(void **state)
 {
 	static const enum file_state pending[] = {FILE_CLOSED, FILE_SETTLED, FILE_QUEUED, FILE_SENDING,
-		FILE_HELD, FILE_FAILED, FILE_CONFLICT, FILE_GONE};
+		FILE_HELD, FILE_FAILED, FILE_CONFLICT};
 	struct rig *r = *state;
 	uint64_t ino[array_len(pending)], moving;
 
@@ -536,6 +536,48 @@ static void deleted_files_go_when_the_bucket_has_them(void **state)
 	f = rig_file(r, ino);
 	must_eq(store_file_read(f, data, P, 0, &chunk), -EREMOTE);
 	store_file_close(f);
+}
+
+/* Perhaps nobody else has what somebody else removed from the bucket: it goes after all that can be
+ * had again, and what has no object of its own not at all. */
+static void gone_files_go_last(void **state)
+{
+	struct rig *r = *state;
+	uint64_t gone = rig_put(r, STORE_ROOT_INO, "gone", P, 1);
+	uint64_t kept = rig_put(r, STORE_ROOT_INO, "kept", P, 2);
+	uint64_t deleted = rig_put(r, STORE_ROOT_INO, "deleted", P, 3), later;
+
+	rig_bring(r, gone, FILE_GONE);
+	rig_bring(r, kept, FILE_FAILED);
+	rig_bring(r, deleted, FILE_VERIFIED);
+	delete_later(r, "deleted");
+	later = rig_put(r, STORE_ROOT_INO, "later", P, 4);
+	rig_bring(r, later, FILE_VERIFIED);
+	must_eq(space_of(r).evictable_bytes, 2 * P);
+	must_eq(store_evict(r->s, 2 * P), 0);
+	must_eq(space_of(r).used_bytes, 2 * P);
+	rig_must_hold(r, gone, P, 1);
+	must_eq(store_evict(r->s, 1), 0);
+	must_eq(space_of(r).used_bytes, P);
+	must_state(rig_state(r, gone), FILE_GONE);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	rig_must_hold(r, kept, P, 2);
+	must_eq(space_of(r).evictable_bytes, 0);
+	rig_must_count(r, STORE_ROOT_INO);
+}
+
+/* Writers wait for that, too. */
+static void full_of_gone_files(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino;
+
+	rig_small(r);
+	ino = rig_put(r, STORE_ROOT_INO, "gone", ROOM, 1);
+	rig_bring(r, ino, FILE_GONE);
+	must_eq(try_write(r, "x", P), -EDQUOT);
+	must_eq(store_evict(r->s, P), 0);
+	must_eq(try_write(r, "x", P), 0);
 }
 
 /* What the object does not hold stays until its time has come, and writers wait for that. */
@@ -882,6 +924,8 @@ int main(void)
 		rig_test(evicted_keeps_its_crc_and_comes_back),
 		rig_test(fill_of_a_file_as_large_as_the_buffer),
 		rig_test(deleted_files_go_when_the_bucket_has_them),
+		rig_test(gone_files_go_last),
+		rig_test(full_of_gone_files),
 		rig_test(deleted_versions_of_their_own_stay),
 		rig_test(behind_a_reader_chunks_go),
 		rig_test(no_chunks_go_that_a_writer_waits_for),
