@@ -215,41 +215,51 @@ static bool take_now(struct store *s, uint64_t ino, uint64_t growth_bytes, bool 
 
 int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes)
 {
-	bool turn;
 	if (s->cache_size_bytes && file_bytes + growth_bytes > s->cache_size_bytes)
 		return -ENOSPC; /* this file alone exceeds the buffer */
 	if (take_from_plenty(s, growth_bytes))
 		return 0;
-	if (take_now(s, ino, growth_bytes, &turn))
-		return 0;
-	if (!turn)
-		return -EDQUOT; /* asked again at the next tick, or when the turn ends */
-	want_eviction(s);
-	if (room_may_come(s)) {
-		turn_keep(s, ino);
-		return -EDQUOT;
+	/* twice: that nothing can free any more may be because all of it just was; and then another
+	 * writer, that can still end, may have taken it */
+	for (int looks = 0; looks < 2; looks++) {
+		bool turn;
+		if (take_now(s, ino, growth_bytes, &turn))
+			return 0;
+		if (!turn)
+			return -EDQUOT; /* asked again at the next tick, or when the turn ends */
+		want_eviction(s);
+		if (room_may_come(s)) {
+			turn_keep(s, ino);
+			return -EDQUOT;
+		}
 	}
-	/* nothing can free any more: perhaps because all of it just was */
-	if (take_now(s, ino, growth_bytes, &turn))
-		return 0;
 	turn_end(s, ino);
 	return -ENOSPC;
 }
 
+static bool take_hole_now(struct store *s, uint64_t bytes)
+{
+	with_lock(&s->space.lock);
+	if (bytes <= room_on_disk(s, bytes)) {
+		s->space.arriving_bytes += bytes;
+		s->space.disk_free_bytes = over(s->space.disk_free_bytes, bytes);
+		return true;
+	}
+	s->space.writers_wait = true;
+	wanted_note(s, bytes);
+	return false;
+}
+
 int space_take_hole(struct store *s, uint64_t bytes)
 {
-	{
-		with_lock(&s->space.lock);
-		if (bytes <= room_on_disk(s, bytes)) {
-			s->space.arriving_bytes += bytes;
-			s->space.disk_free_bytes = over(s->space.disk_free_bytes, bytes);
+	for (int looks = 0; looks < 2; looks++) { /* as above */
+		if (take_hole_now(s, bytes))
 			return 0;
-		}
-		s->space.writers_wait = true;
-		wanted_note(s, bytes);
+		want_eviction(s);
+		if (room_may_come(s))
+			return -EDQUOT;
 	}
-	want_eviction(s);
-	return room_may_come(s) ? -EDQUOT : -ENOSPC;
+	return -ENOSPC;
 }
 
 void space_arrived(struct store *s, uint64_t growth_bytes)

@@ -1,0 +1,133 @@
+/*
+ * What comes between two steps of asking for room, before each lock that this takes: what filled the
+ * buffer goes, and other writers take the room. While any of them can still end, nobody is told ENOSPC.
+ */
+#include "store_rig.h"
+#include "store_private.h"
+
+#define PARTS 20
+#define STEPS_MAX 100
+
+/* ---- before the n-th lock ---- */
+
+static unsigned held, countdown; /* 0: over */
+static void (*before_lock)(void);
+
+void __real_lock_take_at(struct lock *l, const char *site);
+void __wrap_lock_take_at(struct lock *l, const char *site);
+void __real_lock_drop(struct lock *l);
+void __wrap_lock_drop(struct lock *l);
+void __real_cleanup_lock_fn(struct lock **l);
+void __wrap_cleanup_lock_fn(struct lock **l);
+
+void __wrap_lock_take_at(struct lock *l, const char *site)
+{
+	if (held == 0 && countdown > 0 && --countdown == 0)
+		before_lock();
+	__real_lock_take_at(l, site);
+	held++;
+}
+
+void __wrap_lock_drop(struct lock *l)
+{
+	__real_lock_drop(l);
+	held--;
+}
+
+void __wrap_cleanup_lock_fn(struct lock **l)
+{
+	__real_cleanup_lock_fn(l);
+	held--;
+}
+
+/* ---- what comes between ---- */
+
+static struct rig *the_rig;
+static struct store_file *other;
+
+static void take_parts(unsigned parts)
+{
+	static const char part[RIG_PART_BYTES];
+	uint64_t chunk;
+
+	must_eq(store_evict(the_rig->s, UINT64_MAX), 0);
+	for (unsigned i = 0; i < parts; i++)
+		must_eq(store_file_write(other, part, sizeof(part), 0, true, &chunk), 0);
+}
+
+/* More than half of the buffer, so that it has the turn: until it ends the others wait. */
+static void another_has_the_turn(void)
+{
+	take_parts(PARTS - 3);
+}
+
+static void another_has_ended(void)
+{
+	take_parts(PARTS - 3);
+	rig_write_end(other);
+	other = NULL;
+}
+
+/* False: it was over before. */
+static bool one_between(struct rig *r, unsigned step)
+{
+	struct store_file *f;
+	uint64_t verified, ino;
+	bool came;
+	int e;
+
+	rig_reopen(r);
+	verified = rig_put(r, STORE_ROOT_INO, "verified", (PARTS - 3) * RIG_PART_BYTES, 1);
+	rig_bring(r, verified, FILE_VERIFIED);
+	ino = rig_create(r, STORE_ROOT_INO, "it", STORE_FILE);
+	f = rig_write_begin(r, ino);
+	rig_write_pattern(f, 0, RIG_PART_BYTES, 1);
+	other = rig_write_begin(r, rig_create(r, STORE_ROOT_INO, "other", STORE_FILE));
+	rig_write_pattern(other, 0, RIG_PART_BYTES, 1);
+	countdown = step;
+	e = space_take(r->s, ino, RIG_PART_BYTES, 2 * RIG_PART_BYTES);
+	came = countdown == 0;
+	countdown = 0;
+	must(e == 0 || e == -EDQUOT);
+	if (e == 0)
+		space_give(r->s, ino, 2 * RIG_PART_BYTES);
+	rig_write_end(f);
+	if (other)
+		rig_write_end(other);
+	for (const char *const *name = (const char *const[]){"verified", "it", "other", NULL}; *name; name++)
+		must_eq(store_unlink(r->s, STORE_ROOT_INO, *name, 0), 0);
+	must_eq(store_forget(r->s, verified), 0);
+	return came;
+}
+
+static void at_each_step(struct rig *r, void (*between)(void))
+{
+	unsigned step = 1;
+
+	r->config.cache_size_bytes = PARTS * RIG_PART_BYTES;
+	the_rig = r;
+	before_lock = between;
+	while (one_between(r, step))
+		must(++step < STEPS_MAX);
+	must(step > 3);
+}
+
+static void what_was_freed_is_taken_by_one_that_has_the_turn(void **state)
+{
+	at_each_step(*state, another_has_the_turn);
+}
+
+static void what_was_freed_is_taken_by_one_that_ends(void **state)
+{
+	at_each_step(*state, another_has_ended);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rig_test(what_was_freed_is_taken_by_one_that_has_the_turn),
+		rig_test(what_was_freed_is_taken_by_one_that_ends),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
