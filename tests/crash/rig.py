@@ -225,10 +225,10 @@ class Daemon:
         return going + (files["deleting"] and self.deletes_on_their_way())
 
     def deletes_on_their_way(self):
-        """An object is left alone while a file in doubt stands for its key: it may be its last good
-        version."""
+        """An object is left alone while a file in doubt, or one that failed, stands for its key: it may
+        be its last good version."""
         rows = [row.split("\t") for row in self.queue()]
-        return sum(row[1] == "deleting" and self.state_of(row[0]) not in IN_DOUBT for row in rows)
+        return sum(row[1] == "deleting" and self.state_of(row[0]) not in IN_DOUBT + ("failed",) for row in rows)
 
     def queue(self):
         with open(os.path.join(self.mount, ".cpgfs/queue.tsv"), errors="surrogateescape") as queue:
