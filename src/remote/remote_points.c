@@ -182,7 +182,7 @@ int remote_points_load(struct remote_points *p, const char *path)
 
 	if (r < 0)
 		return r;
-	if (!text_starts(text, HEADER))
+	if (!text || !text_starts(text, HEADER))
 		return -EUCLEAN;
 	r = read_folders(p, text + strlen(HEADER));
 	if (r < 0)
