@@ -7,6 +7,9 @@
  */
 #pragma once
 
+#ifndef SCRATCH_ON_DISK
+#error "it zeroes ranges: scratch.h"
+#endif
 #include "store_rig.h"
 
 #include <linux/falloc.h>

@@ -1,6 +1,7 @@
 /*
  * What a killed daemon leaves and the next one makes of it; the lock; other people's caches.
  */
+#define SCRATCH_ON_DISK
 #include "store_disk.h"
 #include "store_model.h"
 
