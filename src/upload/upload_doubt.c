@@ -12,8 +12,9 @@
  *              upload_stream.c
  *
  * A request whose connection was lost may still be carried out for a moment: that the bucket does not
- * show it counts only when it is asked a second time. (What a server does later than that is refused
- * by the conditions of the next write, or makes a conflict.)
+ * show it counts only when it is asked a second time. What a server does later than that is refused by
+ * its own conditions, since the key holds something else by then; unless it holds the very content
+ * again that the late request was to replace or delete (GUARANTEES).
  *
  * Size alone proves nothing: without a checksum or a comparable ETag the object is fetched and
  * summed. What is not proved is not ours: the next writer of the key finds it and decides by the

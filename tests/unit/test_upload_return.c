@@ -93,12 +93,88 @@ static void test_rewritten_back_while_sent(void **state)
 	rewritten_back(false);
 }
 
+/* ---- carried out late: when nobody waits for it any more, and after what was sent instead ------- */
+
+static void test_first_version_late(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t one;
+
+		fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LATE});
+		one = write_text(b, "p/d/one", "first");
+		wait_state(b, one, FILE_UNKNOWN);
+		write_text(b, "p/d/one", "second");
+		wait_there(b, one, "p/d/one", "second");
+		assert_int_equal(fake_late(b->fake), 412);
+		assert_true(fake_has(b->fake, "p/d/one", "second", 6));
+		bench_end(b);
+	}
+}
+
+static void test_later_version_late(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t one = uploaded(b, "p/d/one", "first");
+
+		fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LATE});
+		write_text(b, "p/d/one", "second");
+		wait_state(b, one, FILE_UNKNOWN);
+		write_text(b, "p/d/one", "third");
+		wait_there(b, one, "p/d/one", "third");
+		assert_int_equal(fake_late(b->fake), 412);
+		assert_true(fake_has(b->fake, "p/d/one", "third", 5));
+		bench_end(b);
+	}
+}
+
+/* A copy names what it copies: once that was replaced or moved on it copies nothing. */
+static void test_copy_late(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first");
+
+	(void)state;
+	fake_fault(b->fake, (struct fake_fault){.op = S3_COPY, .kind = FAULT_LATE});
+	rename_in(b, "p/d", "one", "two");
+	wait_until(attempts_standing(b) == 1);
+	rename_in(b, "p/d", "two", "three");
+	wait_there(b, one, "p/d/three", "first");
+	assert_int_equal(fake_late(b->fake), 404);
+	assert_int_equal(fake_object_count(b->fake), 1);
+	bench_end(b);
+}
+
+static void test_delete_late(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t again;
+
+	(void)state;
+	uploaded(b, "p/d/one", "first");
+	fake_fault(b->fake, (struct fake_fault){.op = S3_DELETE, .kind = FAULT_LATE});
+	assert_int_equal(store_unlink(b->store, file_ino(b, "p/d", false), "one", 0), 0);
+	wait_until(fake_count(b->fake, S3_DELETE) == 1);
+	again = write_text(b, "p/d/one", "second");
+	wait_there(b, again, "p/d/one", "second");
+	assert_int_equal(fake_late(b->fake), 412);
+	assert_true(fake_has(b->fake, "p/d/one", "second", 6));
+	bench_end(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replaced_by_other_content),
 		cmocka_unit_test(test_replaced_by_the_same_content),
 		cmocka_unit_test(test_rewritten_back_while_sent),
+		cmocka_unit_test(test_first_version_late),
+		cmocka_unit_test(test_later_version_late),
+		cmocka_unit_test(test_copy_late),
+		cmocka_unit_test(test_delete_late),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include "upload_private.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
@@ -42,6 +43,7 @@ enum fault_kind {
 	FAULT_REFUSE,
 	FAULT_LOSE_BEFORE,
 	FAULT_LOSE_AFTER,
+	FAULT_LATE, /* no answer, and carried out when fake_late() says so */
 	FAULT_NO_ETAG,
 	FAULT_WRONG_ECHO,
 };
@@ -65,6 +67,7 @@ struct fake_request {
 	s3_done_fn *done;
 	void *user;
 	bool cancelled;
+	bool is_late;
 };
 
 struct fake {
@@ -73,6 +76,7 @@ struct fake {
 	struct cond wake;
 	struct thread *thread;
 	struct fake_request *first, **last;
+	struct fake_request *late; /* received, not answered, not carried out yet */
 	uint64_t next_id, next_upload;
 	bool stopping;
 	/* script, set under the lock */
@@ -603,6 +607,25 @@ static inline struct fake_fault *fake_fault_for(struct fake *f, const struct fak
 	return NULL;
 }
 
+/* It has the body by then, whatever becomes of the file. */
+static inline void fake_keep_late(struct fake *f, struct fake_request *q)
+{
+	uint64_t len = q->req.body.len_bytes;
+
+	if (q->req.op == S3_PUT) {
+		uint8_t *data = malloc(len + 1);
+
+		assert_int_equal(io_pread(q->req.body.fd, data, len, q->req.body.offset_bytes), len);
+		q->req.body.fd = memfd_create("late", MFD_CLOEXEC);
+		q->req.body.offset_bytes = 0;
+		assert_int_equal(io_pwrite(q->req.body.fd, data, len, 0), 0);
+		free(data);
+	}
+	q->is_late = true;
+	q->next = f->late;
+	f->late = q;
+}
+
 static inline void fake_answer(struct fake *f, struct fake_request *q, struct s3_reply *r)
 {
 	struct fake_fault *fault;
@@ -624,7 +647,9 @@ static inline void fake_answer(struct fake *f, struct fake_request *q, struct s3
 		fake_no(r, fault->class, fault->http_status, fault->code);
 		return;
 	}
-	if (!fault || fault->kind != FAULT_LOSE_BEFORE)
+	if (fault && fault->kind == FAULT_LATE)
+		fake_keep_late(f, q);
+	else if (!fault || fault->kind != FAULT_LOSE_BEFORE)
 		fake_carry_out(f, q, r);
 	if (fault && fault->kind == FAULT_NO_ETAG)
 		r->object.etag[0] = '\0';
@@ -675,11 +700,33 @@ static inline void fake_run(void *user)
 		lock_drop(&f->lock);
 		q->done(q->user, &r);
 		s3_reply_release(&r);
-		free(q->parts);
-		free(q);
+		if (!q->is_late) {
+			free(q->parts);
+			free(q);
+		}
 		lock_take(&f->lock);
 	}
 	lock_drop(&f->lock);
+}
+
+/* What is late is carried out now; says with which status. */
+static inline int fake_late(struct fake *f)
+{
+	struct s3_reply r = {.class = S3_DONE, .http_status = 200};
+	struct fake_request *q;
+
+	lock_take(&f->lock);
+	q = f->late;
+	assert_non_null(q);
+	f->late = q->next;
+	fake_carry_out(f, q, &r);
+	lock_drop(&f->lock);
+	if (q->req.op == S3_PUT)
+		close(q->req.body.fd);
+	free(q->parts);
+	free(q);
+	s3_reply_release(&r);
+	return r.http_status;
 }
 
 static inline bool fake_writes(enum s3_op op)
