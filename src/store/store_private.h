@@ -290,6 +290,8 @@ struct space {
 	int64_t statvfs_at_ms;
 	uint64_t present_bytes;    /* of all records, at present_at_ms */
 	int64_t present_at_ms;
+	uint64_t given_bytes;      /* ever: growth that went into records, or came to nothing */
+	uint64_t present_given_bytes; /* of it: before present_bytes was counted */
 	bool writers_wait;
 	uint64_t wanted_bytes; /* the most that one of them asked for, of late */
 	int64_t wanted_until_ms;

@@ -157,13 +157,34 @@ static void take_locked(struct store *s, uint64_t growth_bytes)
 	s->space.disk_free_bytes = over(s->space.disk_free_bytes, growth_bytes);
 }
 
+/* What files hold as counted last, and what was put into records since. */
+static uint64_t used_by_last_count(struct store *s)
+{
+	lock_assert_held(&s->space.lock);
+	return s->space.present_bytes + (s->space.given_bytes - s->space.present_given_bytes) +
+		s->space.growth_bytes;
+}
+
+/* Counts it anew. Takes the space lock, and gives it back held. */
+static void count_present(struct store *s)
+{
+	lock_take(&s->space.lock);
+	uint64_t given = s->space.given_bytes;
+	lock_drop(&s->space.lock);
+	uint64_t present = root_slot_bytes(s, SLOT_PRESENT);
+	lock_take(&s->space.lock);
+	s->space.present_bytes = present;
+	s->space.present_given_bytes = given;
+	s->space.present_at_ms = clock_mono_ms();
+}
+
 /* Far from full, what was counted a moment ago will do: a writer does not wait for the index then. */
 static bool take_from_plenty(struct store *s, uint64_t growth_bytes)
 {
 	with_lock(&s->space.lock);
 	if (s->space.writers_wait || clock_mono_ms() - s->space.present_at_ms >= PRESENT_EVERY_MS)
 		return false;
-	uint64_t used = s->space.present_bytes + s->space.growth_bytes, room = room_now(s, used, 0);
+	uint64_t used = used_by_last_count(s), room = room_now(s, used, 0);
 	if (over(room, PLENTY_BYTES) < growth_bytes ||
 		s->space.growth_bytes + growth_bytes > (used + room) / 4)
 		return false;
@@ -173,19 +194,14 @@ static bool take_from_plenty(struct store *s, uint64_t growth_bytes)
 
 bool space_is_ample(struct store *s, uint64_t bytes)
 {
-	bool known;
-	{
-		with_lock(&s->space.lock);
-		known = clock_mono_ms() - s->space.present_at_ms < PRESENT_EVERY_MS;
+	lock_take(&s->space.lock);
+	if (clock_mono_ms() - s->space.present_at_ms >= PRESENT_EVERY_MS) {
+		lock_drop(&s->space.lock);
+		count_present(s);
 	}
-	uint64_t present = known ? 0 : root_slot_bytes(s, SLOT_PRESENT);
-	with_lock(&s->space.lock);
-	if (!known) {
-		s->space.present_bytes = present;
-		s->space.present_at_ms = clock_mono_ms();
-	}
-	uint64_t used = s->space.present_bytes + s->space.growth_bytes;
-	return !s->space.writers_wait && room_now(s, used, 0) >= bytes;
+	bool ample = !s->space.writers_wait && room_now(s, used_by_last_count(s), 0) >= bytes;
+	lock_drop(&s->space.lock);
+	return ample;
 }
 
 void space_grew(struct store *s, uint64_t bytes)
@@ -197,20 +213,19 @@ void space_grew(struct store *s, uint64_t bytes)
 /* Room for it now? Else *ret_turn says whether it was its turn to ask. */
 static bool take_now(struct store *s, uint64_t ino, uint64_t growth_bytes, bool *ret_turn)
 {
-	uint64_t present = root_slot_bytes(s, SLOT_PRESENT);
-	with_lock(&s->space.lock);
-	s->space.present_bytes = present;
-	s->space.present_at_ms = clock_mono_ms();
-	uint64_t used = present + s->space.growth_bytes, room = room_now(s, used, growth_bytes);
-	bool turn = turn_take(s, ino, growth_bytes, used + room);
-	*ret_turn = turn;
-	if (turn && growth_bytes <= room) {
+	bool taken;
+	count_present(s);
+	uint64_t used = used_by_last_count(s), room = room_now(s, used, growth_bytes);
+	*ret_turn = turn_take(s, ino, growth_bytes, used + room);
+	taken = *ret_turn && growth_bytes <= room;
+	if (taken) {
 		take_locked(s, growth_bytes);
-		return true;
+	} else {
+		s->space.writers_wait = true;
+		wanted_note(s, *ret_turn ? growth_bytes : 0);
 	}
-	s->space.writers_wait = true;
-	wanted_note(s, turn ? growth_bytes : 0);
-	return false;
+	lock_drop(&s->space.lock);
+	return taken;
 }
 
 int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes)
@@ -274,6 +289,7 @@ void space_give(struct store *s, uint64_t ino, uint64_t growth_bytes)
 	{
 		with_lock(&s->space.lock);
 		s->space.growth_bytes = over(s->space.growth_bytes, growth_bytes);
+		s->space.given_bytes += growth_bytes;
 	}
 	turn_end(s, ino);
 	space_wake(s);

@@ -507,6 +507,31 @@ static void fill_of_a_file_as_large_as_the_buffer(void **state)
 	store_file_close(f);
 }
 
+/* Where there is plenty of room the index is not asked each time: what was written since counts. */
+static void plenty_is_not_more_than_there_is(void **state)
+{
+	struct rig *r = *state;
+	const uint64_t size = 3 * GIB;
+	uint64_t chunk;
+	char name[16];
+
+	rig_close(r);
+	r->config.cache_size_bytes = size;
+	rig_open(r);
+	for (unsigned i = 0; i < 16; i++) { /* no time passes */
+		struct store_file *f;
+		int e;
+
+		snprintf(name, sizeof(name), "f%u", i);
+		f = rig_write_begin(r, rig_create(r, STORE_ROOT_INO, name, STORE_FILE));
+		e = store_file_truncate(f, 300 * MIB, &chunk);
+		must(e == 0 || e == -EDQUOT || e == -ENOSPC);
+		rig_write_end(f);
+		must(space_of(r).used_bytes <= size);
+	}
+	must(space_of(r).used_bytes > 0);
+}
+
 /* ---- files that wait to be deleted ------------------------------------------------------------------------------- */
 
 static void delete_later(struct rig *r, const char *name)
@@ -923,6 +948,7 @@ int main(void)
 		rig_test(foreign_chunks_go),
 		rig_test(evicted_keeps_its_crc_and_comes_back),
 		rig_test(fill_of_a_file_as_large_as_the_buffer),
+		rig_test(plenty_is_not_more_than_there_is),
 		rig_test(deleted_files_go_when_the_bucket_has_them),
 		rig_test(gone_files_go_last),
 		rig_test(full_of_gone_files),
