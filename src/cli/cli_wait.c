@@ -48,9 +48,11 @@ static int add_counts(json_t *sum, const json_t *more)
 	return json_object_set_new(sum, "jobs", json_integer(jobs)) < 0 ? -ENOMEM : 0;
 }
 
-/* One look at all paths. -ENOENT names (once) what does not exist or holds nothing. */
-static int wait_look(const struct wait *w, json_t *sum)
+/* One look at all paths. -ENOENT names (once) what does not exist; *ret_empty is a path that holds
+ * nothing, or NULL. */
+static int wait_look(const struct wait *w, json_t *sum, const char **ret_empty)
 {
+	*ret_empty = NULL;
 	for (size_t i = 0; i < w->path_count; i++) {
 		json_t *answer;
 		int r = cli_ask(w->root, "counts", w->paths[i], &answer);
@@ -63,6 +65,10 @@ static int wait_look(const struct wait *w, json_t *sum)
 			json_decref(answer);
 			return -ENOENT;
 		}
+		struct cli_progress p;
+		cli_progress_of(answer, &p);
+		if (p.files_all == 0 && w->paths[i][0])
+			*ret_empty = w->paths[i];
 		r = add_counts(sum, answer);
 		json_decref(answer);
 		if (r < 0)
@@ -113,7 +119,8 @@ static int wait_step(const struct wait *w, int *ret_exit)
 	json_t *sum = json_object();
 	if (!sum)
 		return -ENOMEM;
-	int r = wait_look(w, sum);
+	const char *empty;
+	int r = wait_look(w, sum, &empty);
 	if (r == 0) {
 		struct cli_progress p;
 		cli_progress_of(sum, &p);
@@ -126,8 +133,8 @@ static int wait_step(const struct wait *w, int *ret_exit)
 			json_integer_value(json_object_get(held, "temporary")) > 0;
 		*ret_exit = code;
 		r = moving ? -EAGAIN : 0;
-		if (r == 0 && code == EXIT_VERIFIED && p.files_all == 0 && w->paths[0][0]) {
-			cli_error("%s/%s holds nothing that was copied in", w->root, w->paths[0]);
+		if (r == 0 && code == EXIT_VERIFIED && empty) {
+			cli_error("%s/%s holds nothing that was copied in", w->root, empty);
 			*ret_exit = EXIT_USAGE;
 		}
 	}

@@ -48,6 +48,9 @@ test_exit_codes() {
 	says PAUSED
 	"$CPGFS" resume "$M"
 	exits 0 "$CPGFS" wait --timeout 30 "$M" "$P/images/a"
+	mkdir "$P/images/empty"
+	exits 1 "$CPGFS" wait --timeout 5 "$M" "$P/images/a" "$P/images/empty"
+	says empty
 	exits 0 "$CPGFS" status "$M"
 	exits 1 "$CPGFS" wait "$T/src"
 	exits 1 "$CPGFS" wait
