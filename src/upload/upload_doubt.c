@@ -16,6 +16,8 @@
  * its own conditions, since the key holds something else by then; unless it holds the very content
  * again that the late request was to replace or delete (GUARANTEES).
  *
+ * That it shows what was sent twice (upload_probe.c) says nothing about the second time: likewise.
+ *
  * Size alone proves nothing: without a checksum or a comparable ETag the object is fetched and
  * summed. What is not proved is not ours: the next writer of the key finds it and decides by the
  * rules for objects from elsewhere.
@@ -128,6 +130,8 @@ static void doubt_judge(struct upload *u, struct task *t)
 		doubt_delete(u, t);
 	} else if (attempt_made(&t->attempt, &t->found) ||
 		   (t->compared && t->content == CONTENT_SAME)) {
+		if (attempt_is_probe(&t->attempt) && asked_too_soon(u, t))
+			return;
 		map_remove(&u->sched.asked_attempts, t->attempt.id);
 		if (t->attempt.upload_id[0] != '\0')
 			multipart_made(u, t);

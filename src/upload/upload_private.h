@@ -474,6 +474,8 @@ struct probe {
 void probe_note_asked(struct upload *u, enum s3_condition condition);
 /* True: the task goes on; what was made is recorded when the answer comes. */
 bool probe_begin(struct upload *u, struct task *t, const struct s3_object *made);
+/* Was its object perhaps written a second time? */
+bool attempt_is_probe(const struct store_attempt *a);
 
 /* What a multipart task is to do once its parts have come back. */
 enum parts_end {

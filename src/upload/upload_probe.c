@@ -6,7 +6,9 @@
  * same bytes, under a condition that this object itself fails. A server that honours it refuses (the
  * client learns from that), one that does not puts our object in the place of our object. What someone
  * else writes to the key between the two is in the same window as between question and write, for as
- * long: a round trip. The record of the attempt stands until the second answer, and speaks for both.
+ * long: a round trip. The record of the attempt stands until the second answer, and speaks for both:
+ * it has both conditions. That the object is there says nothing about the second write then, which may
+ * still be carried out for a moment: upload_doubt.c asks twice.
  */
 #include "upload_private.h"
 
@@ -71,6 +73,18 @@ static void probe_answered(
 		put_doubtful(u, t, &rq->reply);
 }
 
+bool attempt_is_probe(const struct store_attempt *a)
+{
+	return a->kind == ATTEMPT_PUT && a->if_none_match && a->if_match[0] != '\0';
+}
+
+static int probe_record(struct upload *u, struct task *t, const struct s3_object *made)
+{
+	t->attempt.if_none_match = true;
+	(void)text_copy(t->attempt.if_match, made->etag, sizeof(t->attempt.if_match));
+	return store_attempt_update(u->store, &t->attempt);
+}
+
 static void none_match_answered(struct upload *u, struct task *t, struct request *rq)
 {
 	probe_answered(u, t, rq, S3_IF_NONE_MATCH);
@@ -88,6 +102,8 @@ bool probe_begin(struct upload *u, struct task *t, const struct s3_object *made)
 
 	if (condition == S3_CONDITIONS ||
 		!store_version_is(u->store, t->version.ino, t->version.generation))
+		return false;
+	if (probe_record(u, t, made) < 0)
 		return false;
 	if (put_request(u, t, matches ? NO_ETAG : NULL,
 		    matches ? match_answered : none_match_answered) < 0)

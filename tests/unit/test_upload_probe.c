@@ -245,6 +245,9 @@ static void play(const struct server *s, enum moment moment, enum act act)
 		fake_set_hold(b->fake, S3_HEAD, false);
 	}
 	wait_on(settled(ASKED));
+	/* that it is there is believed when the second write can't come any more */
+	if (moment == LOST_DONE || moment == LOST_UNDONE)
+		assert_true(fake_count(b->fake, S3_HEAD) >= ASKED + 2);
 	judge(s, moment, act, name);
 	end();
 }
