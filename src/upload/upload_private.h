@@ -689,6 +689,7 @@ struct upload {
 	char prefix[KEY_MAX_BYTES + 1];
 	char *acl;
 	unsigned max_transfers, hash_threads;
+	unsigned probe_after; /* so many questions that a known server would spare */
 	uint64_t multipart_threshold_bytes;
 	uint64_t copy_max_bytes, copy_part_bytes;
 	bool allow_overwrite, allow_delete;

@@ -12,8 +12,6 @@
  */
 #include "upload_private.h"
 
-/* As many questions as pay for the write; who sends a few files is not probed at all. */
-#define ASKED_ENOUGH 8
 #define PROBE_MAX_BYTES (4 * MIB)
 /* No object's ETag. */
 #define NO_ETAG "00000000000000000000000000000000"
@@ -33,7 +31,7 @@ static enum s3_condition probe_wanted(struct upload *u, const struct task *t)
 	for (i = 0; i < S3_CONDITIONS; i++) {
 		const struct probe *p = &u->sched.probes[i];
 
-		if (p->asked >= ASKED_ENOUGH && !p->busy && !p->ignored &&
+		if (p->asked >= u->probe_after && !p->busy && !p->ignored &&
 			!s3_enforces(u->s3, S3_PUT, (enum s3_condition)i))
 			break;
 	}

@@ -41,6 +41,7 @@ static void begin(const struct server *s)
 	lock_drop(&b->fake->lock);
 	b->config.max_transfers = 1;
 	bench_open_upload(b);
+	b->upload->probe_after = ASKED;
 }
 
 static void end(void)
