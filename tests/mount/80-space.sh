@@ -265,7 +265,7 @@ test_eviction_while_much_is_pending() {
 	PY
 	exits 0 all_verified 120
 	same "verified" "$(status_json files.verified)" 1500
-	same "PutObject requests" "$(requests PutObject)" 1500
+	same "PutObject requests" "$(puts)" 1500
 	at_least "chunks fetched again" "$(requests GetObject)" 1
 	used_at_most $((12 << 20))
 	same_tree "$P/images" "$(bucket_file "$PREFIX/images")"

@@ -56,7 +56,7 @@ test_a_session_of_many_files() {
 	exits 0 all_verified 3600
 	at_most "RssAnon in kB with all uploaded" "$(memory_kb "$pid" RssAnon)" 61440
 	same "files verified" "$(status_json files.verified)" $((MANY + 1))
-	same "PUTs" "$(requests PutObject)" $((MANY + 1))
+	same "PUTs" "$(puts)" $((MANY + 1))
 	same "objects" "$(find "$(bucket_file "$PREFIX/images")" -type f | wc -l)" $((MANY + 1))
 	# most were evicted meanwhile: no descriptor is left, and no data file of theirs
 	wait_for 30 same_number "$open" files_open "$pid"
@@ -115,8 +115,8 @@ test_a_folder_of_pending_files_is_renamed() {
 	same "files queued" "$(status_json files.queued)" $PENDING
 	"$CPGFS" resume "$M" >/dev/null
 	exits 0 all_verified 3000
-	same "PUTs" "$(requests PutObject)" $PENDING
-	same "PUTs under the last name" "$(requests PutObject "^$PREFIX/pictures/renamed/")" $PENDING
+	same "PUTs" "$(puts)" $PENDING
+	same "PUTs under the last name" "$(requests PutObject "^$PREFIX/pictures/renamed/")" "$(requests PutObject)"
 	same "copies" "$(requests CopyObject)" 0
 	same "deletes" "$(requests DeleteObject)" 0
 }
