@@ -13,8 +13,10 @@
 #include "fs_private.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/fuse.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 #ifdef FUSE_CAP_PASSTHROUGH
 #ifndef FUSE_DEV_IOC_BACKING_OPEN /* headers older than libfuse */
@@ -58,11 +60,27 @@ void fs_lend_explain(struct fs *fs, char *out, size_t size)
 		snprintf(out, size, "not possible on the cache's disk (%s)", error);
 		return;
 	case FS_LENDING_DENIED:
-		snprintf(out, size, "not possible: the kernel refused it (%s)%s", error,
-			atomic_load(&fs->lend_error) == -EPERM ? "; it takes CAP_SYS_ADMIN" : "");
+		if (atomic_load(&fs->lend_error) == -EPERM)
+			snprintf(out, size, "not possible without CAP_SYS_ADMIN");
+		else
+			snprintf(out, size, "not possible: the kernel refused it (%s)", error);
 		return;
 	}
 }
+
+#ifdef FUSE_CAP_PASSTHROUGH
+
+/* In a container even that may not be enough: the kernel's first answer says. */
+static bool may_administer(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {{0}};
+
+	return syscall(SYS_capget, &header, data) == 0 &&
+	       data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN);
+}
+
+#endif
 
 void fs_lend_init(struct fs *fs, struct fuse_conn_info *conn)
 {
@@ -76,6 +94,8 @@ void fs_lend_init(struct fs *fs, struct fuse_conn_info *conn)
 		set_state(fs, FS_LENDING_CLOSES_SYNC, 0);
 	else if (!(conn->capable & FUSE_CAP_PASSTHROUGH))
 		set_state(fs, FS_LENDING_OLD_KERNEL, 0);
+	else if (!may_administer())
+		set_state(fs, FS_LENDING_DENIED, -EPERM);
 	else if ((r = store_lend_possible(fs->config.store)) < 0)
 		set_state(fs, FS_LENDING_DISK, r);
 	else
