@@ -91,7 +91,7 @@ class FaultRun(point.Run):
 
     def work(self):
         Workload(self.daemon.mount, self.ledger, self.seed, self.daemon.wait_idle,
-                 bool(self.point.options), self.is_done_after).run()
+                 self.point.closes, self.is_done_after).run()
 
     def must_be_told(self):
         """An error is told to a program or to the log; what a second try healed has nothing to tell."""

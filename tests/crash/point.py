@@ -21,7 +21,11 @@ class Point:
         name, at, self.when = place.split(":")
         self.classes, self.at = (DISK if name == "disk" else [name]), int(at)
         self.variant = next((word for word in self.rest if word in disk.VARIANTS), None)
-        self.options = ["--durability", "close"] if "close" in self.rest else []
+        self.closes = "close" in self.rest
+        self.options = ["--durability", "close"] if self.closes else []
+        if self.variant or self.when not in ("before", "half", "after"):
+            # what the kernel writes is not recorded, and never fails
+            self.options += ["--passthrough", "off"]
 
 
 class Run:
@@ -52,7 +56,7 @@ class Run:
     def work(self):
         """The script until its end or the daemon's. Errors while the daemon lives are failures."""
         workload = Workload(self.daemon.mount, self.ledger, self.seed, self.daemon.wait_idle,
-                            bool(self.point.options))
+                            self.point.closes)
         try:
             workload.run()
             return True
