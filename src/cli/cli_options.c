@@ -130,7 +130,7 @@ const struct option_row option_rows[] = {
 	{ "durability", OPTION_WORD, 0, "flush|close", "flush",
 		"data is synced to disk within 30 s of its close, or before close returns",
 		parse_durability },
-	{ "passthrough", OPTION_WORD, 0, "auto|off", "off",
+	{ "passthrough", OPTION_WORD, 0, "auto|off", "auto",
 		"let the kernel write new files to the cache by itself, where it can (as root, Linux 6.9, "
 		"libfuse 3.17)",
 		parse_passthrough },

@@ -687,28 +687,28 @@ static void repaired_while_a_stranger_goes_on(void **state)
 	must_eq(accept_it(r, rig_find(r, "closed")), 0);
 }
 
-#define lent_test(fn) cmocka_unit_test_setup_teardown(fn, setup, rig_teardown)
+#define rig_test_lent(fn) cmocka_unit_test_setup_teardown(fn, setup, rig_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		lent_test(what_comes_is_seen),
-		lent_test(times_that_are_set_stay),
-		lent_test(nothing_goes_on_while_it_is_lent),
-		lent_test(the_last_look_counts),
-		lent_test(not_everything_is_lent),
-		lent_test(too_large),
-		lent_test(disk_was_full),
-		lent_test(what_is_mapped_is_waited_for),
-		lent_test(mount_is_gone),
-		lent_test(nothing_is_punched_under_others),
-		lent_test(nobody_is_left),
-		lent_test(strangers_go_on),
-		lent_test(emptied_under_a_stranger),
-		lent_test(changed_after_its_close),
-		lent_test(undeleted_while_a_stranger_goes_on),
-		lent_test(power_cut),
-		lent_test(repaired_while_a_stranger_goes_on),
+		rig_test_lent(what_comes_is_seen),
+		rig_test_lent(times_that_are_set_stay),
+		rig_test_lent(nothing_goes_on_while_it_is_lent),
+		rig_test_lent(the_last_look_counts),
+		rig_test_lent(not_everything_is_lent),
+		rig_test_lent(too_large),
+		rig_test_lent(disk_was_full),
+		rig_test_lent(what_is_mapped_is_waited_for),
+		rig_test_lent(mount_is_gone),
+		rig_test_lent(nothing_is_punched_under_others),
+		rig_test_lent(nobody_is_left),
+		rig_test_lent(strangers_go_on),
+		rig_test_lent(emptied_under_a_stranger),
+		rig_test_lent(changed_after_its_close),
+		rig_test_lent(undeleted_while_a_stranger_goes_on),
+		rig_test_lent(power_cut),
+		rig_test_lent(repaired_while_a_stranger_goes_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
