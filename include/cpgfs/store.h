@@ -14,6 +14,7 @@
  *           -ENOSPC no room, and waiting will not help; -EFBIG beyond 10,000 chunks or 5 TiB;
  *           -ETXTBSY a program of an earlier mount still writes into it (STORE_FLAG_STRANDED);
  *           -EIO the cache disk failed, or bytes are not what their record says.
+ * Signals:  SIGIO is ignored from the first look at who has a data file open.
  * Durable:  when a call returns 0, its effect survives kill -9 of this process; a power cut only
  *           after store_file_sync() or the flush that follows within 30 s.
  * Tests:    tests/unit/test_store_*.c
@@ -318,8 +319,7 @@ bool store_file_has(struct store_file *f, uint64_t off, uint64_t len, uint64_t *
 
 /* ---- a data file that the kernel writes by itself (FUSE passthrough) ------------------------------- */
 
-/* Can the cache's disk tell who has a file open, and when it was written? 0, or why not. From then on
- * the process ignores SIGIO. */
+/* Can the cache's disk tell who has a file open, and when it was written? 0, or why not. */
 must_check int store_lend_possible(struct store *s);
 /* Lend the data file of an OPEN version without bytes, which has just this handle: *ret_fd, read-only,
  * is what the kernel is given. Whatever is written from then on is looked for in the data file.

@@ -64,8 +64,17 @@ static uint64_t usable_size(const struct stat *st, uint64_t part_size_bytes)
 	return size < limit ? size : limit;
 }
 
+/* Who opens what a lease is just tried on waits for that, and the kernel sends us one. */
+static void ignore_sigio(void)
+{
+	check(sigaction(SIGIO, &(struct sigaction){.sa_handler = SIG_IGN}, NULL) == 0);
+}
+
 static int try_lease(int fd, int kind)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	check(pthread_once(&once, ignore_sigio) == 0);
 	if (fcntl(fd, F_SETLEASE, kind) < 0)
 		return -errno;
 	(void)fcntl(fd, F_SETLEASE, F_UNLCK); /* it was just taken */
@@ -148,8 +157,6 @@ int store_lend_possible(struct store *s)
 
 	if (s->durability_close)
 		return -EINVAL; /* a close must be an fsync, of bytes that stay as they are */
-	/* who opens what a lease is just tried on makes the kernel send one */
-	check(sigaction(SIGIO, &(struct sigaction){.sa_handler = SIG_IGN}, NULL) == 0);
 	r = io_openat(s->dir_fd, ".", O_TMPFILE | O_RDWR, 0600, &fd);
 	return r < 0 ? r : probe(fd);
 }

@@ -399,6 +399,26 @@ static void mount_is_gone(void **state)
 	store_stop(r->s);
 }
 
+/* The kernel sends one to whoever tries a lease on what somebody opens just then; it would end us. The
+ * first test here: nothing else has looked yet. */
+static void no_signal_ends_us(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 100 * P, 1);
+	uint8_t last[P];
+	struct store_file *f;
+	struct sigaction now;
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	f = rig_file(r, ino);
+	rig_pattern(last, P, 99 * P, 1);
+	rig_must_read(f, 99 * P, last, P);
+	must_eq(store_evict(r->s, 10 * P), 0);
+	must_eq(sigaction(SIGIO, NULL, &now), 0);
+	must(now.sa_handler == SIG_IGN);
+	store_file_close(f);
+}
+
 /* Who maps it would read holes as zeros. */
 static void nothing_is_punched_under_others(void **state)
 {
@@ -692,6 +712,7 @@ static void repaired_while_a_stranger_goes_on(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		rig_test_lent(no_signal_ends_us),
 		rig_test_lent(what_comes_is_seen),
 		rig_test_lent(times_that_are_set_stay),
 		rig_test_lent(nothing_goes_on_while_it_is_lent),
