@@ -258,6 +258,10 @@ test_changed_by_path_while_it_is_written() {
 	same "the object" "$(cat "$(bucket_file "$PREFIX/e")")" new
 }
 
+data_files_are() { # NUMBER
+	[ "$(find cache/data -type f | wc -l)" = "$1" ]
+}
+
 test_removed_while_it_is_written() {
 	lending
 	writer_start "$P/f" 'os.O_WRONLY | os.O_CREAT'
@@ -269,7 +273,7 @@ test_removed_while_it_is_written() {
 	writer_end
 	all_verified
 	same "the object" "$(cat "$(bucket_file "$PREFIX/f")")" another
-	same "data files" "$(find cache/data -type f | wc -l)" 2
+	wait_for 20 data_files_are 2
 	# one that replaces it by a rename
 	writer_start "$P/f" 'os.O_WRONLY | os.O_TRUNC'
 	tell ok write old
