@@ -35,7 +35,8 @@ static int points_load(struct remote *r, const char *path)
 		return -ENOMEM;
 	e = remote_points_load(&r->synced.points, path);
 	if (e < 0 && e != -ENOENT)
-		log_debug("%s: %s; it will be written anew", path, strerror(-e));
+		log_warn("%s: %s; the first listings are slower, then it is written anew", path,
+			strerror(-e));
 	return 0;
 }
 
@@ -44,7 +45,8 @@ static void points_save(struct remote *r)
 	int e = r->points_path ? remote_points_save(&r->synced.points, r->points_path) : 0;
 
 	if (e < 0)
-		log_debug("%s: %s; the next mount does without", r->points_path, strerror(-e));
+		log_warn("%s: %s; the first listings of the next mount are slower", r->points_path,
+			strerror(-e));
 }
 
 int remote_create(struct remote **ret, const struct remote_config *config)
