@@ -662,11 +662,10 @@ static inline void m_do_advance(struct rig *r, const struct model *before, int i
 			count--;
 		must(count > 0);
 		if (m_advance_of(before, i) == M_ABANDON) {
-			must_eq(store_attempt_end(
-					r->s, attempts[count - 1].id, NULL, NULL, path, 0, &applied),
+			t = rig_transition(r, n->ino, FILE_SENDING, FILE_QUEUED);
+			must_eq(store_attempt_end(r->s, attempts[count - 1].id,
+					n->state == FILE_SENDING ? &t : NULL, NULL, path, 0, &applied),
 				0);
-			if (n->state == FILE_SENDING)
-				must_eq(rig_step(r, n->ino, FILE_SENDING, FILE_QUEUED, NULL), 0);
 			break;
 		}
 		t = rig_transition(r, n->ino, FILE_SENDING, FILE_UPLOADED);
@@ -861,6 +860,22 @@ static inline bool m_same_content(struct rig *r, struct m_node *n, struct m_diff
 	return true;
 }
 
+static inline bool m_has_attempt(struct rig *r, uint64_t ino)
+{
+	static struct store_attempt attempts[M_NODES];
+	uint64_t after = 0;
+	int count;
+
+	while ((count = store_attempts(r->s, after, attempts, array_len(attempts))) > 0) {
+		for (int i = 0; i < count; i++)
+			if (attempts[i].ino == ino)
+				return true;
+		after = attempts[count - 1].id;
+	}
+	must_eq(count, 0);
+	return false;
+}
+
 static inline bool m_same_node(struct rig *r, struct m_node *n, const struct store_attr *a,
 	struct m_diff *d)
 {
@@ -879,6 +894,8 @@ static inline bool m_same_node(struct rig *r, struct m_node *n, const struct sto
 			file_state_text(n->state), a->size_bytes, n->size);
 	if (n->mtime_s && a->mtime_ns != n->mtime_s * NS_PER_S)
 		return m_differs(d, "%s has another mtime", n->name);
+	if (m_has_attempt(r, a->ino) != n->attempt)
+		return m_differs(d, "%s has %s attempt", n->name, n->attempt ? "no" : "an");
 	return m_same_content(r, n, d) && m_same_crcs(r, n, d);
 }
 
