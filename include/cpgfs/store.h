@@ -226,6 +226,7 @@ struct store_create {
 	uint32_t uid, gid;
 	uint64_t ino;  /* 0: the next number; else one from store_ino_of_key (a folder that the bucket has) */
 	uint32_t flags; /* STORE_FLAG_BORN_LOCAL, … */
+	bool was_shown; /* a folder that listings had already: its parent's times stay */
 };
 /* A file starts in state OPEN (an mknod'ed one is closed by store_file_flush). -EEXIST. */
 must_check int store_create(

@@ -121,7 +121,8 @@ static int materialise_level(
 		.type = STORE_DIR,
 		.mode = FOLDER_MODE,
 		.uid = fs->owner_uid,
-		.gid = fs->owner_gid};
+		.gid = fs->owner_gid,
+		.was_shown = true};
 	struct store_attr above;
 	int r = store_lookup(fs->config.store, parent, name, ret);
 
@@ -137,8 +138,6 @@ static int materialise_level(
 	r = store_create(fs->config.store, &what, ret);
 	if (r == 0 && what.flags)
 		tell_born_local(fs, path);
-	if (r == 0) /* nothing new is seen in the parent: rsync has set its time before */
-		r = store_setattr(fs->config.store, parent, STORE_SET_MTIME, &above, &above);
 	return r == -EEXIST ? store_lookup(fs->config.store, parent, name, ret) : r;
 }
 

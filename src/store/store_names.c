@@ -203,7 +203,8 @@ static int create_locked(
 	op_put(s, TABLE_DIRENT, &k, value, sizeof(value));
 	if (!is_dir)
 		op_unsynced(s, ino);
-	op_touch(s, what->parent);
+	if (!what->was_shown)
+		op_touch(s, what->parent);
 	r = op_commit(s);
 	if (r == 0)
 		*ret = new.i.attr;

@@ -1,7 +1,7 @@
 /*
  * What comes between two steps of a request: a delete ends in the bucket, or a name that went is
  * made and uploaded anew, before each lock that the request takes, one after the other. What is
- * ours is never taken for somebody else's meanwhile.
+ * ours is never taken for somebody else's meanwhile. And a time set between is not set back.
  */
 #include "fs_rig.h"
 
@@ -251,9 +251,71 @@ static void made_during_a_rename(void **state)
 	at_each_step(rename_it, it_is_made);
 }
 
+/* ---- the time of a folder ---- */
+
+#define SET_TIME_S 1000000000
+
+static void a_time_is_set(struct fs_rig *r)
+{
+	struct store_attr top, value = {.mtime_ns = SET_TIME_S * NS_PER_S};
+
+	assert_int_equal(store_resolve(r->store, top_name, &top), 0);
+	assert_int_equal(store_setattr(r->store, top.ino, STORE_SET_MTIME, &value, &top), 0);
+}
+
+/* What comes first into a folder that only the bucket has brings that into the store. */
+static void make_below(struct fs_rig *r, uint64_t sub)
+{
+	struct fuse_entry_param made;
+
+	assert_int_equal(rig_mkdir(r, sub, "mine", &made), 0);
+}
+
+static bool a_time_between(struct fs_rig *r, unsigned step)
+{
+	struct fuse_entry_param top, sub, beside;
+	struct store_attr attr;
+	char theirs[32];
+
+	snprintf(top_name, sizeof(top_name), "top%u", step);
+	snprintf(theirs, sizeof(theirs), "%s/sub/theirs", top_name);
+	fake_put(r->bucket, theirs, 1, "e");
+	remote_refresh(r->remote, "");
+	top = rig_walk(r, top_name);
+	assert_int_equal(rig_mkdir(r, top.ino, "beside", &beside), 0);
+	assert_int_equal(rig_lookup(r, top.ino, "sub", &sub), 0);
+	the_rig = r;
+	before_lock = a_time_is_set;
+	countdown = step;
+	watched = true;
+	make_below(r, sub.ino);
+	watched = false;
+	if (countdown > 0) {
+		countdown = 0;
+		return false;
+	}
+	assert_int_equal(store_resolve(r->store, top_name, &attr), 0);
+	assert_int_equal(attr.mtime_ns, SET_TIME_S * NS_PER_S);
+	return true;
+}
+
+static void a_folders_time_is_set_while_one_below_is_brought_in(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	unsigned step = 1;
+
+	(void)state;
+	rig_start(r);
+	while (a_time_between(r, step))
+		assert_true(++step < STEPS_MAX);
+	assert_true(step > 3);
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_folders_time_is_set_while_one_below_is_brought_in),
 		cmocka_unit_test(a_delete_ends_during_a_lookup),
 		cmocka_unit_test(a_delete_ends_during_a_listing),
 		cmocka_unit_test(a_delete_ends_during_a_rename),
