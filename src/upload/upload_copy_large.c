@@ -128,10 +128,7 @@ static void complete_answered(struct upload *u, struct task *t, struct request *
 
 	switch (reply_applied(reply)) {
 	case APPLIED_YES:
-		if (reply->object.etag[0] != '\0')
-			put_done(u, t, &reply->object);
-		else
-			put_doubtful(u, t, reply);
+		move_done(u, t, reply);
 		return;
 	case APPLIED_PERHAPS:
 		put_doubtful(u, t, reply);

@@ -39,20 +39,43 @@ void move_by_sending(
 
 /* ---- the reply ---------------------------------------------------------------------------------- */
 
+static void move_not_proved(struct upload *u, struct task *t)
+{
+	struct s3_reply again = {.class = S3_UNKNOWN, .code = "NotProved"};
+
+	put_doubtful(u, t, &again);
+}
+
+/* The source is ours after the copy was made, so it was ours while it was made. */
+static void proved_by_source(struct upload *u, struct task *t)
+{
+	struct s3_object made = {.size_bytes = t->object.size_bytes};
+
+	(void)text_copy(made.etag, t->made_etag, sizeof(made.etag));
+	if (t->found.says == BUCKET_HOLDS && strcmp(t->found.object.etag, t->object.etag) == 0)
+		put_done(u, t, &made);
+	else
+		move_not_proved(u, t); /* its content decides */
+}
+
+/* A server that ignores the condition on the source may have copied somebody else's bytes, and an
+ * ETag that is no MD5 of ours does not tell. */
 static void move_proved(struct upload *u, struct task *t)
 {
 	const struct found *f = &t->found;
-	struct s3_reply again = {.class = S3_UNKNOWN};
+	bool summed = f->has_crc64nvme && t->attempt.has_crc64nvme;
 
-	if (f->says == BUCKET_HOLDS && f->object.size_bytes == t->object.size_bytes &&
-		(attempt_made(&t->attempt, f) ||
-			(t->made_etag[0] && strcmp(f->object.etag, t->made_etag) == 0)))
+	if (f->says != BUCKET_HOLDS || f->object.size_bytes != t->object.size_bytes)
+		move_not_proved(u, t);
+	else if (attempt_made(&t->attempt, f))
 		put_done(u, t, &t->found.object);
+	else if (!summed && t->made_etag[0] && strcmp(f->object.etag, t->made_etag) == 0)
+		ask_bucket(u, t, t->object.key, true, proved_by_source);
 	else
-		put_doubtful(u, t, &again);
+		move_not_proved(u, t);
 }
 
-static void move_done(struct upload *u, struct task *t, const struct s3_reply *reply)
+void move_done(struct upload *u, struct task *t, const struct s3_reply *reply)
 {
 	(void)text_copy(t->made_etag, reply->object.etag, sizeof(t->made_etag));
 	if (reply->has_crc64nvme && reply->crc_is_full_object && t->version.has_crc64nvme &&

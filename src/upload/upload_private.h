@@ -583,6 +583,8 @@ void delete_release(struct upload *u, uint64_t ino);
 bool attempts_of_inode(struct upload *u, uint64_t ino, uint64_t but_id);
 void move_pass(struct upload *u);
 void move_copy(struct upload *u, struct task *t);
+/* The server says that the copy is made: proved, then recorded. Ends the task. */
+void move_done(struct upload *u, struct task *t, const struct s3_reply *reply);
 /* Ends the task: queued if its bytes are here, else FAILED (or gone, if the object is). What was
  * verified once and then removed by someone else is not sent again. */
 void move_by_sending(

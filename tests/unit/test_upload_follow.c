@@ -479,6 +479,76 @@ static void test_killed_while_copying_parts(void **state)
 	bench_end(b);
 }
 
+/* The source is replaced while it is copied, on a server that keeps no checksums and does not
+ * honour the condition on the source: what was copied then is not ours, and is not said to be. */
+static void source_replaced_under_copy(enum s3_op op, bool is_here)
+{
+	struct bench *b = open_bench(false);
+	uint8_t *data = pattern(5 * PART, 3), *theirs = pattern(5 * PART, 4);
+	uint64_t ino;
+
+	b->fake->copies_anything = true;
+	if (op == S3_UPLOAD_PART_COPY) {
+		b->upload->copy_max_bytes = 2 * PART;
+		b->upload->copy_part_bytes = PART;
+	}
+	ino = write_file(b, "p/d/one", data, 5 * PART);
+	wait_state(b, ino, FILE_UPLOADED);
+	if (!is_here)
+		evict(b, ino);
+	fake_set_hold(b->fake, op, true);
+	rename_in(b, "p/d", "one", "two");
+	wait_until(fake_count(b->fake, op) >= 1);
+	lock_take(&b->fake->lock);
+	fake_store(b->fake, "p/d/one", theirs, 5 * PART);
+	lock_drop(&b->fake->lock);
+	fake_set_hold(b->fake, op, false);
+	wait_until(state_of(b, ino) != FILE_MOVING && attempts_standing(b) == 0);
+	wait_state(b, ino, FILE_CONFLICT);
+	assert_true(fake_has(b->fake, "p/d/one", theirs, 5 * PART));
+	assert_int_equal(fake_open_uploads(b->fake), 0);
+	free(theirs);
+	free(data);
+	bench_end(b);
+}
+
+static void test_source_replaced_under_copy(void **state)
+{
+	(void)state;
+	source_replaced_under_copy(S3_COPY, true);
+	source_replaced_under_copy(S3_COPY, false);
+	source_replaced_under_copy(S3_UPLOAD_PART_COPY, false);
+}
+
+/* It is deleted right after it was copied: the copy is ours, as its content tells. */
+static void test_source_gone_after_copy(void **state)
+{
+	struct bench *b = open_bench(false);
+	uint8_t *data = pattern(5 * PART, 3);
+	uint64_t ino = write_file(b, "p/d/one", data, 5 * PART);
+
+	(void)state;
+	wait_state(b, ino, FILE_UPLOADED);
+	evict(b, ino);
+	fake_set_hold(b->fake, S3_HEAD, true);
+	rename_in(b, "p/d", "one", "two");
+	wait_until(fake_in_flight(b->fake, S3_HEAD) == 1); /* is the new key free? */
+	fake_set_hold(b->fake, S3_COPY, true);
+	fake_set_hold(b->fake, S3_HEAD, false);
+	wait_until(fake_in_flight(b->fake, S3_COPY) == 1);
+	fake_set_hold(b->fake, S3_HEAD, true);
+	fake_set_hold(b->fake, S3_COPY, false);
+	wait_until(fake_in_flight(b->fake, S3_HEAD) == 1);
+	fake_delete(b->fake, "p/d/one");
+	fake_set_hold(b->fake, S3_HEAD, false);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/d/two", data, 5 * PART));
+	assert_int_equal(fake_count(b->fake, S3_GET), 1);
+	assert_int_equal(fake_count(b->fake, S3_COPY), 1);
+	free(data);
+	bench_end(b);
+}
+
 static void test_rename_clean(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -698,6 +768,8 @@ int main(void)
 		cmocka_unit_test(test_evicted_through_a_held_name),
 		cmocka_unit_test(test_larger_than_one_copy),
 		cmocka_unit_test(test_killed_while_copying_parts),
+		cmocka_unit_test(test_source_replaced_under_copy),
+		cmocka_unit_test(test_source_gone_after_copy),
 		cmocka_unit_test(test_rename_clean),
 		cmocka_unit_test(test_rename_clean_of_the_folder_itself),
 		cmocka_unit_test(test_deleted_when_due),
