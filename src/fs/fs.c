@@ -155,6 +155,9 @@ int fs_mount(struct fs *fs, char **ret_message)
 		return -EPERM;
 	}
 	fs->mounted = true;
+#ifdef FS_KILLPRIV_BY_HAND
+	fs_killpriv_attach(fs);
+#endif
 	return 0;
 }
 

@@ -51,6 +51,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 #ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, true);
 	fs->kills_privileges = conn->want & FUSE_CAP_HANDLE_KILLPRIV_V2;
+#elif defined(FS_KILLPRIV_BY_HAND)
+	fs->kills_privileges = fs_killpriv_agree(fs);
 #endif
 #ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP
 	want(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP, true);

@@ -127,6 +127,14 @@ enum fs_lending {
 	FS_LENDING_DENIED,
 };
 
+/* How far is it with HANDLE_KILLPRIV_V2, where libfuse leaves it to us? */
+enum fs_killpriv {
+	FS_KILLPRIV_UNKNOWN, /* the kernel's first request has not come */
+	FS_KILLPRIV_OFFERED,
+	FS_KILLPRIV_AGREED, /* the answer is to say so */
+	FS_KILLPRIV_NOT,    /* to be looked at any more */
+};
+
 /* Hashes of prefixes (fs_hidden.c). */
 struct fs_hidden {
 	uint64_t *slots;
@@ -156,6 +164,7 @@ struct fs {
 	struct fs_notify *notify;
 	bool mounted;
 	bool kills_privileges; /* HANDLE_KILLPRIV_V2: the kernel leaves suid and sgid to us */
+	_Atomic int killpriv;  /* enum fs_killpriv (fs_killpriv.c) */
 
 	_Atomic int lending, lend_error; /* enum fs_lending; -errno (fs_lend.c) */
 	_Atomic uint64_t lent_files;
@@ -342,6 +351,19 @@ void fs_lend_explain(struct fs *fs, char *out, size_t size);
 void fs_lend(struct fs_call *c, struct fs_file *f);
 /* The last handle of a file that was lent is closed. */
 void fs_lend_over(struct fs *fs, struct store_file *f, int backing_id);
+
+/* ---- suid and sgid are left to us (fs_killpriv.c) ------------------------------------------- */
+
+#if !defined(FUSE_CAP_HANDLE_KILLPRIV_V2) && FUSE_VERSION >= FUSE_MAKE_VERSION(3, 14)
+#define FS_KILLPRIV_BY_HAND
+/* After the mount, before the loop. */
+void fs_killpriv_attach(struct fs *fs);
+/* While the kernel's first request is answered: will they be? */
+bool fs_killpriv_agree(struct fs *fs);
+/* As read(2) and writev(2); user is the struct fs. */
+ssize_t fs_killpriv_read(int fd, void *request, size_t size, void *user);
+ssize_t fs_killpriv_writev(int fd, struct iovec *iov, int count, void *user);
+#endif
 
 /* ---- changing names (fs_change.c) ----------------------------------------------------------- */
 

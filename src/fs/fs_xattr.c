@@ -3,8 +3,8 @@
  *
  * user.cpgfs.state|key|etag|crc64nvme|error|attempts tell where a file stands. They are not
  * listed, so that programs that copy all attributes (cp -a, rsync -X) do not try to set them.
- * Other name spaces: EOPNOTSUPP, at once: the kernel asks for security.capability before each
- * cached write.
+ * Other name spaces: EOPNOTSUPP, at once: a kernel that does not leave suid and sgid to us asks for
+ * security.capability before each cached write.
  */
 #define LOG_ROOM "fs"
 

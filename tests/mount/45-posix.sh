@@ -99,6 +99,70 @@ test_suid_and_sgid_go_with_a_change() { # as on the disk below, whoever of kerne
 	exits 0 all_verified
 }
 
+test_suid_and_sgid_go_when_another_writes() {
+	[ "$(id -u)" = 0 ] || skip "only root can be somebody else"
+	begin --allow-other
+	chmod 755 "$M" "$T"
+	py <<-'PY'
+	def by_another(change):
+	    child = os.fork()
+	    if child == 0:
+	        os.setgroups([])
+	        os.setresgid(65534, 65534, 65534)
+	        os.setresuid(65534, 65534, 65534)
+	        change()
+	        os._exit(0)
+	    assert os.waitpid(child, 0)[1] == 0
+
+	def mode():
+	    return stat.S_IMODE(os.stat("f").st_mode)
+
+	# by root nothing goes but with chown, by another all that lets it run as somebody else
+	for flags in os.O_WRONLY, os.O_RDWR:
+	    for before, after in (0o6777, 0o777), (0o6767, 0o2767):
+	        write("f", b"0123")
+	        os.chmod("f", before)
+	        fd = os.open("f", flags)
+	        os.write(fd, b"x")
+	        os.ftruncate(fd, 2)
+	        assert mode() == before, oct(mode())
+	        by_another(lambda: os.close(os.open("f", flags)))
+	        assert mode() == before, oct(mode())
+	        by_another(lambda: os.write(os.open("f", flags), b"y"))
+	        deadline = time.monotonic() + 20
+	        while mode() != after and time.monotonic() < deadline:
+	            time.sleep(0.01)  # the kernel may keep the bits for a moment
+	        assert mode() == after, oct(mode())
+	        assert read("f") == b"y1", read("f")
+	        os.close(fd)
+	PY
+	exits 0 all_verified
+}
+
+# A program that writes a little at a time waits for one request each: the kernel must not ask for
+# security.capability before every write.
+test_small_writes_cost_one_request_each() {
+	begin
+	local io
+	io=/proc/$(daemon_pid)/io
+	[ -r "$io" ] || skip "only root may count the daemon's reads"
+	IO=$io py <<-'PY'
+	def reads():
+	    with open(os.environ["IO"]) as file:
+	        return int(dict(line.split(": ") for line in file)["syscr"])
+
+	fd = os.open("f", os.O_RDWR | os.O_CREAT)
+	os.write(fd, b"begin")
+	before = reads()
+	for n in range(2000):
+	    os.pwrite(fd, b"x" * 512, n * 512)
+	count = reads() - before
+	os.close(fd)
+	assert 2000 <= count < 3000, "2000 writes made %d requests" % count
+	PY
+	exits 0 all_verified
+}
+
 test_reading_what_is_being_written() {
 	begin
 	py <<-'PY'
