@@ -8,6 +8,7 @@
  */
 #include "s3_reply.h"
 
+#include "s3_encode.h"
 #include "s3_xml.h"
 
 #include <ctype.h>
@@ -325,11 +326,27 @@ static bool is_inside_prefix(const struct s3_list_page *list, const char *prefix
 	return true;
 }
 
+/* Nothing in it, and it speaks of another place: the answer to some other question. */
+static bool is_of_another_prefix(const struct s3_xml *x, const char *prefix)
+{
+	char echoed[sizeof(x->list_prefix)];
+	size_t len;
+	if (x->list.count || x->list.left_out || !x->list_prefix[0] ||
+		strcmp(x->list_prefix, prefix) == 0)
+		return false;
+	text_copy(echoed, x->list_prefix, sizeof(echoed));
+	return s3_decode_listed(echoed, &len) || strcmp(echoed, prefix) != 0;
+}
+
 static const char *complete_list(struct s3_answer *a, const struct s3_asked *q, struct s3_xml *x)
 {
 	const char *next = x->list.next_token;
-	if (x->root != S3_XML_LIST || !x->whole || !is_inside_prefix(&x->list, q->prefix))
+	if (x->root != S3_XML_LIST || !x->whole || !is_inside_prefix(&x->list, q->prefix) ||
+		is_of_another_prefix(x, q->prefix))
 		return "BadListing";
+	/* what does not say that it is the end may be cut */
+	if (!x->says_truncated || (!x->list.truncated && next && *next))
+		return "UncertainEnd";
 	if (x->list.truncated && (!next || !*next))
 		return "NoContinuationToken";
 	if (x->list.truncated && strcmp(next, q->token) == 0)

@@ -28,6 +28,7 @@ struct parse {
 	struct buf keys;    /* NUL-ended, in order of arrival */
 	size_t *key_at;     /* per entry */
 	size_t entries_room, parts_room;
+	bool has_size; /* the entry that is being read */
 	bool url_encoded;
 	bool bad; /* an element we know could not be read */
 	int error;
@@ -98,6 +99,7 @@ static void begin_entry(struct parse *p, bool is_prefix)
 		return;
 	p->key_at = key_at;
 	p->key_at[list->count] = SIZE_MAX;
+	p->has_size = false;
 	list->entries[list->count++] = (struct s3_list_entry){.is_prefix = is_prefix};
 }
 
@@ -208,6 +210,7 @@ static bool set_crc(struct parse *p, const char *text)
 
 static bool set_truncated(struct parse *p, const char *text)
 {
+	p->out->says_truncated = true;
 	return parse_bool(text, &p->out->list.truncated);
 }
 
@@ -218,6 +221,11 @@ static bool set_next_token(struct parse *p, const char *text)
 	if (!p->out->list.next_token)
 		fail(p, -ENOMEM);
 	return true;
+}
+
+static bool set_list_prefix(struct parse *p, const char *text)
+{
+	return text_copy(p->out->list_prefix, text, sizeof(p->out->list_prefix));
 }
 
 static bool set_encoding(struct parse *p, const char *text)
@@ -254,6 +262,7 @@ static bool set_key(struct parse *p, const char *text)
 
 static bool set_size(struct parse *p, const char *text)
 {
+	p->has_size = true;
 	return u64_parse(text, &last_entry(p)->object.size_bytes) == 0;
 }
 
@@ -301,6 +310,7 @@ static const struct setter setters[] = {
 	{S3_XML_LIST, IN_CONTENTS, "ETag", set_entry_etag},
 	{S3_XML_LIST, IN_CONTENTS, "Size", set_size},
 	{S3_XML_LIST, IN_PREFIXES, "Prefix", set_key},
+	{S3_XML_LIST, IN_ROOT, "Prefix", set_list_prefix},
 	{S3_XML_LIST, IN_ROOT, "IsTruncated", set_truncated},
 	{S3_XML_LIST, IN_ROOT, "NextContinuationToken", set_next_token},
 	{S3_XML_LIST, IN_ROOT, "EncodingType", set_encoding},
@@ -343,6 +353,8 @@ static void set_value(struct parse *p, enum parent parent, const char *name)
 static void on_end(void *user, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri)
 {
 	struct parse *p = user;
+	if (p->depth == 2 && p->parent == IN_CONTENTS && !p->has_size)
+		p->bad = true; /* an empty object is another thing */
 	if (p->depth == 2)
 		set_value(p, IN_ROOT, (const char *)name);
 	else if (p->depth == 3 && p->parent != IN_NOTHING)

@@ -27,6 +27,8 @@ struct s3_xml {
 	bool has_crc64nvme;
 	uint64_t crc64nvme;
 	struct s3_list_page list;
+	bool says_truncated; /* a listing tells whether there is more, with either word */
+	char list_prefix[3 * 1024 + 1]; /* as it came, encoded or not; "" if none */
 	struct s3_part *parts;
 	size_t part_count;
 	bool parts_truncated;

@@ -271,7 +271,8 @@ static void successes(void **state)
 		{S3_CREATE_MULTIPART, OK,
 			"<InitiateMultipartUploadResult><UploadId>u</UploadId>"
 			"</InitiateMultipartUploadResult>", 0, false, 0, S3_DONE, ""},
-		{S3_LIST, OK, "<ListBucketResult/>", 0, false, 0, S3_DONE, ""},
+		{S3_LIST, OK, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>", 0,
+			false, 0, S3_DONE, ""},
 		{S3_LIST_PARTS, OK, "<ListPartsResult/>", 0, false, 0, S3_DONE, ""},
 		{S3_GET_ACL, OK, "<AccessControlPolicy/>", 0, false, 0, S3_DONE, ""},
 		/* an interim answer first */
@@ -484,8 +485,8 @@ static void listing_is_what_was_asked(void **state)
 	struct s3_answer a;
 	char prefix[] = "p/", token[] = "t1";
 	struct play play = {.op = S3_LIST, .head = OK,
-		.body = "<ListBucketResult><Contents><Key>p/a</Key></Contents><Contents>"
-			"<Key>q/a</Key></Contents></ListBucketResult>"};
+		.body = "<ListBucketResult><Contents><Key>p/a</Key><Size>1</Size></Contents>"
+			"<Contents><Key>q/a</Key><Size>1</Size></Contents></ListBucketResult>"};
 
 	asked.prefix = prefix;
 	asked.token = token;
@@ -505,6 +506,46 @@ static void listing_is_what_was_asked(void **state)
 	assert_int_equal(a.reply.class, S3_DONE);
 	assert_string_equal(a.reply.list.next_token, "t2");
 	s3_answer_release(&a);
+}
+
+/* What does not say that it ends here would make files vanish that are there; and so would an empty
+ * answer to a question about another place. */
+static void listing_that_may_be_cut(void **state)
+{
+#define END "<IsTruncated>false</IsTruncated></ListBucketResult>"
+	static const struct {
+		const char *body, *code; /* code "": believed */
+	} rows[] = {
+		{"<ListBucketResult></ListBucketResult>", "UncertainEnd"},
+		{"<ListBucketResult><Contents><Key>p+q/a</Key><Size>1</Size></Contents>"
+		 "</ListBucketResult>", "UncertainEnd"},
+		{"<ListBucketResult><NextContinuationToken>t2</NextContinuationToken>" END,
+			"UncertainEnd"},
+		{"<ListBucketResult><NextContinuationToken/>" END, ""},
+		{"<ListBucketResult><Prefix>other/</Prefix>" END, "BadListing"},
+		{"<ListBucketResult><Prefix>p</Prefix>" END, "BadListing"},
+		{"<ListBucketResult><Prefix>p%</Prefix>" END, "BadListing"},
+		{"<ListBucketResult><Prefix/>" END, ""},
+		{"<ListBucketResult><Prefix>p+q/</Prefix>" END, ""}, /* not encoded, whatever it says */
+		{"<ListBucketResult><EncodingType>url</EncodingType><Prefix>p%2Bq/</Prefix>" END, ""},
+		{"<ListBucketResult><Prefix>other/</Prefix><Contents><Key>p+q/a</Key><Size>1</Size>"
+		 "</Contents>" END, ""}, /* the keys say whose they are */
+	};
+#undef END
+	for (size_t i = 0; i < array_len(rows); i++) {
+		struct s3_asked asked = asked_by(S3_LIST);
+		struct s3_answer a;
+		char prefix[] = "p+q/";
+		const struct play play = {.op = S3_LIST, .head = OK, .body = rows[i].body};
+
+		asked.prefix = prefix;
+		play_with(&a, &play, &asked);
+		if (strcmp(a.reply.code, rows[i].code) != 0)
+			print_error("row %zu: %s\n", i, a.reply.code);
+		assert_int_equal(a.reply.class, rows[i].code[0] ? S3_RETRY : S3_DONE);
+		assert_string_equal(a.reply.code, rows[i].code);
+		s3_answer_release(&a);
+	}
 }
 
 /* ---- headers ------------------------------------------------------------------------------------------------- */
@@ -693,6 +734,7 @@ int main(void)
 		cmocka_unit_test(checksum_echo),
 		cmocka_unit_test(complete_echo),
 		cmocka_unit_test(listing_is_what_was_asked),
+		cmocka_unit_test(listing_that_may_be_cut),
 		cmocka_unit_test(parts_lead_on),
 		cmocka_unit_test(headers_are_read),
 		cmocka_unit_test(composite_checksum_is_none_of_the_content),

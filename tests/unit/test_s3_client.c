@@ -23,6 +23,10 @@
 #define EMPTY "Content-Length: 0\r\n\r\n"
 #define ECHO_STEP "ECHO" /* 200 with the CRC64NVME that came */
 
+#define EMPTY_LISTING                                                                              \
+	"HTTP/1.1 200 OK\r\nContent-Length: 69\r\n\r\n<ListBucketResult>"                            \
+	"<IsTruncated>false</IsTruncated></ListBucketResult>"
+
 /* ---- the server -------------------------------------------------------------------------------------- */
 
 enum step_kind {
@@ -487,7 +491,7 @@ static void put_goes_out_signed(void **state)
 
 static void anonymous_is_unsigned(void **state)
 {
-	RIG({ANSWER, "HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n<ListBucketResult/>", 0});
+	RIG({ANSWER, EMPTY_LISTING, 0});
 
 	rig.keys.credentials.anonymous = true;
 	assert_call(&rig, (struct s3_request){.op = S3_LIST}, S3_DONE, "");
@@ -894,7 +898,7 @@ static void cancel_a_read_and_a_waiting_one(void **state)
 static void listings_pass_uploads(void **state)
 {
 	static const struct step steps[] = {{HOLD, "HTTP/1.1 200 OK\r\n" ETAG EMPTY, 0},
-		{ANSWER, "HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n<ListBucketResult/>", 0},
+		{ANSWER, EMPTY_LISTING, 0},
 		{ANSWER, ECHO_STEP, 0}};
 	struct rig rig;
 	struct job first, second;

@@ -129,6 +129,9 @@ static void bad_listings(void **state)
 		"</ListBucketResult>",
 		"<ListBucketResult><Contents><Key></Key></Contents></ListBucketResult>",
 		"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
+		"<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>",
+		"<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents>"
+		"<Contents><Key>b</Key></Contents></ListBucketResult>",
 		"<ListBucketResult><IsTruncated>perhaps</IsTruncated></ListBucketResult>",
 		"<ListBucketResult><EncodingType>rot13</EncodingType></ListBucketResult>",
 		"<ListBucketResult><EncodingType>url</EncodingType><Contents><Key>%4</Key>"
