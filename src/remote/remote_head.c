@@ -6,6 +6,9 @@
  */
 #include "remote_private.h"
 
+/* A page may hold nothing and say that there is more; this many in a row say nothing at all. */
+#define EMPTY_PAGES_MAX 8
+
 /* Sends until there is an answer. 0: c->reply has one (verdict OK or NO). */
 static int ask(struct remote_call *c, const struct s3_request *req, int64_t deadline_ms,
 	enum remote_verdict *ret_verdict, int *ret_error)
@@ -43,11 +46,12 @@ static bool page_has(const struct s3_list_page *page, const char *key, struct s3
 	return false;
 }
 
-static int settle_by_listing(
-	struct remote_call *c, const char *key, int64_t deadline_ms, struct s3_reply *ret)
+/* 1: nothing on this page, but there are others. */
+static int look_in_page(struct remote_call *c, const char *key, const char *token,
+	int64_t deadline_ms, struct s3_object *ret)
 {
-	struct s3_request req = {.op = S3_LIST, .prefix = key, .max_keys = 1};
-	struct s3_object object;
+	struct s3_request req = {.op = S3_LIST, .prefix = key, .token = token, .max_keys = 1};
+	const struct s3_list_page *page = &c->reply.list;
 	enum remote_verdict verdict;
 	int error, e = ask(c, &req, deadline_ms, &verdict, &error);
 
@@ -55,10 +59,28 @@ static int settle_by_listing(
 		return e;
 	if (verdict == REMOTE_NO)
 		return error == -EACCES ? error : -EIO;
-	if (!page_has(&c->reply.list, key, &object))
-		return -ENOENT;
-	*ret = (struct s3_reply){.class = S3_DONE, .object = object};
-	return 0;
+	if (page_has(page, key, ret))
+		return 0;
+	return page->count == 0 && page->truncated ? 1 : -ENOENT;
+}
+
+static int settle_by_listing(
+	struct remote_call *c, const char *key, int64_t deadline_ms, struct s3_reply *ret)
+{
+	cleanup_free char *token = NULL;
+	struct s3_object object;
+	int e = 1;
+
+	for (unsigned n = 0; e == 1 && n < EMPTY_PAGES_MAX; n++) {
+		e = look_in_page(c, key, token, deadline_ms, &object);
+		free(token);
+		token = e == 1 ? text_dup(c->reply.list.next_token) : NULL;
+		if (e == 1 && !token)
+			e = -ENOMEM;
+	}
+	if (e == 0)
+		*ret = (struct s3_reply){.class = S3_DONE, .object = object};
+	return e == 1 ? -EIO : e;
 }
 
 int remote_head_fresh(

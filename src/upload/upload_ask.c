@@ -8,6 +8,8 @@
 #include "upload_private.h"
 
 #define CLOCK_RETRIES_MAX 3
+/* A page may hold nothing and say that there is more; this many in a row say nothing at all. */
+#define EMPTY_PAGES_MAX 8
 
 static bool says_nothing(const struct s3_reply *reply)
 {
@@ -29,6 +31,7 @@ static bool says_nothing(const struct s3_reply *reply)
 }
 
 static void ask_again(struct upload *u, struct task *t);
+static void ask_list(struct upload *u, struct task *t, const char *token);
 
 /* The same question again at once, after the clock was set right; else later. */
 static void ask_failed(struct upload *u, struct task *t, const struct s3_reply *reply)
@@ -53,9 +56,23 @@ static void listed(struct task *t, const struct s3_reply *reply)
 	t->found.object = e->object;
 }
 
+static void ask_next_page(struct upload *u, struct task *t, const char *token)
+{
+	struct s3_reply again = {.class = S3_RETRY, .http_status = 200};
+
+	if (++t->ask_pages < EMPTY_PAGES_MAX)
+		ask_list(u, t, token);
+	else
+		task_transient(u, t, &again);
+}
+
 static void ask_listed(struct upload *u, struct task *t, struct request *rq)
 {
-	if (rq->reply.class == S3_DONE) {
+	const struct s3_list_page *page = &rq->reply.list;
+
+	if (rq->reply.class == S3_DONE && page->count == 0 && page->truncated) {
+		ask_next_page(u, t, page->next_token);
+	} else if (rq->reply.class == S3_DONE) {
 		listed(t, &rq->reply);
 		t->then(u, t);
 	} else if (says_nothing(&rq->reply)) {
@@ -68,9 +85,10 @@ static void ask_listed(struct upload *u, struct task *t, struct request *rq)
 	}
 }
 
-static void ask_list(struct upload *u, struct task *t)
+static void ask_list(struct upload *u, struct task *t, const char *token)
 {
-	struct s3_request req = {.op = S3_LIST, .prefix = t->ask_key, .max_keys = 1};
+	struct s3_request req = {
+		.op = S3_LIST, .prefix = t->ask_key, .token = token, .max_keys = 1};
 	int r = request_send(u, t, &req, NULL, 0, ask_listed);
 
 	if (r < 0)
@@ -94,7 +112,8 @@ static void ask_headed(struct upload *u, struct task *t, struct request *rq)
 		t->found = (struct found){.says = BUCKET_ABSENT};
 		t->then(u, t);
 	} else {
-		ask_list(u, t);
+		t->ask_pages = 0;
+		ask_list(u, t, NULL);
 	}
 }
 

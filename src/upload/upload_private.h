@@ -230,6 +230,7 @@ struct task {
 	char own_etag[S3_ETAG_MAX];
 	char condition[S3_ETAG_MAX]; /* If-Match; "": If-None-Match: * */
 	bool asked_surely;
+	unsigned ask_pages; /* of the listing that decides, without anything in them */
 	char ask_key[KEY_MAX_BYTES + 1];
 	struct found found;
 	enum content_is content; /* of found, once compared */

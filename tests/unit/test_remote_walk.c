@@ -341,6 +341,43 @@ static void a_refused_listing_settles_nothing(void **state)
 	assert_int_equal(head("p/missing", &reply), -EACCES);
 }
 
+/* HEAD refused, and LIST with pages that hold nothing but say that there is more. */
+static bool play_empty_pages(
+	struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
+{
+	unsigned *pages = b->answer_user;
+	unsigned n = req->token ? (unsigned)atoi(req->token) : 0; /* four digits */
+
+	if (req->op == S3_HEAD) {
+		fake_error(reply, S3_DENIED, 403, "Forbidden");
+		return true;
+	}
+	if (req->op != S3_LIST || n >= *pages)
+		return false;
+	reply->class = S3_DONE;
+	reply->http_status = 200;
+	reply->list.truncated = true;
+	check(text_printf(&reply->list.next_token, "%04u", n + 1) == 0);
+	return true;
+}
+
+static void an_empty_page_settles_nothing(void **state)
+{
+	struct s3_reply reply = {0};
+	unsigned pages = 3;
+
+	put_some();
+	bucket->answer_user = &pages;
+	bucket->answer = play_empty_pages;
+	assert_int_equal(head("p/z", &reply), 0);
+	assert_int_equal(reply.object.size_bytes, 4);
+	assert_int_equal(fake_count(bucket, S3_LIST), 4);
+	assert_int_equal(head("p/missing", &reply), -ENOENT);
+	pages = 1000;
+	assert_int_equal(head("p/z", &reply), -EIO);
+	s3_reply_release(&reply);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -364,6 +401,7 @@ int main(void)
 			a_refused_head_is_settled_by_a_listing, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_refused_listing_settles_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_empty_page_settles_nothing, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

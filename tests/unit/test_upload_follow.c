@@ -677,6 +677,27 @@ static void test_delete_answer_lost(void **state)
 	}
 }
 
+/* A page without anything in it says that there is more: it is no proof that the object is gone. */
+static void test_delete_asked_of_empty_pages(void **state)
+{
+	(void)state;
+	for (unsigned pages = 1; pages <= 20; pages += 19) {
+		struct bench *b = open_bench(true);
+
+		uploaded(b, "p/d/one", "hello");
+		fake_fault(b->fake, (struct fake_fault){.op = S3_DELETE, .kind = FAULT_LOSE_BEFORE});
+		fake_fault(b->fake, (struct fake_fault){.op = S3_HEAD, .kind = FAULT_REFUSE,
+			.times = 2, .class = S3_DENIED, .http_status = 403, .code = "Forbidden"});
+		fake_fault(b->fake, (struct fake_fault){
+			.op = S3_LIST, .kind = FAULT_EMPTY_PAGE, .times = pages});
+		unlink_in(b, "p/d", "one", 0);
+		wait_until(deleting_count(b) == 0);
+		assert_int_equal(fake_object_count(b->fake), 0);
+		wait_until(attempts_standing(b) == 0);
+		bench_end(b);
+	}
+}
+
 static void test_delete_denied_keeps_trying_quietly(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -777,6 +798,7 @@ int main(void)
 		cmocka_unit_test(test_undelete_too_late),
 		cmocka_unit_test(test_deleted_but_changed_by_someone_else),
 		cmocka_unit_test(test_delete_answer_lost),
+		cmocka_unit_test(test_delete_asked_of_empty_pages),
 		cmocka_unit_test(test_delete_denied_keeps_trying_quietly),
 		cmocka_unit_test(test_killed_while_moving),
 		cmocka_unit_test(test_killed_while_sending),

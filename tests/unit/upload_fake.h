@@ -46,6 +46,7 @@ enum fault_kind {
 	FAULT_LATE, /* no answer, and carried out when fake_late() says so */
 	FAULT_NO_ETAG,
 	FAULT_WRONG_ECHO,
+	FAULT_EMPTY_PAGE, /* LIST: nothing yet, but there is more */
 };
 struct fake_fault {
 	enum s3_op op;
@@ -647,6 +648,11 @@ static inline void fake_answer(struct fake *f, struct fake_request *q, struct s3
 	if (fault && fault->kind == FAULT_REFUSE) {
 		r->body_fully_sent = true;
 		fake_no(r, fault->class, fault->http_status, fault->code);
+		return;
+	}
+	if (fault && fault->kind == FAULT_EMPTY_PAGE) {
+		r->list.truncated = true;
+		r->list.next_token = strdup("more");
 		return;
 	}
 	if (fault && fault->kind == FAULT_LATE)
