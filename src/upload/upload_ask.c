@@ -3,7 +3,8 @@
  *
  * HEAD with checksums answers when it succeeds. Its errors carry no cause (a missing key is 403
  * where listing is limited to a prefix), so a listing of exactly that key decides then. A 404 is
- * believed where a wrong belief would be refused or cost nothing (sure = false).
+ * believed where a wrong belief would be refused or cost nothing (sure = false), and only from S3: a
+ * proxy whose server is away says the same, but numbers no requests.
  */
 #include "upload_private.h"
 
@@ -108,7 +109,7 @@ static void ask_headed(struct upload *u, struct task *t, struct request *rq)
 		t->then(u, t);
 	} else if (says_nothing(reply)) {
 		ask_failed(u, t, reply);
-	} else if (reply->class == S3_NOT_FOUND && !t->asked_surely) {
+	} else if (reply->class == S3_NOT_FOUND && !t->asked_surely && reply->request_id[0]) {
 		t->found = (struct found){.says = BUCKET_ABSENT};
 		t->then(u, t);
 	} else {

@@ -77,6 +77,23 @@ static void test_other_content_is_a_conflict(void **state)
 	}
 }
 
+/* Where nothing else would refuse the write, "not found" has to be S3's own word. */
+static void test_not_found_by_a_proxy(void **state)
+{
+	struct bench *b = open_bench(false);
+	uint64_t ino;
+
+	(void)state;
+	b->fake->enforces[S3_IF_NONE_MATCH][S3_PUT] = false;
+	fake_put(b->fake, "p/one", "theirs");
+	fake_fault(b->fake, (struct fake_fault){.op = S3_HEAD, .kind = FAULT_BY_PROXY,
+		.class = S3_NOT_FOUND, .http_status = 404, .code = "NotFound"});
+	ino = write_text(b, "p/one", "ours!!");
+	wait_state(b, ino, FILE_CONFLICT);
+	assert_true(fake_has(b->fake, "p/one", "theirs", 6));
+	bench_end(b);
+}
+
 /* Taking a cut-off file as it is says nothing about what somebody else has under its key; and what was
  * said of one name does not hold under the next. */
 static void test_accepted_but_for_what(void **state)
@@ -325,6 +342,7 @@ int main(void)
 		cmocka_unit_test(test_same_content_is_adopted),
 		cmocka_unit_test(test_multipart_from_elsewhere_is_adopted),
 		cmocka_unit_test(test_other_content_is_a_conflict),
+		cmocka_unit_test(test_not_found_by_a_proxy),
 		cmocka_unit_test(test_accepted_but_for_what),
 		cmocka_unit_test(test_conflict_discarded),
 		cmocka_unit_test(test_conflict_that_was_none),

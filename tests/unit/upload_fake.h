@@ -41,6 +41,7 @@ struct fake_upload {
 
 enum fault_kind {
 	FAULT_REFUSE,
+	FAULT_BY_PROXY, /* refused by something in between */
 	FAULT_LOSE_BEFORE,
 	FAULT_LOSE_AFTER,
 	FAULT_LATE, /* no answer, and carried out when fake_late() says so */
@@ -257,6 +258,7 @@ static inline void fake_no(struct s3_reply *r, enum s3_class class, int status, 
 	r->class = class;
 	r->http_status = status;
 	(void)text_copy(r->code, code, sizeof(r->code));
+	(void)text_copy(r->request_id, status ? "1" : "", sizeof(r->request_id));
 }
 
 static inline void fake_object_reply(struct fake *f, const struct fake_object *o, struct s3_reply *r)
@@ -645,9 +647,11 @@ static inline void fake_answer(struct fake *f, struct fake_request *q, struct s3
 	}
 	f->failures = 0;
 	fault = fake_fault_for(f, q);
-	if (fault && fault->kind == FAULT_REFUSE) {
+	if (fault && (fault->kind == FAULT_REFUSE || fault->kind == FAULT_BY_PROXY)) {
 		r->body_fully_sent = true;
 		fake_no(r, fault->class, fault->http_status, fault->code);
+		if (fault->kind == FAULT_BY_PROXY)
+			r->request_id[0] = '\0';
 		return;
 	}
 	if (fault && fault->kind == FAULT_EMPTY_PAGE) {
