@@ -469,7 +469,7 @@ static int fetch_judge(struct remote *r, struct remote_fetch *f)
 		return f->sink_error;
 	if (verdict == REMOTE_NO)
 		return fetch_error(error);
-	if (verdict == REMOTE_OK && f->received_bytes == f->want.len)
+	if (f->received_bytes == f->want.len) /* if only the answer's end was cut off, too */
 		return fetch_check(f);
 	if (verdict == REMOTE_OK)
 		error = -EIO; /* "complete", but short */

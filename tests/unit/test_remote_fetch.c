@@ -220,6 +220,29 @@ static void a_broken_transfer_goes_on_where_it_broke(void **state)
 	assert_int_equal(atomic_load(&gets), 3);
 }
 
+/* All bytes are here, but not the end of the answer that brought them. */
+static bool ends_badly(struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
+{
+	if (req->op != S3_GET)
+		return false;
+	atomic_fetch_add(&gets, 1);
+	send_bytes(req, req->range_len, 0);
+	if (req->range_len)
+		fake_error(reply, S3_RETRY, 206, "AnswerCut");
+	else
+		fake_error(reply, S3_FATAL, 416, "InvalidRange");
+	return true;
+}
+
+static void a_transfer_may_break_off_behind_its_last_byte(void **state)
+{
+	atomic_store(&gets, 0);
+	bucket->answer = ends_badly;
+	assert_int_equal(remote_fetch_wait(the_remote, ino, 3, soon()), 0);
+	assert_content(3 * PART, PART);
+	assert_int_equal(atomic_load(&gets), 1);
+}
+
 static bool cut_short(struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
 {
 	if (req->op != S3_GET || atomic_fetch_add(&gets, 1) >= 1)
@@ -346,6 +369,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_changed_object_is_stale, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_broken_transfer_goes_on_where_it_broke, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_transfer_may_break_off_behind_its_last_byte, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_short_success_is_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			more_than_was_asked_for_is_an_error, setup, teardown),
