@@ -4,7 +4,9 @@
  * The index counts as of its last commit (number); journal records behind that are newer. Where the
  * index has holes, older records of the journal (its file keeps them until they are overwritten)
  * and the witness fill in. "exact" is what nothing can have outdated unseen: the index, if no
- * record of the journal was lost, and those records.
+ * record of the journal was lost, and those records. What stands in the journal behind a record
+ * that a power cut took tells of names and bytes that may be there, and takes nothing away: no
+ * mount would replay it.
  */
 #include "store_repair.h"
 
@@ -205,9 +207,11 @@ static bool run_is_whole(struct repair *p, int fd)
 	bool later = false;
 	struct stat st;
 
-	if (!s->meta_known || fstat(fd, &st) < 0 || (uint64_t)st.st_size < JOURNAL_ROOM_BYTES)
+	if (!s->meta_known || fstat(fd, &st) < 0)
 		return false;
-	if (journal_replay(&j, s->epoch, s->number + 1, replay_none, NULL, &count) < 0 ||
+	int r = journal_replay(&j, s->epoch, s->number + 1, replay_none, NULL, &count);
+	s->run_end = j.next_number - 1;
+	if (r < 0 || (uint64_t)st.st_size < JOURNAL_ROOM_BYTES ||
 		journal_front(&j, &front, &epoch) < 0)
 		return false;
 	if (front == JOURNAL_FRONT_RECORD && epoch > s->epoch)
@@ -363,16 +367,23 @@ static int tree_each(void *user, const char *table, struct bytes key, struct byt
 	return 0;
 }
 
-static int list_gather(struct repair *p, uint64_t number, bool exact, const uint8_t *at, size_t len)
+enum faith {
+	FAITH_OLD,   /* perhaps outdated */
+	FAITH_EXACT, /* the latest */
+	FAITH_TAKEN, /* behind a record that a power cut took */
+};
+
+static int list_gather(
+	struct repair *p, uint64_t number, enum faith faith, const uint8_t *at, size_t len)
 {
 	struct primitive prim;
 
 	while (len && op_list_next(&at, &len, &prim) == 0) {
 		struct testimony what = {.number = number,
-			.exact = exact,
+			.exact = faith == FAITH_EXACT,
 			.gone = prim.kind == PRIMITIVE_DEL,
 			.value = prim.value};
-		if (prim.kind == PRIMITIVE_COUNT)
+		if (prim.kind == PRIMITIVE_COUNT || (what.gone && faith == FAITH_TAKEN))
 			continue;
 		note_numbers(p, prim.table, prim.key, prim.value);
 		const char *table = gathered[prim.table];
@@ -385,12 +396,18 @@ static int list_gather(struct repair *p, uint64_t number, bool exact, const uint
 	return 0;
 }
 
+static bool was_taken(const struct sources *s, uint64_t number)
+{
+	return s->power_cut && s->meta_known && number > s->run_end;
+}
+
 static int journal_each(
 	void *user, uint64_t epoch, uint64_t number, const void *payload, size_t len)
 {
 	struct repair *p = user;
 	struct sources *s = &p->sources;
-	bool newer = number > s->number;
+	bool newer = number > s->number, taken = was_taken(s, number);
+	enum faith faith = newer && !s->records_lost ? FAITH_EXACT : FAITH_OLD;
 
 	if (epoch == WITNESS_EPOCH)
 		return 0;
@@ -401,9 +418,11 @@ static int journal_each(
 		return 0;
 	if (s->tree_sound && !newer)
 		return 0;
+	if (s->sound && taken)
+		return 0;
 	if (number > p->highest_number)
 		p->highest_number = number;
-	return list_gather(p, number, newer && !s->records_lost, payload, len);
+	return list_gather(p, number, taken ? FAITH_TAKEN : faith, payload, len);
 }
 
 static int witness_each(
@@ -415,7 +434,8 @@ static int witness_each(
 		return 0;
 	if (number > p->highest_number)
 		p->highest_number = number;
-	return list_gather(p, number, false, payload, len);
+	return list_gather(
+		p, number, was_taken(&p->sources, number) ? FAITH_TAKEN : FAITH_OLD, payload, len);
 }
 
 static int gather_index(struct repair *p)

@@ -39,7 +39,7 @@
 
 /* ---- marks and leases ----------------------------------------------------------------------- */
 
-static bool is_marked(const struct stat *st)
+bool lent_is_marked(const struct stat *st)
 {
 	return st->st_mtim.tv_sec == MARK_S && st->st_mtim.tv_nsec == 0;
 }
@@ -121,7 +121,7 @@ enum lent_verdict lent_judge(int dir_fd, uint64_t ino, const struct store_attr *
 		r = -errno;
 	if (r < 0)
 		return LENT_HELD;
-	if (closed && (!is_marked(&st) || (uint64_t)st.st_size != closed->size_bytes))
+	if (closed && (!lent_is_marked(&st) || (uint64_t)st.st_size != closed->size_bytes))
 		return LENT_CHANGED;
 	return LENT_OVER;
 }
@@ -141,11 +141,11 @@ static int probe(int fd)
 		r = -EOPNOTSUPP;
 	if (r == 0)
 		r = mark(fd);
-	if (r == 0 && (fstat(fd, &st) < 0 || !is_marked(&st)))
+	if (r == 0 && (fstat(fd, &st) < 0 || !lent_is_marked(&st)))
 		r = -EOPNOTSUPP;
 	if (r == 0)
 		r = io_pwrite(fd, "", 1, 0);
-	if (r == 0 && (fstat(fd, &st) < 0 || is_marked(&st)))
+	if (r == 0 && (fstat(fd, &st) < 0 || lent_is_marked(&st)))
 		r = -EOPNOTSUPP;
 	return r;
 }
@@ -203,7 +203,7 @@ int lent_observe(struct store_file *f, struct news *news)
 	look_at_disk(f);
 	if (fstat(f->fd, &st) < 0)
 		return -errno;
-	if (!f->is_mapped && is_marked(&st))
+	if (!f->is_mapped && lent_is_marked(&st))
 		return 0; /* nor has its size changed */
 	atomic_store(&f->mtime_ns, mtime_ns(&st));
 	/* first the mark: what is written before it is in this look, what comes later replaces it
@@ -233,7 +233,7 @@ void lent_overlay(struct store_file *f, struct store_attr *attr)
 	if (fstat(f->fd, &st) < 0)
 		return;
 	attr->size_bytes = (uint64_t)st.st_size;
-	if (!is_marked(&st))
+	if (!lent_is_marked(&st))
 		attr->mtime_ns = mtime_ns(&st);
 }
 
@@ -531,7 +531,7 @@ static int record_as_left(struct store_file *f, const struct stat *st, struct ne
 		new.i.attr.size_bytes = size;
 		new.i.chunk_count = chunk_count_of(new.i.part_size_bytes, new.i.attr.size_bytes);
 		new.present_bytes = new.i.attr.size_bytes;
-		if (!is_marked(st))
+		if (!lent_is_marked(st))
 			new.i.attr.mtime_ns = mtime_ns(st);
 		op_begin(s);
 		op_inode(s, &old, &new);
@@ -632,7 +632,7 @@ void lent_learn(int dir_fd, uint64_t ino, struct store_inode *i)
 		return;
 	}
 	i->attr.size_bytes = usable_size(&st, i->part_size_bytes);
-	if (!is_marked(&st))
+	if (!lent_is_marked(&st))
 		i->attr.mtime_ns = mtime_ns(&st);
 }
 

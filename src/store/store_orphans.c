@@ -2,6 +2,9 @@
  * store_orphans - data files that no file of the index needs: moved to orphans/DATE/ under the name
  * they had, as far as anything tells it, with a list. They are nobody's then; a person copies what
  * is wanted into the mount again, and removes the rest.
+ *
+ * They go before a new index is installed: what is still in data/ then belongs to it. A repair that
+ * is cut off meanwhile goes on with what the new index says.
  */
 #include "store_repair.h"
 
@@ -35,49 +38,72 @@ int label_put(struct repair *p, uint64_t ino, const char *why, const char *path)
 
 /* ---- which ----------------------------------------------------------------------------------- */
 
-/* Has the sound index a place for it, or will the next start unlink it? */
-static bool known_to_sound(struct repair *p, uint64_t ino)
+/* 1, 0 or an error: what could not be asked for is no orphan. */
+static int has_entry(struct repair *p, enum table t, uint64_t ino)
 {
 	struct ikey k = ikey_ino(ino);
 	struct testimony what;
+	int r = evidence_get(p, t, &k, &what);
 
-	if (evidence_get(p, TABLE_INODE, &k, &what) == 0 && !what.gone)
-		return true;
-	return evidence_get(p, TABLE_GRAVE, &k, &what) == 0 && !what.gone;
+	return r == -ENOENT ? 0 : r < 0 ? r : !what.gone;
 }
 
-static bool known_to_new(struct repair *p, uint64_t ino)
+/* Has the sound index a place for it, or will the next start unlink it? */
+static int known_to_sound(struct repair *p, uint64_t ino)
+{
+	int known = has_entry(p, TABLE_INODE, ino);
+
+	return known ? known : has_entry(p, TABLE_GRAVE, ino);
+}
+
+static int known_to_new(struct repair *p, uint64_t ino, uint64_t data_bytes)
 {
 	struct ikey k = ikey_ino(ino);
-	cleanup_free struct record *r = malloc(sizeof(*r));
-	struct testimony label;
+	cleanup_free struct record *record = malloc(sizeof(*record));
 	struct bytes v;
 
-	if (evidence_get(p, EVIDENCE_LABEL, &k, &label) == 0)
-		return false;
-	return r && index_get(&p->s->index, TABLE_INODE, &k, &v) == 0 &&
-	       record_decode(v, ino, r) == 0 && r->i.attr.type == STORE_FILE;
+	with_lock(&p->s->lock);
+	int r = record ? index_get(&p->s->index, TABLE_INODE, &k, &v) : -ENOMEM;
+	if (r == 0)
+		r = record_decode(v, ino, record);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	return record->i.attr.type == STORE_FILE && !is_leftover(record, data_bytes);
 }
 
-static bool is_known(struct repair *p, uint64_t ino)
+static int is_known(struct repair *p, uint64_t ino, uint64_t data_bytes)
 {
-	return p->sources.sound ? known_to_sound(p, ino) : known_to_new(p, ino);
+	return p->sources.sound ? known_to_sound(p, ino) : known_to_new(p, ino, data_bytes);
 }
 
-static void label_get(struct repair *p, uint64_t ino, struct buf *why, struct buf *path)
+static int label_of_ready(struct repair *p, uint64_t ino, struct buf *why, struct buf *path)
+{
+	with_lock(&p->s->lock);
+	int r = path_get(p->s, ino, path);
+
+	buf_add_text(why, r == 0 ? "perhaps another version than the one that the bucket holds"
+				 : "nothing tells what it was");
+	return r == -ENOENT ? 0 : r;
+}
+
+static int label_get(struct repair *p, uint64_t ino, struct buf *why, struct buf *path)
 {
 	struct ikey k = ikey_ino(ino);
 	struct testimony label;
+	int r = p->evidence.env ? evidence_get(p, EVIDENCE_LABEL, &k, &label) : -ENODATA;
 
-	if (evidence_get(p, EVIDENCE_LABEL, &k, &label) < 0 || label.value.len == 0) {
+	if (r == -ENODATA)
+		return label_of_ready(p, ino, why, path);
+	if (r == -ENOENT || (r == 0 && label.value.len == 0))
 		buf_add_text(why, "nothing tells what it was");
-		return;
-	}
+	if (r < 0 || label.value.len == 0)
+		return r == -ENOENT ? 0 : r;
 	const char *text = label.value.data;
 	size_t len = strnlen(text, label.value.len);
 	buf_add(why, text, len);
 	if (len < label.value.len)
 		buf_add(path, text + len + 1, label.value.len - len - 1);
+	return 0;
 }
 
 /* ---- where to -------------------------------------------------------------------------------- */
@@ -107,8 +133,9 @@ static int make_list(struct orphans *o)
 	if (r < 0)
 		return r;
 	o->list = fopen(path, "we");
-	if (!o->list)
-		return -errno;
+	if (!o->list ||
+		setvbuf(o->list, NULL, _IOLBF, 0) != 0) /* one that is cut off tells of all */
+		return o->list ? -ENOMEM : -errno;
 	fputs("file\tsize_bytes\tchanged_at\twhy\tpath\n", o->list);
 	return 0;
 }
@@ -135,6 +162,15 @@ static int try_move(struct repair *p, const char *from, char *to)
 	return r;
 }
 
+/* What a damaged record calls its name may lead anywhere. */
+static bool leads_out(const char *path)
+{
+	cleanup_buf struct buf whole = {0};
+
+	buf_printf(&whole, "/%s/", path);
+	return buf_error(&whole) < 0 || strstr(buf_text(&whole), "/../") != NULL;
+}
+
 /* Under its name, if that can be; else by its number. */
 static int move(struct orphans *o, uint64_t ino, const char *path, char to[PATH_MAX_BYTES])
 {
@@ -142,7 +178,8 @@ static int move(struct orphans *o, uint64_t ino, const char *path, char to[PATH_
 	int r = -EINVAL;
 
 	data_path(ino, from);
-	if (path[0] && snprintf(to, PATH_MAX_BYTES, "%s/%s", o->dir, path) < PATH_MAX_BYTES)
+	if (path[0] && !leads_out(path) &&
+		snprintf(to, PATH_MAX_BYTES, "%s/%s", o->dir, path) < PATH_MAX_BYTES)
 		r = try_move(o->repair, from, to);
 	if (r == 0)
 		return 0;
@@ -150,7 +187,7 @@ static int move(struct orphans *o, uint64_t ino, const char *path, char to[PATH_
 	return try_move(o->repair, from, to);
 }
 
-static void list_add(
+static int list_add(
 	struct orphans *o, const char *to, const struct stat *st, const char *why, const char *path)
 {
 	cleanup_buf struct buf line = {0};
@@ -161,20 +198,36 @@ static void list_add(
 	buf_printf(&line, "\t%lld\t%s\t%s\t", (long long)st->st_size, when, why);
 	text_escape(&line, path);
 	buf_add_char(&line, '\n');
-	fputs(buf_text(&line), o->list);
+	if (buf_error(&line) < 0)
+		return buf_error(&line);
+	return fputs(buf_text(&line), o->list) < 0 || fflush(o->list) != 0 ? -errno : 0;
+}
+
+/* One that was lent bears a mark instead of a time (store_lent.c): what is copied back from here
+ * would get that. Its last change is not younger than that of its entry. */
+static int give_time(struct repair *p, const char *to, struct stat *st)
+{
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, st->st_ctim};
+
+	if (!lent_is_marked(st))
+		return 0;
+	st->st_mtim = st->st_ctim;
+	return utimensat(p->s->dir_fd, to, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
-static int take_one(struct orphans *o, uint64_t ino, const struct stat *st)
+static int take_one(struct orphans *o, uint64_t ino, struct stat *st)
 {
 	struct repair *p = o->repair;
 	cleanup_buf struct buf why = {0}, path = {0};
 	char to[PATH_MAX_BYTES];
 
-	label_get(p, ino, &why, &path);
-	if (buf_error(&why) < 0 || buf_error(&path) < 0)
-		return -ENOMEM;
+	int r = label_get(p, ino, &why, &path);
+	if (r == 0 && (buf_error(&why) < 0 || buf_error(&path) < 0))
+		r = -ENOMEM;
+	if (r < 0)
+		return r;
 	if (!o->moves) {
 		p->report->orphans++;
 		p->report->orphan_bytes += (uint64_t)st->st_blocks * 512;
@@ -182,12 +235,12 @@ static int take_one(struct orphans *o, uint64_t ino, const struct stat *st)
 			p->config->note(p->config->user, buf_text(&path), buf_text(&why));
 		return 0;
 	}
-	int r = make_list(o);
+	r = make_list(o);
 	if (r == 0)
 		r = move(o, ino, buf_text(&path), to);
 	if (r == 0)
-		list_add(o, to, st, buf_text(&why), buf_text(&path));
-	return r;
+		r = give_time(p, to, st);
+	return r < 0 ? r : list_add(o, to, st, buf_text(&why), buf_text(&path));
 }
 
 static int take_entry(struct orphans *o, int dir_fd, const char *name)
@@ -201,7 +254,8 @@ static int take_entry(struct orphans *o, int dir_fd, const char *name)
 	uint64_t ino = get_be64(raw);
 	if (!(ino & STORE_INO_FROM_BUCKET) && ino >= o->repair->next_ino)
 		o->repair->next_ino = ino + 1;
-	return is_known(o->repair, ino) ? 0 : take_one(o, ino, &st);
+	int known = is_known(o->repair, ino, (uint64_t)st.st_size);
+	return known ? (known < 0 ? known : 0) : take_one(o, ino, &st);
 }
 
 static int take_folder(struct orphans *o, unsigned sub)
@@ -252,4 +306,20 @@ int orphans_look(struct repair *p)
 int orphans_move(struct repair *p)
 {
 	return p->report->orphans ? take_all(p, true) : 0;
+}
+
+int orphans_of_ready(struct repair *p)
+{
+	cleanup_free char *path = NULL;
+	int r = text_printf(&path, "%s/index.ready", p->s->dir);
+
+	if (r == 0)
+		r = index_open(&p->s->index, path);
+	if (r == 0)
+		r = orphans_look(p);
+	if (r == 0)
+		r = orphans_move(p);
+	index_close(&p->s->index);
+	free(steal_ptr(p->s->index.path)); /* the next one has another */
+	return r;
 }

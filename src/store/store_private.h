@@ -11,6 +11,7 @@
 
 #include <lmdb.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 
 /* ---- tables of the index -------------------------------------------------------------------------- */
 
@@ -541,6 +542,7 @@ uint64_t file_limit(uint64_t part_size_bytes);
 
 /* How large it is by now (f->lock held; nothing if it is not lent). */
 void lent_look(struct store_file *f);
+bool lent_is_marked(const struct stat *st); /* its time says only that nothing was written since */
 /* The same, marked: 1: it changed, and is an OPEN version; 0 (f->lock held, is lent). */
 must_check int lent_observe(struct store_file *f, struct news *news);
 void lent_overlay(struct store_file *f, struct store_attr *attr);

@@ -7,7 +7,9 @@
  *                             what the bucket proves to hold already (uploaded, not sent again)
  *   none, but the record can  CLOSED or HELD as it was, as after any kill
  *   only be the latest
- *   none                      TORN: a person decides
+ *   none                      TORN: a person decides; also where a power cut may have taken the
+ *                             bytes (no mount looks for that any more)
+ *   as above, other length    TORN, with all bytes that are there
  *   still open at the end     INCOMPLETE
  *   a program writes to it    INCOMPLETE
  *   bytes missing             only in the bucket, if it had them (a listing shows it); else LOST
@@ -265,6 +267,7 @@ struct found {
 	bool is_sparse;
 	uint64_t crcs; /* chunks that are here and have a CRC */
 	bool any_absent;
+	bool is_latest; /* the record is, and nothing that it says of bytes can have got lost */
 };
 
 static void look_at_data(struct repair *p, struct found *f)
@@ -301,7 +304,7 @@ static int look_at_chunks(struct repair *p, struct found *f)
 
 		if (r < 0)
 			return r;
-		f->any_absent |= c.absent;
+		f->any_absent |= c.absent || (c.filled && p->sources.power_cut);
 		f->crcs += c.has_crc && !c.absent;
 	}
 	return 0;
@@ -344,40 +347,59 @@ static void only_in_bucket(struct repair *p, struct found *f)
 	p->report->in_bucket_only++;
 }
 
+static void tear(struct repair *p, struct found *f, const char *reason)
+{
+	resize(&f->r, f->data_bytes);
+	become(&f->r, FILE_TORN, reason);
+	p->report->torn++;
+}
+
 static void without_proof(struct repair *p, struct found *f)
 {
 	struct record *r = &f->r;
 
-	if (f->from.exact) { /* as after any kill */
+	if (f->is_latest) { /* as after any kill */
 		if (r->i.attr.state != FILE_HELD)
 			become(r, FILE_CLOSED, "");
 		p->report->to_check++;
 		return;
 	}
-	resize(r, f->data_bytes);
-	become(r, FILE_TORN,
+	tear(p, f,
 		"the index was damaged, and no checksum of these bytes was left to compare them "
 		"with");
-	p->report->torn++;
 }
 
 static void with_proof(struct repair *p, struct found *f)
 {
 	struct record *r = &f->r;
 
-	if (!f->from.exact && f->data_bytes != r->i.attr.size_bytes) {
-		resize(r, f->data_bytes);
-		become(r, FILE_TORN,
-			"the index was damaged, and this file has another length than was "
-			"recorded");
-		p->report->torn++;
-		return;
-	}
-	if (r->i.attr.state == FILE_MOVING && f->from.exact)
+	if (r->i.attr.state == FILE_MOVING && f->is_latest)
 		return;
 	r->i.object.generation = 0; /* its digest says whether the object still is the same */
 	become(r, FILE_CLOSED, "");
 	p->report->to_check++;
+}
+
+static bool bytes_match(struct repair *p, struct found *f)
+{
+	const struct store_inode *i = &f->r.i;
+	cleanup_fd int fd = -1;
+	char path[64];
+
+	data_path(i->attr.ino, path);
+	if (i->chunk_count && io_openat(p->s->dir_fd, path, O_RDONLY | O_NOFOLLOW, 0, &fd) < 0)
+		return false;
+	for (uint64_t n = 0; n < i->chunk_count; n++) {
+		uint64_t start = chunk_start(i->part_size_bytes, n), crc;
+		uint64_t len = chunk_size(i->part_size_bytes, n), left = i->attr.size_bytes - start;
+		struct chunk_record c;
+
+		if (chunk_read(p, i->attr.ino, n, &c) < 0 || !c.has_crc ||
+			crc_of_range(fd, start, len < left ? len : left, &crc) < 0 ||
+			crc != c.crc64nvme)
+			return false;
+	}
+	return true;
 }
 
 static void judge_present(struct repair *p, struct found *f)
@@ -385,20 +407,31 @@ static void judge_present(struct repair *p, struct found *f)
 	bool proof = f->crcs == f->r.i.chunk_count;
 
 	f->r.present_bytes = f->r.i.attr.size_bytes;
+	if (!f->from.exact && f->data_bytes != f->r.i.attr.size_bytes &&
+		f->r.i.attr.state != FILE_INCOMPLETE && f->r.i.attr.state != FILE_TORN) {
+		tear(p, f,
+			"the index was damaged, and this file has another length than was "
+			"recorded");
+		return;
+	}
 	switch (f->r.i.attr.state) {
 	case FILE_INCOMPLETE:
 	case FILE_TORN:
-	case FILE_CONFLICT:
-	case FILE_FAILED:
-	case FILE_GONE: /* never sent again */
+		if (!f->is_latest)
+			resize(&f->r, f->data_bytes);
 		p->report->as_before++;
 		return;
+	case FILE_GONE: /* nobody compares its bytes later: it is never sent again, and may be
+			   evicted */
+		proof = proof && (f->is_latest || bytes_match(p, f));
+		/* fallthrough */
+	case FILE_CONFLICT:
+	case FILE_FAILED:
 	case FILE_HELD:
-		if (f->from.exact || proof) {
+		if (f->is_latest || proof)
 			p->report->as_before++;
-			return;
-		}
-		without_proof(p, f);
+		else
+			without_proof(p, f);
 		return;
 	case FILE_LOST: /* here again */
 	case FILE_NONE:
@@ -493,6 +526,15 @@ static uint64_t aborts_of(struct repair *p, uint64_t ino)
 	return evidence_get(p, EVIDENCE_ABORTS, &k, &from) == 0 ? from.number : 0;
 }
 
+static const char *leftover_label(const struct found *f)
+{
+	if (!f->from.exact)
+		return "not shown any more: perhaps another version than the one that the bucket "
+		       "holds";
+	return f->any_absent || f->is_sparse || !f->has_data ? "part of what the bucket holds"
+							     : "copy of what the bucket holds";
+}
+
 static int make_file(struct repair *p, struct found *f)
 {
 	uint64_t torn = p->report->torn, lost = p->report->lost, incomplete = p->report->incomplete;
@@ -505,6 +547,8 @@ static int make_file(struct repair *p, struct found *f)
 		e = known_path(p, r, &path);
 	if (e < 0)
 		return e;
+	f->is_latest =
+		f->from.exact && (!p->sources.power_cut || r->i.attr.flags & STORE_FLAG_DURABLE);
 	judge(p, f);
 	r->i.attr.flags &= ~(STORE_FLAG_ACCEPTED | STORE_FLAG_REPLACES);
 	r->i.due_at_ns = r->since_ns = clock_wall_ns();
@@ -517,11 +561,8 @@ static int make_file(struct repair *p, struct found *f)
 	p->report->files++;
 	if (p->report->torn + p->report->lost + p->report->incomplete > torn + lost + incomplete)
 		note(p, buf_text(&path), file_state_text(r->i.attr.state));
-	if (e == 0 && r->present_bytes == 0 && f->data_bytes)
-		e = label_put(p, r->i.attr.ino,
-			r->i.attr.state == FILE_LOST ? "what is left of a lost file"
-						     : "copy of what the bucket holds",
-			buf_text(&path));
+	if (e == 0 && is_leftover(r, f->data_bytes))
+		e = label_put(p, r->i.attr.ino, leftover_label(f), buf_text(&path));
 	return e;
 }
 

@@ -2,8 +2,9 @@
  * store_repair - `cpgfs repair`: look, gather, rebuild, install.
  *
  * Nothing of the cache is touched before the new index is whole and on disk as "index.ready"; from
- * then on a mount refuses and a repair goes on where it stopped. The old index, journal and witness
- * are kept as NAME.damaged-DATE. Last comes the rename of index.ready to index.
+ * then on a mount refuses and a repair goes on where it stopped. Orphans are moved out. The old
+ * index, journal and witness are kept as NAME.damaged-DATE. Last comes the rename of index.ready to
+ * index.
  */
 #include "store_repair.h"
 
@@ -257,6 +258,8 @@ static int make_anew(struct repair *p)
 	r = make_data_dirs(p);
 	if (r == 0)
 		r = make_ready(p);
+	if (r == 0)
+		r = orphans_move(p);
 	return r < 0 ? r : install(p);
 }
 
@@ -266,6 +269,8 @@ static int finish_earlier(struct repair *p)
 	if (p->config->dry_run || !exists(p, "index.ready"))
 		return 0;
 	int r = remove_tree_at(p->s->dir_fd, "repair.tmp");
+	if (r == 0)
+		r = orphans_of_ready(p);
 	if (r == 0)
 		r = install(p);
 	p->report->was_damaged = true;
@@ -297,7 +302,9 @@ static int repair(struct repair *p)
 	if (!p->sources.sound)
 		say_damage(p);
 	p->report->was_damaged |= !p->sources.sound;
-	r = p->sources.sound ? orphans_look(p) : make_anew(p);
+	if (!p->sources.sound)
+		return make_anew(p);
+	r = orphans_look(p);
 	return r == 0 && !p->config->dry_run ? orphans_move(p) : r;
 }
 

@@ -22,6 +22,7 @@ struct sources {
 	char index_identity[KEY_MAX_BYTES + 1024], witness_identity[KEY_MAX_BYTES + 1024];
 	uint64_t format, epoch, number, clean;
 	uint64_t front_number; /* the first record of the newest epoch in the journal */
+	uint64_t run_end;      /* the last record that a mount would replay */
 	uint64_t journal_epoch;
 };
 
@@ -34,7 +35,7 @@ struct repair {
 	char *work_dir; /* for what is only needed meanwhile */
 	struct index evidence;
 	uint64_t puts;
-	bool can_see_writers; /* the disk tells who has a file open */
+	bool can_see_writers;			   /* the disk tells who has a file open */
 	uint64_t next_ino, next_attempt, next_job; /* above all that was ever seen */
 	uint64_t highest_number, highest_epoch;
 };
@@ -51,8 +52,9 @@ struct testimony {
 	bool exact, gone;
 	struct bytes value;
 };
-#define EVIDENCE_LABEL TABLE_UNSYNCED /* ino -> why its bytes have no place in the new index */
-#define EVIDENCE_NAME TABLE_DIRENT    /* parent, name -> ino: who has that name */
+#define EVIDENCE_LABEL                                                                             \
+	TABLE_UNSYNCED /* ino -> why its bytes have no place in the new index, and path */
+#define EVIDENCE_NAME TABLE_DIRENT /* parent, name -> ino: who has that name */
 #define EVIDENCE_ABORTS                                                                            \
 	TABLE_QUEUE /* ino -> how many uploads of it are to be aborted (its number) */
 
@@ -75,5 +77,12 @@ must_check int rebuild_end(struct repair *p); /* durable; still open: orphans ar
 /* Counts and notes them, and sees that no new file gets the number of one. */
 must_check int orphans_look(struct repair *p);
 must_check int orphans_move(struct repair *p);
+/* Of a new index that is opened again: nothing but itself tells any more why. */
+must_check int orphans_of_ready(struct repair *p);
+/* Does the new index say that nothing of this data file is here? */
+static inline bool is_leftover(const struct record *r, uint64_t data_bytes)
+{
+	return r->present_bytes == 0 && data_bytes > 0;
+}
 /* Why, and the path as far as known ("" if not). */
 must_check int label_put(struct repair *p, uint64_t ino, const char *why, const char *path);

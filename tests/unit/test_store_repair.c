@@ -728,6 +728,111 @@ static void states_with_every_record_left(void **state)
 		rig_must_hold(r, rig_find(r, file_state_text(brought[i])), 5000, (unsigned)i);
 }
 
+/* ---- a power cut -------------------------------------------------------------------------------- */
+
+/* Every page of the index that holds this text. */
+static void damage_pages_with(struct rig *r, const char *text)
+{
+	struct kept k;
+	unsigned damaged = 0;
+
+	keep_index(r, &k);
+	for (uint64_t n = 0; n < k.bytes / PAGE_BYTES; n++) {
+		if (!memmem(k.index + n * PAGE_BYTES, PAGE_BYTES, text, strlen(text)))
+			continue;
+		overwrite(r, "index/data.mdb", n * PAGE_BYTES, PAGE_BYTES, 0xa5);
+		damaged++;
+	}
+	must(damaged > 0);
+	free(k.index);
+}
+
+static void work_unsynced(struct rig *r, void *arg)
+{
+	struct store_file *f;
+
+	must_eq(store_setting_set(r->s, "upload.paused", "by hand"), 0);
+	(void)rig_put(r, STORE_ROOT_INO, "synced", 5000, 50);
+	f = rig_file(r, rig_find(r, "synced"));
+	must_eq(store_file_sync(f, false), 0);
+	store_file_close(f);
+	work_states(r, arg);
+}
+
+/* The cut that damages an index takes bytes, too, and no mount looks for that after a repair. */
+static void damaged_by_a_power_cut(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_unsynced, NULL, CHILD_KILLED);
+	r->config.boot_id = "boot-2";
+	damage_pages_with(r, "by hand");
+	repair(r);
+	must(strstr(report.damage, "parts of the index cannot be read") != NULL);
+	rig_open(r);
+	must_become(r, "synced", FILE_CLOSED);
+	must_become(r, "closed", FILE_TORN);
+	must_become(r, "settled", FILE_TORN);
+	must_become(r, "held", FILE_TORN);
+	must_become(r, "queued", FILE_CLOSED); /* its checksums tell */
+	must_become(r, "failed", FILE_FAILED);
+	must_become(r, "verified", FILE_CLOSED);
+	must_become(r, "gone", FILE_GONE);
+	must_become(r, "open", FILE_INCOMPLETE);
+}
+
+/* The same without a power cut: what the index says is the latest. */
+static void damaged_by_itself(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_unsynced, NULL, CHILD_KILLED);
+	damage_pages_with(r, "by hand");
+	repair(r);
+	rig_open(r);
+	must_become(r, "closed", FILE_CLOSED);
+	must_become(r, "held", FILE_HELD);
+	must_become(r, "gone", FILE_GONE);
+}
+
+static void work_removed(struct rig *r, void *arg)
+{
+	(void)rig_put(r, STORE_ROOT_INO, "kept", 5000, 1);
+	must_eq(store_flush_all(r->s), 0);
+	must_eq(store_checkpoint(r->s), 0);
+	uint64_t ino = rig_find(r, "kept");
+	struct record *record = calloc(1, sizeof(*record));
+
+	(void)rig_put(r, STORE_ROOT_INO, "lost by the cut", 100, 2);
+	with_lock(&r->s->lock); /* as unlink does; its bytes go when this is synced */
+	must_eq(record_get(r->s, ino, record), 0);
+	op_begin(r->s);
+	op_purge(r->s, record);
+	must_eq(op_commit(r->s), 0);
+	free(record);
+}
+
+/* A mount replays no record behind the first one that a power cut took. */
+static void what_a_power_cut_took_is_not_believed(void **state)
+{
+	struct rig *r = *state;
+
+	for (int damaged = 0; damaged < 2; damaged++) {
+		rig_empty(r);
+		r->config.boot_id = "boot-1";
+		rig_child(r, work_removed, NULL, CHILD_KILLED);
+		r->config.boot_id = "boot-2";
+		overwrite(r, "journal", 0, 32, 0); /* the first record since the checkpoint */
+		if (damaged)
+			damage_pages_with(r, "kept");
+		repair(r);
+		must_eq(report.was_damaged, damaged);
+		rig_open(r);
+		rig_must_hold(r, rig_find(r, "kept"), 5000, 1);
+		rig_close(r);
+	}
+}
+
 /* ---- bytes that are not here ----------------------------------------------------------------- */
 
 static void work_evicted(struct rig *r, void *arg)
@@ -800,6 +905,41 @@ static void longer_than_its_record(void **state)
 	rig_open(r);
 	must_become(r, "log", FILE_TORN);
 	must_eq(rig_attr(r, rig_find(r, "log")).size_bytes, 5700);
+}
+
+/* Whatever state it was in: bytes that nobody will compare later are not taken for those that were
+ * recorded, and none is out of reach. */
+static void other_bytes_than_recorded(void **state)
+{
+	static const struct {
+		const char *name;
+		uint64_t at;
+		size_t len;
+	} changes[] = {{"failed", 5000, 700}, {"conflict", 5000, 700}, {"held", 5000, 700},
+		{"gone", 5000, 700}, {"verified", 5000, 700}, {"gone", 4999, 1}};
+	struct rig *r = *state;
+
+	rig_child(r, work_states, NULL, CHILD_KILLED);
+	rig_open(r);
+	uint64_t inos[array_len(changes)];
+	for (size_t i = 0; i < array_len(changes); i++)
+		inos[i] = rig_find(r, changes[i].name);
+	rig_close(r);
+	lose(r, "index/data.mdb");
+	save(r);
+	for (size_t i = 0; i < array_len(changes); i++) {
+		char path[64];
+		restore(r);
+		data_path(inos[i], path);
+		overwrite(r, path, changes[i].at, changes[i].len, 'x');
+		repair(r);
+		must_eq(report.orphans, 0);
+		rig_open(r);
+		must_become(r, changes[i].name, FILE_TORN);
+		must_eq(rig_attr(r, inos[i]).size_bytes, changes[i].at + changes[i].len);
+		rig_close(r);
+	}
+	drop_saved();
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
@@ -942,6 +1082,42 @@ static void orphans_of_a_sound_cache(void **state)
 	must_eq(rig_data_files(r), FILES);
 }
 
+static void read_text(const char *path, char *out, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t n;
+
+	must(fd >= 0);
+	n = read(fd, out, size - 1);
+	must(n >= 0);
+	out[n] = '\0';
+	close(fd);
+}
+
+/* Where the kernel wrote by itself the time is only a mark. */
+static void orphan_with_a_mark_for_a_time(void **state)
+{
+	const struct timespec marked[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1}};
+	struct rig *r = *state;
+	char name[64], path[4200], list[4200];
+	struct stat st;
+
+	rig_child(r, work_plate, NULL, CHILD_KILLED);
+	make_orphan(r, 0x4711);
+	data_path(0x4711, name);
+	place(r, name, path);
+	must_eq(utimensat(AT_FDCWD, path, marked, 0), 0);
+	repair(r);
+	must_eq(report.orphans, 1);
+	snprintf(path, sizeof(path), "%s/LIST.tsv", report.orphans_dir);
+	read_text(path, list, sizeof(list));
+	must(strstr(list, "0000000000004711") != NULL);
+	must(strstr(list, "1970") == NULL);
+	snprintf(path, sizeof(path), "%s/unnamed/0000000000004711", report.orphans_dir);
+	must_eq(stat(path, &st), 0);
+	must(st.st_mtim.tv_sec > 1000000000); /* a copy of it gets this */
+}
+
 /* Its data file waits to be unlinked: not an orphan. */
 static void work_dead(struct rig *r, void *arg)
 {
@@ -1014,6 +1190,37 @@ static void cut_off_while_installing(void **state)
 		rig_close(r);
 	}
 	drop_saved();
+}
+
+/* Ended before what the new index has no use for was moved out: that is not left where a chunk that
+ * is fetched again would be written over it. */
+static void cut_off_before_the_orphans_went(void **state)
+{
+	struct rig *r = *state;
+	char data[64], path[4200];
+
+	rig_child(r, work_evicted, NULL, CHILD_CLOSES);
+	data_path(2, data);
+	place(r, data, path);
+	for (int cut_off = 0; cut_off < 2; cut_off++) {
+		snprintf(rig_context, sizeof(rig_context), "%s", cut_off ? "cut off" : "at once");
+		make_orphan(r, 2); /* of the evicted file: perhaps a newer version */
+		if (cut_off)
+			shell("mv %s/index %s/index.ready", r->dir, r->dir);
+		else
+			lose(r, "index/data.mdb");
+		repair(r);
+		must_eq(report.orphans, 1);
+		must(strstr(noted, "evicted: ") != NULL);
+		must(strstr(noted, "perhaps another version") != NULL);
+		must_eq(access(path, F_OK), -1);
+		snprintf(path, sizeof(path), "%s/evicted", report.orphans_dir);
+		must_eq(access(path, R_OK), 0);
+		place(r, data, path);
+		rig_open(r);
+		must_become(r, "evicted", FILE_UPLOADED);
+		rig_close(r);
+	}
 }
 
 static void after_a_power_cut(void **state)
@@ -1177,15 +1384,21 @@ int main(void)
 		repair_test(a_daemon_holds_it),
 		repair_test(states_after_a_repair),
 		repair_test(states_with_every_record_left),
+		repair_test(damaged_by_a_power_cut),
+		repair_test(damaged_by_itself),
+		repair_test(what_a_power_cut_took_is_not_believed),
 		repair_test(bytes_that_are_missing),
 		repair_test(longer_than_its_record),
+		repair_test(other_bytes_than_recorded),
 		repair_test(names_from_the_journal),
 		repair_test(names_from_the_witness),
 		repair_test(doubtful_requests_change_nothing),
 		repair_test(orphans_of_a_sound_cache),
+		repair_test(orphan_with_a_mark_for_a_time),
 		repair_test(what_is_being_removed_is_no_orphan),
 		repair_test(dry_run_changes_nothing),
 		repair_test(cut_off_while_installing),
+		repair_test(cut_off_before_the_orphans_went),
 		repair_test(after_a_power_cut),
 		repair_test(repaired_twice),
 		repair_test(witness_after_a_kill),
