@@ -235,7 +235,8 @@ static int look_at_journal(struct repair *p, bool *ret_whole)
 		return r;
 	p->sources.has_journal = true;
 	*ret_whole = run_is_whole(p, fd);
-	return journal_scan(fd, 0, epoch_each, p);
+	r = journal_scan(fd, 0, epoch_each, p);
+	return r < 0 ? r : 0;
 }
 
 static int newest_each(void *user, uint64_t epoch, uint64_t number, const void *payload, size_t len)
@@ -265,10 +266,10 @@ static int look_beyond(struct repair *p, int witness_fd, bool *ret_newer)
 	int r = journal_scan(witness_fd, 0, newest_each, &newest);
 
 	p->highest_number = p->sources.meta_known ? p->sources.number : 0;
-	if (r == 0 && open_source(p, "journal", &fd) == 0)
+	if (r >= 0 && open_source(p, "journal", &fd) == 0)
 		r = journal_scan(fd, 0, run_end_each, p);
 	*ret_newer = newest > p->highest_number;
-	return r;
+	return r < 0 ? r : 0;
 }
 
 static int look_at_witness(struct repair *p, bool *ret_newer)
@@ -456,7 +457,11 @@ static int gather_file(struct repair *p, const char *name, journal_scan_fn *each
 
 	if (r == 0)
 		r = journal_scan(fd, 0, each, p);
-	return r == -ENOENT ? 0 : r;
+	if (r > 0 && p->config->note)
+		p->config->note(p->config->user, name,
+			"the disk failed while it was read: the last that was known of some files "
+			"may be missing");
+	return r == -ENOENT || r > 0 ? 0 : r;
 }
 
 static uint64_t source_bytes(struct repair *p, const char *name)

@@ -181,21 +181,25 @@ struct scan {
 	uint8_t *block;
 	uint64_t at;
 	size_t len;
+	int failed; /* reads so far that did */
 };
 
 /* The next piece at or behind an offset. A disk that cannot read a block there may read others: then
  * in small steps. -ENOENT: the end. */
 static int scan_load(struct scan *c, uint64_t from)
 {
-	off_t data = lseek(c->fd, (off_t)from, SEEK_DATA); /* most of it may be a hole */
-	if (data < 0)
-		return errno == ENXIO ? -ENOENT : -errno;
-	c->at = (uint64_t)data;
-	ssize_t n = io_pread(c->fd, c->block, SCAN_BYTES, c->at);
+	size_t want = SCAN_BYTES;
+	ssize_t n = -EIO;
 	while (n == -EIO) {
-		n = io_pread(c->fd, c->block, SCAN_STEP_BYTES, c->at);
-		if (n == -EIO)
-			c->at = (c->at / SCAN_STEP_BYTES + 1) * SCAN_STEP_BYTES;
+		off_t data = lseek(c->fd, (off_t)from, SEEK_DATA); /* most of it may be a hole */
+		if (data < 0)
+			return errno == ENXIO ? -ENOENT : -errno;
+		c->at = (uint64_t)data;
+		n = io_pread(c->fd, c->block, want, c->at);
+		if (n == -EIO && want == SCAN_STEP_BYTES)
+			from = (c->at / SCAN_STEP_BYTES + 1) * SCAN_STEP_BYTES;
+		c->failed += n == -EIO;
+		want = SCAN_STEP_BYTES;
 	}
 	c->len = n < 0 ? 0 : (size_t)n;
 	if (n >= 0 && n < HEADER_BYTES)
@@ -204,7 +208,7 @@ static int scan_load(struct scan *c, uint64_t from)
 }
 
 /* The first whole record that begins in this piece, at or behind `from`. -ENOENT: none does. */
-static int scan_find(const struct scan *c, uint64_t from, struct buf *payload, uint64_t *ret_at)
+static int scan_find(struct scan *c, uint64_t from, struct buf *payload, uint64_t *ret_at)
 {
 	const uint8_t *last = c->block + c->len - HEADER_BYTES, *p = c->block;
 	if (from > c->at && from - c->at > c->len - HEADER_BYTES)
@@ -220,13 +224,14 @@ static int scan_find(const struct scan *c, uint64_t from, struct buf *payload, u
 			*ret_at = there.offset;
 			return r;
 		}
+		c->failed += r == -EIO;
 		p++;
 	}
 	return -ENOENT;
 }
 
-static int scan_piece(const struct scan *c, uint64_t *at, struct buf *payload,
-	journal_scan_fn *each, void *user)
+static int scan_piece(
+	struct scan *c, uint64_t *at, struct buf *payload, journal_scan_fn *each, void *user)
 {
 	uint64_t found = 0;
 	int r;
@@ -253,7 +258,7 @@ int journal_scan(int fd, uint64_t from, journal_scan_fn *each, void *user)
 		if (r == 0)
 			r = scan_piece(&c, &from, &payload, each, user);
 	}
-	return r == -ENOENT ? 0 : r;
+	return r == -ENOENT ? c.failed : r;
 }
 
 int journal_front(const struct journal *j, enum journal_front *ret, uint64_t *ret_epoch)

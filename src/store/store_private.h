@@ -100,7 +100,8 @@ enum journal_front {
 	JOURNAL_FRONT_RECORD, /* a whole record, of *ret_epoch */
 };
 must_check int journal_front(const struct journal *j, enum journal_front *ret, uint64_t *ret_epoch);
-/* Every whole record from an offset on, wherever it stands and of whatever epoch, in file order. */
+/* Every whole record from an offset on, wherever it stands and of whatever epoch, in file order.
+ * Returns how many reads failed: records that stand there may be left out. */
 typedef int journal_scan_fn(
 	void *user, uint64_t epoch, uint64_t number, const void *payload, size_t len);
 must_check int journal_scan(int fd, uint64_t from, journal_scan_fn *each, void *user);

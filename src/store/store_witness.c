@@ -162,7 +162,7 @@ static int tail_each(void *user, uint64_t epoch, uint64_t number, const void *pa
 int witness_identity(int fd, char theirs[], size_t size)
 {
 	struct tail t = {.theirs = theirs, .size = size};
-	int r = journal_scan(fd, 0, first_each, &t);
+	int r = journal_scan(fd, 0, first_each, &t); /* the first record that can be read */
 	if (r < 0 && r != -ECANCELED)
 		return r;
 	return t.has_header ? 0 : -ENOENT;
@@ -190,7 +190,11 @@ static int load(struct store *s, uint64_t size)
 	s->witness.committed = offset;
 	r = journal_scan(s->witness.fd, offset, tail_each, &t);
 	s->witness.last_number = t.last_number;
-	return r;
+	if (r > 0) {
+		with_lock(&s->lock);
+		pending_failed(s, -EIO);
+	}
+	return r < 0 ? r : 0;
 }
 
 /* A witness that cannot be had is no reason not to work: it is tried again later. */
@@ -207,8 +211,10 @@ int witness_open(struct store *s, char theirs[], size_t size)
 		return 0;
 	}
 	r = witness_identity(s->witness.fd, theirs, size);
-	if (r == -ENOENT && st.st_size > 0)
-		s->witness.stale = true;
+	if (r == -ENOENT && st.st_size > 0) {
+		with_lock(&s->lock);
+		pending_failed(s, -EUCLEAN);
+	}
 	if (r == 0)
 		r = meta_get_text(&s->index, "identity", ours, sizeof(ours));
 	if (r == 0 && strcmp(ours, theirs) != 0)

@@ -619,6 +619,90 @@ static void unreadable_folder_may_hold_an_orphan(void **state)
 	rig_open(r);
 }
 
+/* ---- the second record of names and checksums ---------------------------------------------------- */
+
+static struct {
+	long at, count; /* reads of it fail from this one on; 0: none does */
+} witness_reads;
+
+ssize_t pread(int fd, void *data, size_t len, off_t off)
+{
+	char link[64], path[512] = "";
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (witness_reads.at && readlink(link, path, sizeof(path) - 1) > 0 &&
+		strstr(path, "/witness") && ++witness_reads.count >= witness_reads.at) {
+		errno = EIO;
+		return -1;
+	}
+	return syscall(SYS_pread64, fd, data, len, off);
+}
+
+/* It has more than the last commit knows of. */
+static void work_killed_at_a_checkpoint(struct rig *r, void *arg)
+{
+	work_little(r, arg);
+	disk_on(DISK_KILL, 1, 0);
+	disk.files_mask = 1u << DISK_INDEX;
+	(void)!store_checkpoint(r->s);
+	must(!"killed");
+}
+
+static bool log_says(const char *path, const char *what)
+{
+	char text[8192];
+	cleanup_fd int fd = open(path, O_RDONLY);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+
+	must(n >= 0);
+	text[n] = '\0';
+	return strstr(text, what);
+}
+
+static ino_t witness_number(struct rig *r)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/witness", r->dir);
+	must_eq(stat(path, &st), 0);
+	return st.st_ino;
+}
+
+/* From its n-th read on the disk gives nothing of it: no reason not to mount, but one to say so,
+ * and to write it anew. */
+static void unread_witness_is_told_of_and_written_anew(void **state)
+{
+	struct rig *r = *state;
+	char log[128];
+	long at;
+
+	snprintf(log, sizeof(log), "%s.log", r->dir);
+	for (at = 1;; at++) {
+		(void)unlink(log);
+		must_eq(log_open(LOG_LEVEL_INFO, log, false), 0);
+		rig_child(r, work_killed_at_a_checkpoint, NULL, CHILD_KILLED);
+		ino_t before = witness_number(r);
+		witness_reads.count = 0;
+		witness_reads.at = at;
+		rig_open(r);
+		witness_reads.at = 0;
+		bool met = witness_reads.count >= at;
+		must_eq(store_start(r->s), 0);
+		for (int ms = 0; met && ms < 20000 && witness_number(r) == before; ms += 10)
+			usleep(10000);
+		must_eq(witness_number(r) == before, !met);
+		rig_close(r);
+		must_eq(log_says(log, "the second record of names and checksums has a hole"), met);
+		if (!met)
+			break;
+		rig_empty(r);
+	}
+	must(at > 6); /* its front, and what was added since the commit */
+	must_eq(log_open(LOG_LEVEL_INFO, NULL, false), 0);
+	must_eq(unlink(log), 0);
+}
+
 struct failed_commit {
 	enum disk_action action;
 	long at;
@@ -781,6 +865,7 @@ int main(void)
 		rig_test(index_takes_records_again_when_the_disk_is_well),
 		rig_test_closed(unreadable_folder_is_not_taken_for_empty),
 		rig_test_closed(unreadable_folder_may_hold_an_orphan),
+		rig_test_closed(unread_witness_is_told_of_and_written_anew),
 		rig_test_closed(killed_after_failed_commits),
 		rig_test(replaced_bytes_outlive_an_unsynced_rename),
 		rig_test(removed_bytes_outlive_an_unsynced_unlink),
