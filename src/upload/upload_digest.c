@@ -31,6 +31,15 @@ static void digest_drop(struct event *e)
 	digest_free((struct digest *)e);
 }
 
+/* Of a version without a task its state tells. */
+static void tell_unread(const struct digest *d)
+{
+	if (d->task && d->error < 0 && d->error != -ENODATA && d->error != -ENOMEM &&
+		d->error != -ESHUTDOWN)
+		log_warn("%s: the cache disk could not be read (%s); it is tried again",
+			d->task->key, strerror(-d->error));
+}
+
 static void digest_ended(struct upload *u, struct event *e)
 {
 	struct digest *d = (struct digest *)e;
@@ -38,6 +47,7 @@ static void digest_ended(struct upload *u, struct event *e)
 	u->sched.digests_active--;
 	if (d->task)
 		d->task->outstanding--;
+	tell_unread(d);
 	d->done(u, d);
 	digest_free(d);
 }

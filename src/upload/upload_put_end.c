@@ -160,7 +160,8 @@ void put_unsent(struct upload *u, struct task *t, int error)
 	}
 	if (error == -EREMOTE || error == -EINVAL)
 		reply.class = S3_FATAL; /* as it is now, it can never be sent */
-	(void)text_copy(reply.code, "NotSent", sizeof(reply.code));
+	(void)text_copy(
+		reply.code, error == -ESHUTDOWN ? "ShuttingDown" : "NotSent", sizeof(reply.code));
 	(void)text_copy(reply.message,
 		error == -EREMOTE ? "part of its content is only in the bucket: read it once here"
 				  : strerror(-error),

@@ -41,9 +41,11 @@ static void compared(struct upload *u, struct digest *d)
 {
 	struct task *t = d->task;
 
-	if (d->error == -ENODATA || d->error == -EIO)
-		log_warn("%s: could not be read to compare it: %s", t->key, strerror(-d->error));
-	t->content = d->error == 0 && d->same ? CONTENT_SAME : CONTENT_OTHER;
+	if (d->error < 0) { /* that says nothing of what they hold */
+		put_unsent(u, t, d->error);
+		return;
+	}
+	t->content = d->same ? CONTENT_SAME : CONTENT_OTHER;
 	t->compared = true;
 	t->then(u, t);
 }

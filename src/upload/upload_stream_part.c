@@ -80,10 +80,7 @@ static void part_unread(struct upload *u, struct task *t, struct digest *d, int 
 		part_given_up(u, t, d->chunk);
 		return;
 	}
-	if (error != -ESHUTDOWN && error != -ENOMEM && d->error < 0)
-		log_warn("%s: cannot be read to be sent: %s; it is tried again", t->key,
-			strerror(-error));
-	else
+	if (d->error == 0 || error == -ESHUTDOWN || error == -ENOMEM)
 		pause_note_store(u, error);
 	part_again(u, t, d->chunk, &again);
 }

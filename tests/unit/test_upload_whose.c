@@ -1,6 +1,9 @@
 /* Whose object is it: nothing of someone else is replaced without leave, nothing equal is sent. */
 #include "upload_fake.h"
 
+#include <sched.h>
+#include <sys/syscall.h>
+
 static struct bench *open_bench(bool aws)
 {
 	struct bench *b = bench_begin(aws);
@@ -29,17 +32,35 @@ static void test_same_content_is_adopted(void **state)
 	}
 }
 
-/* Made in parts by another tool, on a server without checksums: the ETag is reproduced. */
-static void test_multipart_from_elsewhere_is_adopted(void **state)
+/* What happens at the reads that compare a file with the object that was found. */
+static struct bench *compares;
+static enum { READS_PASS, READS_FAIL, READS_WAIT } compare_reads;
+static atomic_uint compare_read_count;
+
+ssize_t pread(int fd, void *data, size_t len, off_t off)
 {
-	struct bench *b = open_bench(false);
+	if (compare_reads != READS_PASS && fake_count(compares->fake, S3_HEAD) > 0) {
+		unsigned before = atomic_fetch_add(&compare_read_count, 1);
+
+		if (compare_reads == READS_FAIL && before == 0) {
+			errno = EIO;
+			return -1;
+		}
+		while (compare_reads == READS_WAIT && !atomic_load(&compares->upload->digests_end))
+			sched_yield();
+	}
+	return syscall(SYS_pread64, fd, data, len, off);
+}
+
+/* By another tool, and on a server without checksums. */
+static uint64_t write_what_is_there_in_parts(struct bench *b)
+{
 	size_t len = 13 * MIB + 5;
 	uint8_t *data = pattern(len, 1), md5s[2][16];
 	struct fake_object *o;
 	char hex[33];
 	uint64_t ino;
 
-	(void)state;
 	lock_take(&b->fake->lock);
 	o = fake_store(b->fake, "p/big", data, len);
 	for (unsigned i = 0; i < 2; i++) {
@@ -49,10 +70,57 @@ static void test_multipart_from_elsewhere_is_adopted(void **state)
 	assert_true(etag_of_parts((const uint8_t(*)[16])md5s, 2, o->etag));
 	lock_drop(&b->fake->lock);
 	ino = write_file(b, "p/big", data, len);
+	free(data);
+	return ino;
+}
+
+/* The ETag is reproduced. */
+static void test_multipart_from_elsewhere_is_adopted(void **state)
+{
+	struct bench *b = open_bench(false);
+	uint64_t ino = write_what_is_there_in_parts(b);
+
+	(void)state;
 	wait_state(b, ino, FILE_UPLOADED);
 	assert_int_equal(fake_count(b->fake, S3_CREATE_MULTIPART), 0);
 	assert_int_equal(fake_count(b->fake, S3_PUT), 0);
-	free(data);
+	bench_end(b);
+}
+
+/* A disk that fails meanwhile says nothing about whose the object is. */
+static void test_unread_is_not_other_content(void **state)
+{
+	struct bench *b = compares = open_bench(false);
+	uint64_t ino;
+
+	(void)state;
+	atomic_store(&compare_read_count, 0);
+	compare_reads = READS_FAIL;
+	ino = write_what_is_there_in_parts(b);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_true(atomic_load(&compare_read_count) > 1);
+	assert_int_equal(fake_count(b->fake, S3_CREATE_MULTIPART), 0);
+	compare_reads = READS_PASS;
+	bench_end(b);
+}
+
+/* Nor does an unmount. */
+static void test_ended_while_it_is_compared(void **state)
+{
+	struct bench *b = compares = open_bench(false);
+	uint64_t ino;
+
+	(void)state;
+	atomic_store(&compare_read_count, 0);
+	compare_reads = READS_WAIT;
+	ino = write_what_is_there_in_parts(b);
+	wait_until(atomic_load(&compare_read_count) > 0);
+	bench_stop_upload(b);
+	assert_int_equal(state_of(b, ino), FILE_QUEUED);
+	compare_reads = READS_PASS;
+	bench_open_upload(b);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_int_equal(fake_count(b->fake, S3_CREATE_MULTIPART), 0);
 	bench_end(b);
 }
 
@@ -341,6 +409,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_content_is_adopted),
 		cmocka_unit_test(test_multipart_from_elsewhere_is_adopted),
+		cmocka_unit_test(test_unread_is_not_other_content),
+		cmocka_unit_test(test_ended_while_it_is_compared),
 		cmocka_unit_test(test_other_content_is_a_conflict),
 		cmocka_unit_test(test_not_found_by_a_proxy),
 		cmocka_unit_test(test_accepted_but_for_what),
