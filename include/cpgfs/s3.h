@@ -208,6 +208,7 @@ struct s3_ops {
 	void (*cancel)(struct s3 *s3, uint64_t id);
 	bool (*wants_sha256)(struct s3 *s3);
 	bool (*is_down)(struct s3 *s3);
+	int64_t (*quickest_ms)(struct s3 *s3);
 	bool (*enforces)(struct s3 *s3, enum s3_op op, enum s3_condition condition);
 	void (*learn)(struct s3 *s3, enum s3_op op, enum s3_condition condition, bool enforced);
 	void (*destroy)(struct s3 *s3);
@@ -235,6 +236,11 @@ static inline bool s3_wants_sha256(struct s3 *s3)
 static inline bool s3_is_down(struct s3 *s3)
 {
 	return s3->ops->is_down(s3);
+}
+/* How long the quickest of all answers so far took: about a round trip. 0: none took a millisecond. */
+static inline int64_t s3_quickest_ms(struct s3 *s3)
+{
+	return s3->ops->quickest_ms(s3);
 }
 /* Is this condition known to be honoured here with this operation? True for AWS; elsewhere false
  * until it was seen refused (the client learns from every 412 that only it can have caused), or a

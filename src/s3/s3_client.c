@@ -82,6 +82,13 @@ static bool client_is_down(struct s3 *s3)
 	return c->failures >= S3_DOWN_AFTER_FAILURES;
 }
 
+static int64_t client_quickest_ms(struct s3 *s3)
+{
+	struct s3_client *c = client_of(s3);
+	with_lock(&c->lock);
+	return c->quickest_ms;
+}
+
 static bool client_enforces(struct s3 *s3, enum s3_op op, enum s3_condition condition)
 {
 	struct s3_client *c = client_of(s3);
@@ -129,6 +136,7 @@ static const struct s3_ops client_ops = {
 	.cancel = client_cancel,
 	.wants_sha256 = client_wants_sha256,
 	.is_down = client_is_down,
+	.quickest_ms = client_quickest_ms,
 	.enforces = client_enforces,
 	.learn = client_learn,
 	.destroy = client_destroy,

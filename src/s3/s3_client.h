@@ -76,6 +76,7 @@ struct s3_client {
 	uint64_t next_id;
 	bool echo_seen;       /* the endpoint confirmed a CRC64NVME */
 	unsigned failures;    /* transports in a row without an answer */
+	int64_t quickest_ms;  /* of the answers that took a millisecond; 0: none yet */
 	uint32_t enforced[S3_CONDITIONS]; /* bit per operation */
 	pthread_t loop_thread; /* valid while loop_runs */
 	bool loop_runs;

@@ -74,6 +74,13 @@ static bool is_answered(const struct s3_transfer *t)
 	return t->answer.head_done && t->answer.reply.http_status > 0;
 }
 
+static void learn_distance(struct s3_client *c, const struct s3_transfer *t)
+{
+	int64_t ms = t->answer.reply.answered_ms;
+	if (is_answered(t) && ms > 0 && (!c->quickest_ms || ms < c->quickest_ms))
+		c->quickest_ms = ms;
+}
+
 static void learn_reachable(struct s3_client *c, const struct s3_transfer *t)
 {
 	if (is_answered(t))
@@ -102,6 +109,7 @@ void s3_facts_learn(struct s3_client *c, struct s3_transfer *t)
 	{
 		with_lock(&c->lock);
 		learn_reachable(c, t);
+		learn_distance(c, t);
 		learn_echo(c, t);
 		if (r->http_status == 412 && t->wire.asked.has_condition)
 			c->enforced[t->wire.asked.condition] |= UINT32_C(1) << t->wire.asked.op;

@@ -9,6 +9,7 @@
 #define POOL_QUEUE 256
 /* Who sends fewer files has little to win by knowing what the server honours. */
 #define PROBE_AFTER 256
+#define PROBE_AHEAD 64
 /* More open jobs than this are shown as so many. */
 #define JOBS_COUNTED_MAX 64
 
@@ -37,6 +38,7 @@ static void upload_configure(struct upload *u, const struct upload_config *confi
 					       : MULTIPART_THRESHOLD_BYTES;
 	u->copy_max_bytes = COPY_MAX_BYTES;
 	u->probe_after = PROBE_AFTER;
+	u->probe_ahead = PROBE_AHEAD;
 	u->copy_part_bytes = COPY_PART_BYTES;
 	u->allow_overwrite = config->allow_overwrite;
 	u->allow_delete = config->allow_delete;

@@ -10,16 +10,19 @@
  * At first, where answers come from afar, it need not wait for windows: each answer makes room for one
  * request more, so that there are twice as many after each round trip, until the answers of a round
  * take longer than those of the quickest one (then it goes back a round), or the server throttles.
+ * Answers to questions make room, too, but say nothing about how long a body takes. And it begins
+ * with as many as make up for the distance, where that is known.
  */
 #include "upload_private.h"
 
 #define LIMIT_START 8
+#define LIMIT_START_MAX 64
 #define WINDOW_MS 250
 #define REQUEST_SCORE_BYTES (256 * KIB)
 #define HOLD_WINDOWS 16
 #define GAIN_WANTED 1.08
 #define THROTTLE_PAUSE_MS 1000
-#define FAR_MS 10
+#define FAR_MS 10 /* from there on */
 #define SLOWER_MS 10
 
 static void window_begin(struct limit *l, int64_t now_ms)
@@ -50,11 +53,25 @@ void limit_reset(struct limit *l, int64_t now_ms)
 	l->before = l->now;
 	l->last_rate = 0;
 	l->hold_windows = 0;
-	l->climbs = true;
+	l->climbs = l->fresh = true;
 	l->quickest_ms = 0;
 	l->round_size = l->now;
 	round_begin(l);
 	window_begin(l, now_ms);
+}
+
+/* As many requests each second as LIMIT_START are at FAR_MS. */
+void limit_start(struct limit *l, int64_t quickest_ms)
+{
+	int64_t many = quickest_ms * LIMIT_START / FAR_MS;
+
+	if (!l->fresh || many <= LIMIT_START)
+		return;
+	l->fresh = false;
+	l->now = many < LIMIT_START_MAX ? (unsigned)many : LIMIT_START_MAX;
+	l->now = l->now < l->max ? l->now : l->max;
+	l->before = l->round_size = l->now;
+	round_begin(l);
 }
 
 static void limit_grow(struct limit *l, double rate)
@@ -118,6 +135,13 @@ static void limit_climb(struct limit *l, int64_t now_ms, int64_t answered_ms, un
 		climb_end(l, now_ms);
 }
 
+void limit_asked(struct limit *l, int64_t answered_ms, unsigned in_use)
+{
+	if (l->climbs && answered_ms >= FAR_MS && l->now < l->max && in_use * 2 > l->now &&
+		l->now < l->round_size * 2)
+		l->now++;
+}
+
 /* ------------------------------------------------------------------------------------------------- */
 
 void limit_done(
@@ -125,6 +149,7 @@ void limit_done(
 {
 	int64_t elapsed_ms = now_ms - l->window_began_ms;
 
+	l->fresh = false;
 	if (l->climbs) {
 		limit_climb(l, now_ms, answered_ms, in_use);
 		return;
@@ -147,7 +172,7 @@ void limit_throttled(struct limit *l, int64_t now_ms, unsigned in_use)
 		l->now = in_use;
 	l->now = l->now > 1 ? l->now / 2 : 1;
 	l->before = l->now;
-	l->climbs = false;
+	l->climbs = l->fresh = false;
 	l->hold_windows = HOLD_WINDOWS;
 	window_begin(l, now_ms);
 }

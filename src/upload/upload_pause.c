@@ -262,6 +262,8 @@ void pause_note_reply(struct upload *u, const struct request *rq)
 			transfers_in_use(u));
 		note_bytes(u, rq->body_bytes);
 	}
+	if (rq->op == S3_HEAD && (reply->class == S3_DONE || reply->class == S3_NOT_FOUND))
+		limit_asked(&u->sched.limit, reply->answered_ms, transfers_in_use(u));
 	if (reply->class == S3_AUTH)
 		credentials_refused(u, rq);
 }

@@ -122,6 +122,7 @@ void window_skipped(struct window *w);
 /* How many transfers at once. Grows while that makes the rate grow, halves when throttled. */
 struct limit {
 	unsigned max, now, before; /* before: what to go back to when growing did not help */
+	bool fresh;  /* nothing was answered yet */
 	bool climbs; /* at first: with every answer, as long as answers do not take longer for it */
 	int64_t quickest_ms;	   /* the mean answer of the quickest round; 0: none yet */
 	int64_t round_sum_ms;
@@ -134,6 +135,10 @@ struct limit {
 };
 void limit_init(struct limit *l, unsigned max, int64_t now_ms);
 void limit_reset(struct limit *l, int64_t now_ms);
+/* Before the first transfer: the quickest answer to other requests took so long (0: not known). */
+void limit_start(struct limit *l, int64_t quickest_ms);
+/* A question was answered, which led to no transfer yet. */
+void limit_asked(struct limit *l, int64_t answered_ms, unsigned in_use);
 /* in_use: with the one that is done. */
 void limit_done(
 	struct limit *l, int64_t now_ms, uint64_t bytes, int64_t answered_ms, unsigned in_use);
@@ -469,7 +474,7 @@ void failure_judge(
 /* What is known of one condition on PUT. */
 struct probe {
 	unsigned asked; /* keys asked about because nothing is known */
-	bool busy, ignored;
+	bool busy, tried, ignored;
 };
 /* A key is asked about only because the condition is not known to be honoured. */
 void probe_note_asked(struct upload *u, enum s3_condition condition);
@@ -693,6 +698,7 @@ struct upload {
 	char *acl;
 	unsigned max_transfers, hash_threads;
 	unsigned probe_after; /* so many questions that a known server would spare */
+	unsigned probe_ahead; /* or so many that it would still spare */
 	uint64_t multipart_threshold_bytes;
 	uint64_t copy_max_bytes, copy_part_bytes;
 	bool allow_overwrite, allow_delete;

@@ -2,13 +2,13 @@
  * upload_probe - does this server honour conditions on PUT? Where that is not known each key is asked
  * about before it is written, which costs as much as writing it. One write more settles it.
  *
- * When enough keys were asked about, the next object that was written and proved is written again: the
- * same bytes, under a condition that this object itself fails. A server that honours it refuses (the
- * client learns from that), one that does not puts our object in the place of our object. What someone
- * else writes to the key between the two is in the same window as between question and write, for as
- * long: a round trip. The record of the attempt stands until the second answer, and speaks for both:
- * it has both conditions. That the object is there says nothing about the second write then, which may
- * still be carried out for a moment: upload_doubt.c asks twice.
+ * When enough keys were asked about, or wait to be, the next object that was written and proved is
+ * written again: the same bytes, under a condition that this object itself fails. A server that
+ * honours it refuses (the client learns from that), one that does not puts our object in the place of
+ * our object. What someone else writes to the key between the two is in the same window as between
+ * question and write, for as long: a round trip. The record of the attempt stands until the second
+ * answer, and speaks for both: it has both conditions. That the object is there says nothing about the
+ * second write then, which may still be carried out for a moment: upload_doubt.c asks twice.
  */
 #include "upload_private.h"
 
@@ -21,6 +21,22 @@ void probe_note_asked(struct upload *u, enum s3_condition condition)
 	u->sched.probes[condition].asked++;
 }
 
+static uint64_t files_waiting(struct upload *u)
+{
+	struct store_counts counts;
+
+	if (store_counts(u->store, STORE_ROOT_INO, &counts) < 0)
+		return 0;
+	return counts.files[FILE_CLOSED] + counts.files[FILE_SETTLED] + counts.files[FILE_QUEUED];
+}
+
+/* Does knowing spare more than it costs? One that taught nothing is not followed at once by another. */
+static bool probe_pays(struct upload *u, const struct probe *p)
+{
+	return p->asked >= u->probe_after ||
+	       (p->asked > 0 && !p->tried && files_waiting(u) >= u->probe_ahead);
+}
+
 /* S3_CONDITIONS: nothing that could be learned from this object. */
 static enum s3_condition probe_wanted(struct upload *u, const struct task *t)
 {
@@ -31,8 +47,8 @@ static enum s3_condition probe_wanted(struct upload *u, const struct task *t)
 	for (i = 0; i < S3_CONDITIONS; i++) {
 		const struct probe *p = &u->sched.probes[i];
 
-		if (p->asked >= u->probe_after && !p->busy && !p->ignored &&
-			!s3_enforces(u->s3, S3_PUT, (enum s3_condition)i))
+		if (!p->busy && !p->ignored && !s3_enforces(u->s3, S3_PUT, (enum s3_condition)i) &&
+			probe_pays(u, p))
 			break;
 	}
 	return (enum s3_condition)i;
@@ -106,7 +122,7 @@ bool probe_begin(struct upload *u, struct task *t, const struct s3_object *made)
 	if (put_request(u, t, matches ? NO_ETAG : NULL,
 		    matches ? match_answered : none_match_answered) < 0)
 		return false;
-	u->sched.probes[condition].busy = true;
+	u->sched.probes[condition].busy = u->sched.probes[condition].tried = true;
 	(void)text_copy(t->made_etag, made->etag, sizeof(t->made_etag));
 	return true;
 }

@@ -32,6 +32,8 @@ bool transfers_may_begin(struct upload *u)
 	uint64_t buffers = u->sched.slots_bytes +
 			   (uint64_t)(u->sched.parts_used + 1) * SEND_BUFFER_BYTES;
 
+	if (u->sched.limit.fresh)
+		limit_start(&u->sched.limit, s3_quickest_ms(u->s3));
 	if (transfers_in_use(u) < u->sched.limit.now)
 		return buffers <= SEND_BUFFERS_MAX_BYTES;
 	limit_saturated(&u->sched.limit);

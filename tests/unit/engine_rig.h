@@ -275,6 +275,11 @@ static inline bool shim_is_down(struct s3 *s3)
 	return s3_is_down(((struct shim *)s3)->real);
 }
 
+static inline int64_t shim_quickest_ms(struct s3 *s3)
+{
+	return s3_quickest_ms(((struct shim *)s3)->real);
+}
+
 static inline bool shim_enforces(struct s3 *s3, enum s3_op op, enum s3_condition condition)
 {
 	return s3_enforces(((struct shim *)s3)->real, op, condition);
@@ -295,6 +300,7 @@ static const struct s3_ops shim_ops = {.submit = shim_submit,
 	.cancel = shim_cancel,
 	.wants_sha256 = shim_wants_sha256,
 	.is_down = shim_is_down,
+	.quickest_ms = shim_quickest_ms,
 	.enforces = shim_enforces,
 	.learn = shim_learn,
 	.destroy = shim_destroy};

@@ -424,6 +424,12 @@ static inline void fake_destroy(struct s3 *s3)
 	free(b);
 }
 
+static inline int64_t fake_quickest_ms(struct s3 *s3)
+{
+	(void)s3;
+	return 0;
+}
+
 static inline struct fake_bucket *fake_create(void)
 {
 	static const struct s3_ops ops = {
@@ -431,6 +437,7 @@ static inline struct fake_bucket *fake_create(void)
 		.cancel = fake_cancel,
 		.wants_sha256 = fake_false,
 		.is_down = fake_is_down,
+		.quickest_ms = fake_quickest_ms,
 		.enforces = fake_enforces,
 		.learn = fake_learn,
 		.destroy = fake_destroy,

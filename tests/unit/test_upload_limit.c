@@ -80,6 +80,74 @@ static void test_limit_afar_until_answers_take_longer(void **state)
 	assert_int_equal(l.now, 4); /* not by rounds any more */
 }
 
+/* As many requests each second as 8 are at 10 ms. */
+static void test_limit_starts_as_far_as_it_is(void **state)
+{
+	static const struct {
+		int64_t quickest_ms;
+		unsigned max, now;
+	} cases[] = {{0, 256, 8}, {3, 256, 8}, {10, 256, 8}, {20, 256, 16}, {80, 256, 64},
+		{700, 256, 64}, {80, 20, 20}, {80, 4, 4}};
+	struct limit l;
+
+	(void)state;
+	for (size_t i = 0; i < array_len(cases); i++) {
+		limit_init(&l, cases[i].max, 1000);
+		limit_start(&l, cases[i].quickest_ms);
+		assert_int_equal(l.now, cases[i].now);
+	}
+	limit_init(&l, 256, 1000);
+	limit_start(&l, 0);
+	limit_start(&l, 40);
+	assert_int_equal(l.now, 32); /* known a moment later */
+	limit_start(&l, 80);
+	assert_int_equal(l.now, 32);
+	limit_init(&l, 256, 1000);
+	limit_throttled(&l, 3000, l.now);
+	limit_start(&l, 80);
+	assert_int_equal(l.now, 4);
+}
+
+static void test_limit_started_afar_goes_on_doubling(void **state)
+{
+	struct limit l;
+	int64_t now_ms = 1000;
+
+	(void)state;
+	limit_init(&l, 256, now_ms);
+	limit_start(&l, 80);
+	one_round(&l, &now_ms, 80, 0);
+	assert_int_equal(l.now, 64); /* how long a body takes */
+	one_round(&l, &now_ms, 80, 0);
+	assert_int_equal(l.now, 128);
+	one_round(&l, &now_ms, 150, 0);
+	assert_int_equal(l.now, 64);
+}
+
+/* Where a question precedes each transfer, as many answers again make room. */
+static void test_limit_grows_with_questions(void **state)
+{
+	struct limit l;
+	int64_t now_ms = 1000;
+
+	(void)state;
+	limit_init(&l, 256, now_ms);
+	for (unsigned i = 0; i < 100; i++)
+		limit_asked(&l, 80, l.now);
+	assert_int_equal(l.now, 16);
+	for (unsigned i = 0; i < 8; i++)
+		limit_done(&l, now_ms, 4096, 80, 16);
+	for (unsigned i = 0; i < 100; i++)
+		limit_asked(&l, 80, l.now);
+	assert_int_equal(l.now, 32);
+	limit_init(&l, 256, now_ms);
+	for (unsigned i = 0; i < 100; i++)
+		limit_asked(&l, 2, l.now); /* near by */
+	for (unsigned i = 0; i < 100; i++)
+		limit_asked(&l, 80, 3); /* few are out */
+	assert_int_equal(l.now, 8);
+}
+
 /* Where few are out, nobody knows what many would do. */
 static void test_limit_afar_with_few_files(void **state)
 {
@@ -241,6 +309,9 @@ int main(void)
 		cmocka_unit_test(test_limit_climbs_with_the_rate),
 		cmocka_unit_test(test_limit_doubles_afar),
 		cmocka_unit_test(test_limit_afar_until_answers_take_longer),
+		cmocka_unit_test(test_limit_starts_as_far_as_it_is),
+		cmocka_unit_test(test_limit_started_afar_goes_on_doubling),
+		cmocka_unit_test(test_limit_grows_with_questions),
 		cmocka_unit_test(test_limit_afar_with_few_files),
 		cmocka_unit_test(test_limit_stays_where_more_is_no_use),
 		cmocka_unit_test(test_limit_idle_slots_teach_nothing),

@@ -121,6 +121,57 @@ static void test_new_objects(void **state)
 	}
 }
 
+static void write_while_paused(unsigned files)
+{
+	upload_pause(b->upload);
+	for (unsigned i = 0; i < files; i++)
+		write_text(b, path_of(i), "hello");
+	wait_on(in_state(FILE_QUEUED) == files);
+	upload_resume(b->upload);
+	wait_on(in_state(FILE_UPLOADED) == files && attempts_standing(b) == 0);
+}
+
+/* The first one tells about all that wait. */
+static void test_many_wait(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < array_len(servers); i++) {
+		begin(&servers[i]);
+		b->upload->probe_after = 2 * FILES;
+		b->upload->probe_ahead = FILES / 2;
+		write_while_paused(FILES);
+		all_have(FILES, "hello");
+		assert_int_equal(fake_count(b->fake, S3_PUT), FILES + 1);
+		assert_int_equal(fake_count(b->fake, S3_HEAD), servers[i].none_match ? 1 : FILES);
+		end();
+	}
+}
+
+/* Another one follows only after as many questions as pay for it. */
+static void test_many_wait_and_nothing_is_learned(void **state)
+{
+	(void)state;
+	begin(&servers[0]);
+	b->upload->probe_ahead = FILES / 2;
+	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_REFUSE, .skip = 1,
+				    .class = S3_THROTTLED, .http_status = 503, .code = "SlowDown"});
+	write_while_paused(FILES);
+	all_have(FILES, "hello");
+	assert_int_equal(fake_count(b->fake, S3_PUT), FILES + 2);
+	assert_int_equal(fake_count(b->fake, S3_HEAD), 1 + ASKED);
+	end();
+}
+
+static void test_few_wait(void **state)
+{
+	(void)state;
+	begin(&servers[0]);
+	b->upload->probe_ahead = ASKED;
+	write_while_paused(ASKED - 1);
+	assert_int_equal(fake_count(b->fake, S3_PUT), ASKED - 1);
+	end();
+}
+
 /* What is known of If-None-Match says nothing about If-Match. */
 static void test_rewritten_objects(void **state)
 {
@@ -358,6 +409,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_new_objects),
+		cmocka_unit_test(test_many_wait),
+		cmocka_unit_test(test_many_wait_and_nothing_is_learned),
+		cmocka_unit_test(test_few_wait),
 		cmocka_unit_test(test_rewritten_objects),
 		cmocka_unit_test(test_a_few_objects_are_sent_once_each),
 		cmocka_unit_test(test_where_it_is_known),

@@ -87,6 +87,7 @@ struct fake {
 	bool knows_enforces[S3_CONDITIONS][FAKE_OPS]; /* what the client believes */
 	bool down;
 	unsigned failures;
+	int64_t quickest_ms;
 	uint32_t hold; /* a bit per op */
 	bool hold_second; /* PUTs of a key that holds something */
 	bool deaf;     /* to cancelling: as when a body is fully sent */
@@ -844,10 +845,19 @@ static inline void fake_destroy(struct s3 *s3)
 	free(f);
 }
 
+static inline int64_t fake_quickest_ms(struct s3 *s3)
+{
+	struct fake *f = (struct fake *)s3;
+
+	with_lock(&f->lock);
+	return f->quickest_ms;
+}
+
 static const struct s3_ops fake_ops = {.submit = fake_submit,
 	.cancel = fake_cancel,
 	.wants_sha256 = fake_wants_sha256,
 	.is_down = fake_is_down,
+	.quickest_ms = fake_quickest_ms,
 	.enforces = fake_enforces,
 	.learn = fake_learn,
 	.destroy = fake_destroy};
