@@ -84,7 +84,7 @@ enum store_type { STORE_FILE = 1, STORE_DIR = 2 };
 #define STORE_FLAG_ACCEPTED 0x10u  /* a person accepted this version as it is (incomplete, torn) */
 #define STORE_FLAG_COMPLETE 0x20u  /* last FLUSH said "complete so far" */
 #define STORE_FLAG_ADOPTED 0x40u   /* object from elsewhere with our content, taken as ours */
-#define STORE_FLAG_REPLACES 0x80u  /* a person said that it replaces what the bucket has (conflict) */
+#define STORE_FLAG_REPLACES 0x80u  /* a person said that it replaces what is in_the_way (conflict) */
 #define STORE_FLAG_LENT 0x100u     /* the kernel may go on writing into this version by itself */
 #define STORE_FLAG_STRANDED 0x200u /* a program of an earlier mount may still write into it */
 
@@ -116,6 +116,7 @@ struct store_inode {
 	uint32_t attempts;       /* failed attempts of this version */
 	uint32_t rewrites;       /* closes after a settle: settle doubles with each */
 	enum file_state state_before; /* of a DELETING file: what undelete restores */
+	uint64_t in_the_way;     /* of a conflict: store_in_the_way() of what the bucket had; 0: none */
 	struct store_object object;
 };
 
@@ -412,6 +413,7 @@ struct store_transition {
 	uint64_t ino, generation;
 	enum file_state from, to;
 	enum held_kind held;
+	uint64_t in_the_way; /* to CONFLICT: with what */
 	const char *reason;
 	int64_t due_at_ns;
 	bool count_attempt; /* attempts + 1; else, on leaving for UPLOADED or CLOSED: 0 */
@@ -419,6 +421,8 @@ struct store_transition {
 	uint32_t flags; /* STORE_FLAG_ACCEPTED, STORE_FLAG_REPLACES: set as well */
 };
 must_check int store_state_set(struct store *s, const struct store_transition *t);
+/* A number for an object under its key, so that leave to replace it is none for another; never 0. */
+uint64_t store_in_the_way(const char *key, const char *etag);
 /* The object of a version as now known, with the state that follows (UPLOADED, VERIFIED, GONE …);
  * adopting sets STORE_FLAG_ADOPTED. An earlier object of this inode under another key becomes a
  * stray to delete. -ESTALE. */

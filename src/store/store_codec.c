@@ -201,6 +201,8 @@ int record_encode(const struct record *r, struct buf *out)
 	add_u64(out, o->crc64nvme);
 	add_u64(out, (uint64_t)o->uploaded_at_ns);
 	add_u64(out, (uint64_t)o->verified_at_ns);
+	if (i->in_the_way) /* few have it */
+		add_u64(out, i->in_the_way);
 	return buf_error(out);
 }
 
@@ -251,8 +253,10 @@ int record_decode(struct bytes in, uint64_t ino, struct record *ret)
 	take_text(&r, i->name, sizeof(i->name));
 	take_text(&r, i->reason, sizeof(i->reason));
 	take_object(&r, &i->object);
-	if (i->attr.state >= FILE_STATE_COUNT || i->state_before >= FILE_STATE_COUNT ||
-		i->held >= HELD_KIND_COUNT ||
+	bool any = r.at != r.end;
+	i->in_the_way = any ? take_u64(&r) : 0;
+	if (any != (i->in_the_way != 0) || i->attr.state >= FILE_STATE_COUNT ||
+		i->state_before >= FILE_STATE_COUNT || i->held >= HELD_KIND_COUNT ||
 		(i->attr.type != STORE_FILE && i->attr.type != STORE_DIR) ||
 		i->part_size_bytes > 5 * GIB ||
 		(i->attr.type == STORE_FILE && i->part_size_bytes == 0))

@@ -13,6 +13,13 @@ uint64_t store_ino_of_key(const char *key)
 	return get_be64(digest) | STORE_INO_FROM_BUCKET;
 }
 
+uint64_t store_in_the_way(const char *key, const char *etag)
+{
+	uint64_t crc = crc64nvme(0, key, strlen(key) + 1);
+	crc = crc64nvme(crc, etag, strlen(etag));
+	return crc ? crc : 1;
+}
+
 int record_get(struct store *s, uint64_t ino, struct record *ret)
 {
 	struct ikey k = ikey_ino(ino);
@@ -113,6 +120,10 @@ void record_transition(struct record *r, const struct store_transition *t)
 		(void)text_copy(r->i.reason, t->reason, sizeof(r->i.reason)); /* may be cut */
 	r->i.due_at_ns = t->due_at_ns ? t->due_at_ns : clock_wall_ns();
 	r->i.attr.flags |= t->flags & (STORE_FLAG_ACCEPTED | STORE_FLAG_REPLACES);
+	if (t->to == FILE_CONFLICT) {
+		r->i.attr.flags &= ~STORE_FLAG_REPLACES; /* that was another object */
+		r->i.in_the_way = t->in_the_way;
+	}
 	if (t->count_attempt)
 		r->i.attempts++;
 	else if (t->to == FILE_UPLOADED || t->to == FILE_CLOSED)

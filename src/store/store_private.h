@@ -385,7 +385,7 @@ must_check int store_boot_id(const char *given, char out[64]);
 /* One line for a person, unless there is one already. */
 void store_say(char **ret_message, const char *fmt, ...) printf_like(2, 3);
 char *store_quoted(const char *path); /* as a shell needs it */
-#define FORMAT_VERSION 3
+#define FORMAT_VERSION 4
 
 /* For the log, which the maintenance thread writes (or the end). Index lock held. */
 void disk_note(struct store *s, int error, const char *what);

@@ -330,21 +330,29 @@ static int replay_count(void *user, uint64_t number, const void *payload, size_t
 	return r;
 }
 
+/* Before format 4 a file that was renamed in the wrong moment could say that it is in the bucket
+ * though its object had the old name, for ever; and a conflict did not say with what. Everything is
+ * looked at once. */
+static int rekey_all(struct index *x)
+{
+	struct ikey k = ikey_ino(0); /* no rename has this number */
+	uint8_t value[8];
+	put_be64(value, STORE_ROOT_INO);
+	return index_put(
+		x, TABLE_JOB, (struct bytes){k.data, k.len}, (struct bytes){value, sizeof(value)});
+}
+
 /* Caches of format 1 have no table of folders, those of format 2 none of GONE files that can be evicted:
  * they follow from the inodes. */
-int index_upgrade(struct index *x)
+static int upgrade_tables(struct index *x, uint64_t format)
 {
-	struct ikey after = { .len = 0 };
-	uint64_t format;
-	int r = meta_get_u64(x, "format", &format);
-	if (r < 0 || format >= FORMAT_VERSION)
-		return r;
+	struct ikey after = {.len = 0};
 	for (;;) {
 		cleanup_cursor struct index_cursor c;
 		struct record record;
-		r = index_seek(x, TABLE_INODE, &after, after.len > 0, &c);
+		int r = index_seek(x, TABLE_INODE, &after, after.len > 0, &c);
 		if (r < 0)
-			break;
+			return r == -ENOENT ? 0 : r;
 		uint64_t ino = c.key.len == 8 ? get_be64(c.key.data) : 0;
 		after = ikey_ino(ino);
 		r = record_decode(c.value, ino, &record);
@@ -355,7 +363,19 @@ int index_upgrade(struct index *x)
 		if (r < 0)
 			return r;
 	}
-	return r == -ENOENT ? meta_put_u64(x, "format", FORMAT_VERSION) : r;
+}
+
+int index_upgrade(struct index *x)
+{
+	uint64_t format;
+	int r = meta_get_u64(x, "format", &format);
+	if (r < 0 || format >= FORMAT_VERSION)
+		return r;
+	if (format < 3)
+		r = upgrade_tables(x, format);
+	if (r == 0)
+		r = rekey_all(x);
+	return r < 0 ? r : meta_put_u64(x, "format", FORMAT_VERSION);
 }
 
 static int replay(struct store *s)

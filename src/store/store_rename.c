@@ -93,6 +93,7 @@ static void file_renamed(struct store *s, struct record *r)
 	static const uint32_t follow = 1u << FILE_UPLOADED | 1u << FILE_VERIFIED | 1u << FILE_GONE;
 	uint32_t state = 1u << r->i.attr.state;
 	r->i.attr.flags &= ~STORE_FLAG_REPLACES; /* what the bucket has under the old name */
+	r->i.in_the_way = 0;
 	if (state & again) {
 		record_enter(r, FILE_CLOSED);
 		r->i.reason[0] = '\0';

@@ -192,6 +192,7 @@ struct version {
 	bool has_crc64nvme;
 	int64_t mtime_ns;
 	uint32_t flags, attempts;
+	uint64_t replaces; /* store_in_the_way() of what it may replace; 0: nothing */
 	enum file_state state;
 	char name[STORE_NAME_MAX + 1];
 	bool has_sha256, has_md5;
@@ -290,6 +291,7 @@ void task_uploaded(struct upload *u, struct task *t, const struct store_object *
 struct state_change {
 	enum file_state to;
 	enum held_kind held;
+	uint64_t in_the_way; /* CONFLICT */
 	const char *reason; /* NULL: "" */
 	int64_t due_at_ns;
 	bool count_attempt;

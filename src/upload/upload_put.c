@@ -53,12 +53,14 @@ static struct plan_facts facts_of(struct upload *u, struct task *t)
 		.own_same = t->own_same,
 		.enforced = s3_enforces(u->s3, op, first_condition(t)),
 		.ask_first = large || (!t->own_known && u->sched.keys_taken),
-		.may_replace =
-			u->allow_overwrite || (t->version.flags & STORE_FLAG_REPLACES) != 0,
+		.may_replace = u->allow_overwrite,
 		.bucket = t->found.says};
 
 	if (f.bucket != BUCKET_HOLDS)
 		return f;
+	if (t->version.replaces &&
+		t->version.replaces == store_in_the_way(t->key, t->found.object.etag))
+		f.may_replace = true;
 	f.found_is_ours = found_is_recorded(u, t);
 	if (!t->compared)
 		t->content = same_content(&t->version, &t->found);
@@ -87,7 +89,9 @@ static void put_conflict(struct upload *u, struct task *t)
 		"the bucket holds something else under this key (%s of %s, ETag %s)", size, date,
 		t->found.object.etag);
 	if (state_set_under(u, &t->version, t->key,
-		    &(struct state_change){.to = FILE_CONFLICT, .reason = reason}) == 0)
+		    &(struct state_change){.to = FILE_CONFLICT,
+			    .reason = reason,
+			    .in_the_way = store_in_the_way(t->key, t->found.object.etag)}) == 0)
 		log_warn("%s: %s; both are kept, `cpgfs accept` or `cpgfs discard` decides", t->key,
 			reason);
 	task_destroy(u, t);

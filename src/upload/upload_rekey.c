@@ -1,8 +1,9 @@
 /*
  * upload_rekey - folders that were renamed with something below that the bucket or a hold knew by
  * the old path: each file below is looked at once, in batches, so that a large folder holds up
- * nothing else. A job that was interrupted is simply walked again, and so is a batch of which
- * something could not be recorded: nobody else would look at its files.
+ * nothing else. The root's is that of a cache of an older build. A job that was interrupted is
+ * simply walked again, and so is a batch of which something could not be recorded: nobody else
+ * would look at its files.
  */
 #include "upload_private.h"
 

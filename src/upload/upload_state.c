@@ -29,6 +29,7 @@ void version_of_inode(struct upload *u, const struct store_inode *inode, struct 
 		.mtime_ns = inode->attr.mtime_ns,
 		.flags = inode->attr.flags,
 		.attempts = inode->attempts,
+		.replaces = inode->attr.flags & STORE_FLAG_REPLACES ? inode->in_the_way : 0,
 		.state = inode->attr.state,
 		.mark = store_mark(u->store)};
 
@@ -66,6 +67,7 @@ int state_set(struct upload *u, const struct version *v, const struct state_chan
 		.from = v->state,
 		.to = c->to,
 		.held = c->held,
+		.in_the_way = c->in_the_way,
 		.reason = c->reason ? c->reason : "",
 		.due_at_ns = c->due_at_ns,
 		.count_attempt = c->count_attempt,

@@ -95,6 +95,7 @@ int verify_outcome_different(
 		"the bucket shows %llu bytes with tag %.40s; uploaded were %llu bytes with tag %.40s",
 		(unsigned long long)shown->size_bytes, shown->etag,
 		(unsigned long long)inode->object.size_bytes, inode->object.etag);
+	t.in_the_way = store_in_the_way(inode->object.key, shown->etag);
 	r = store_state_set(v->store, &t);
 	if (r == 0)
 		say(v, LOG_LEVEL_WARN, inode, reason);

@@ -185,6 +185,30 @@ static void format_2_is_brought_up(void **state)
 	rig_must_count(r, STORE_ROOT_INO);
 }
 
+/* In those of format 3 a file may say that its object has its name though it has not, and a
+ * conflict does not say with what: every file is looked at again, once. */
+static void format_3_is_brought_up(void **state)
+{
+	struct rig *r = *state;
+	struct store_job jobs[2];
+
+	(void)rig_put(r, STORE_ROOT_INO, "file", 1, 1);
+	must_eq(store_jobs(r->s, jobs, 2), 0);
+	lock_take(&r->s->lock);
+	must_eq(meta_put_u64(&r->s->index, "format", 3), 0);
+	must_eq(checkpoint_locked(r->s), 0);
+	lock_drop(&r->s->lock);
+	rig_reopen(r);
+	must_be_format(r, FORMAT_VERSION);
+	rig_reopen(r); /* it is still to be done */
+	must_eq(store_jobs(r->s, jobs, 2), 1);
+	must_eq(jobs[0].dir_ino, STORE_ROOT_INO);
+	must(!store_key_is_ours(r->s, "any/key"));
+	must_eq(store_job_end(r->s, jobs[0].id), 0);
+	rig_reopen(r);
+	must_eq(store_jobs(r->s, jobs, 2), 0);
+}
+
 /* The map was full when that was to be committed: what was brought up is lost with the transaction. */
 static void brought_up_after_a_full_map(void **state)
 {
@@ -246,6 +270,7 @@ int main(void)
 		rig_test_closed(newer_format_is_refused),
 		rig_test(format_1_is_brought_up),
 		rig_test(format_2_is_brought_up),
+		rig_test(format_3_is_brought_up),
 		rig_test(brought_up_after_a_full_map),
 		cmocka_unit_test(commits_are_as_large_as_memory_allows),
 		cmocka_unit_test(lmdb_errors),

@@ -1,6 +1,8 @@
 /* The bucket follows renames and deletes; what is only there is never lost on the way. */
 #include "upload_fake.h"
 
+#include <lmdb.h>
+
 static struct bench *open_bench(bool aws)
 {
 	struct bench *b = bench_begin(aws);
@@ -232,6 +234,53 @@ static void test_folder_renamed(void **state)
 		assert_int_equal(fake_count(b->fake, S3_PUT), 100);
 		bench_end(b);
 	}
+}
+
+static void make_format_3(struct bench *b)
+{
+	uint8_t format[8] = {3};
+	MDB_val key = {.mv_size = 6, .mv_data = "format"},
+		value = {.mv_size = 8, .mv_data = format};
+	char path[128];
+	MDB_env *env;
+	MDB_txn *txn;
+	MDB_dbi dbi;
+
+	snprintf(path, sizeof(path), "%s/index", b->dir);
+	assert_int_equal(mdb_env_create(&env), 0);
+	assert_int_equal(mdb_env_set_maxdbs(env, 32), 0);
+	assert_int_equal(mdb_env_open(env, path, MDB_NOLOCK, 0600), 0);
+	assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
+	assert_int_equal(mdb_dbi_open(txn, "meta", 0, &dbi), 0);
+	assert_int_equal(mdb_put(txn, dbi, &key, &value, 0), 0);
+	assert_int_equal(mdb_txn_commit(txn), 0);
+	mdb_env_close(env);
+}
+
+/* An older build could leave a file that was renamed while it was sent "in the bucket" for ever,
+ * under the name that it had. */
+static void test_left_under_the_old_name_by_an_older_build(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/d/one", "hello"), other = uploaded(b, "p/d/e/other", "more");
+	struct store_transition t = {
+		.ino = ino, .generation = 1, .from = FILE_MOVING, .to = FILE_UPLOADED};
+	struct upload_status status;
+
+	(void)state;
+	bench_stop_upload(b);
+	rename_in(b, "p/d", "one", "two");
+	assert_int_equal(store_state_set(b->store, &t), 0);
+	bench_close_store(b);
+	make_format_3(b);
+	bench_open_store(b);
+	bench_open_upload(b);
+	wait_until(fake_has(b->fake, "p/d/two", "hello", 5) && fake_object_count(b->fake) == 2);
+	wait_state(b, ino, FILE_UPLOADED);
+	wait_until((upload_status(b->upload, &status), status.jobs_open == 0));
+	assert_int_equal(state_of(b, other), FILE_UPLOADED);
+	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
+	bench_end(b);
 }
 
 /* While its files are on their way, and again before the first job is done. */
@@ -780,6 +829,7 @@ int main(void)
 		cmocka_unit_test(test_renamed_to_a_held_name_and_back),
 		cmocka_unit_test(test_folder_renamed),
 		cmocka_unit_test(test_folder_renamed_in_flight),
+		cmocka_unit_test(test_left_under_the_old_name_by_an_older_build),
 		cmocka_unit_test(test_evicted_follows_by_copy),
 		cmocka_unit_test(test_evicted_is_not_overwritten),
 		cmocka_unit_test(test_evicted_names_swapped),

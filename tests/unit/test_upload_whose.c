@@ -188,6 +188,41 @@ static void test_accepted_but_for_what(void **state)
 	bench_end(b);
 }
 
+/* Nor does it hold for what comes to that key later, or under the name that a folder above has got.
+ */
+static void test_accepted_and_then(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino, p = file_ino(b, "p/d/x", true) ? file_ino(b, "p", false) : 0;
+
+	(void)state;
+	fake_put(b->fake, "p/d/one", "theirs");
+	ino = write_text(b, "p/d/one", "ours");
+	wait_state(b, ino, FILE_CONFLICT);
+	upload_pause(b->upload);
+	wait_until(upload_pauses(b) == PAUSE_BY_HAND);
+	assert_int_equal(upload_accept(b->upload, "p/d/one"), 1);
+	fake_put(b->fake, "p/d/one", "theirs, newer");
+	upload_resume(b->upload);
+	wait_state(b, ino, FILE_CONFLICT);
+
+	upload_pause(b->upload);
+	wait_until(upload_pauses(b) == PAUSE_BY_HAND);
+	assert_int_equal(upload_accept(b->upload, "p/d/one"), 1);
+	fake_put(b->fake, "p/e/one", "theirs, too");
+	assert_int_equal(store_rename(b->store, p, "d", p, "e", 0, 0), 0);
+	upload_resume(b->upload);
+	wait_state(b, ino, FILE_CONFLICT);
+	assert_true(fake_has(b->fake, "p/d/one", "theirs, newer", 13));
+	assert_true(fake_has(b->fake, "p/e/one", "theirs, too", 11));
+
+	assert_int_equal(upload_accept(b->upload, "p/e/one"), 1);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/e/one", "ours", 4));
+	assert_true(fake_has(b->fake, "p/d/one", "theirs, newer", 13));
+	bench_end(b);
+}
+
 static void test_conflict_discarded(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -414,6 +449,7 @@ int main(void)
 		cmocka_unit_test(test_other_content_is_a_conflict),
 		cmocka_unit_test(test_not_found_by_a_proxy),
 		cmocka_unit_test(test_accepted_but_for_what),
+		cmocka_unit_test(test_accepted_and_then),
 		cmocka_unit_test(test_conflict_discarded),
 		cmocka_unit_test(test_conflict_that_was_none),
 		cmocka_unit_test(test_allowed_to_overwrite),
