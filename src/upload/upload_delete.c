@@ -10,6 +10,7 @@
 
 #define DELETE_WINDOW 64
 #define CLAIMED_MS 200
+#define FOLDERS_PAGE 16
 #define LEFT_TO_NEWCOMER_MS 10000
 #define DENIED_AGAIN_MS (10 * 60 * MS_PER_S)
 
@@ -162,17 +163,62 @@ static bool was_replaced(struct upload *u, const struct store_inode *gone)
 	return false;
 }
 
+static bool is_to_be_sent(const struct store_attr *attr)
+{
+	return attr->type == STORE_FILE && attr->state != FILE_NONE &&
+	       attr->state != FILE_UPLOADED && attr->state != FILE_VERIFIED &&
+	       attr->state != FILE_MOVING && attr->state != FILE_HELD && attr->state != FILE_GONE;
+}
+
+static bool newcomer_below(
+	struct upload *u, uint64_t dir_ino, const char *key_rest, unsigned depth);
+
+/* Folders of other names that are cleaned to this one. */
+static bool newcomer_in_cleaned(
+	struct upload *u, uint64_t dir_ino, const char *name, const char *key_rest, unsigned depth)
+{
+	struct store_entry page[FOLDERS_PAGE];
+	char after[STORE_NAME_MAX + 1] = "", cleaned[STORE_NAME_MAX + 1];
+	int n;
+
+	while ((n = store_readdir_folders(u->store, dir_ino, after, page, FOLDERS_PAGE)) > 0) {
+		for (int i = 0; i < n; i++) {
+			if (strcmp(page[i].name, name) != 0 &&
+				name_clean(&u->naming, page[i].name, cleaned, sizeof(cleaned)) ==
+					0 &&
+				strcmp(cleaned, name) == 0 &&
+				newcomer_below(u, page[i].attr.ino, key_rest, depth + 1))
+				return true;
+		}
+		memcpy(after, page[n - 1].name, sizeof(after));
+	}
+	return n < 0; /* not known: it is looked at again */
+}
+
+static bool newcomer_below(struct upload *u, uint64_t dir_ino, const char *key_rest, unsigned depth)
+{
+	size_t len = strcspn(key_rest, "/");
+	bool is_file = key_rest[len] == '\0';
+	char name[STORE_NAME_MAX + 1];
+	struct store_attr attr;
+
+	if (len >= sizeof(name))
+		return false;
+	memcpy(name, key_rest, len);
+	name[len] = '\0';
+	if (store_lookup(u->store, dir_ino, name, &attr) == 0 &&
+		(is_file ? is_to_be_sent(&attr)
+			 : newcomer_below(u, attr.ino, key_rest + len + 1, depth + 1)))
+		return true;
+	return !is_file && u->naming.mode == NAMING_CLEAN && depth <= NAMING_STRICT_DEPTH &&
+	       newcomer_in_cleaned(u, dir_ino, name, key_rest + len + 1, depth);
+}
+
 /* A file here stands for this key again: its write replaces the object, which until then may be
  * the last good version of it. */
 static bool newcomer_comes(struct upload *u, const char *key)
 {
-	struct store_attr attr;
-
-	if (store_resolve(u->store, key, &attr) < 0 || attr.type != STORE_FILE)
-		return false;
-	return attr.state != FILE_NONE && attr.state != FILE_UPLOADED &&
-	       attr.state != FILE_VERIFIED && attr.state != FILE_MOVING &&
-	       attr.state != FILE_HELD && attr.state != FILE_GONE;
+	return newcomer_below(u, STORE_ROOT_INO, key, 1);
 }
 
 /* Something was sent for this file whose outcome is not known: there may be an object yet. */

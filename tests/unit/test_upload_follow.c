@@ -665,6 +665,39 @@ static void test_deleted_when_due(void **state)
 	}
 }
 
+/* Whose path is not its key. The object may be the last good version of what is being written. */
+static void test_deleted_but_written_again_under_a_cleaned_name(void **state)
+{
+	struct bench *b = bench_begin(true);
+	uint64_t chunk, again;
+	struct store_file *f;
+
+	(void)state;
+	b->config.naming.mode = NAMING_CLEAN;
+	bench_open_upload(b);
+	uploaded(b, "p/my plate/a b/one", "hello");
+	uploaded(b, "p/other", "more");
+	assert_true(fake_has(b->fake, "p/myplate/ab/one", "hello", 5));
+	upload_pause(b->upload);
+	wait_until(upload_pauses(b) == PAUSE_BY_HAND);
+	unlink_in(b, "p/my plate/a b", "one", 0);
+	again = file_ino(b, "p/my plate/a b/one", true);
+	assert_int_equal(store_file_open(b->store, again, &f), 0);
+	store_file_writer_add(f);
+	assert_int_equal(store_file_write(f, "hallo", 5, 0, false, &chunk), 0);
+	unlink_in(b, "p", "other", 0); /* looked at after that one */
+	upload_resume(b->upload);
+	wait_until(fake_object_count(b->fake) == 1);
+	assert_true(fake_has(b->fake, "p/myplate/ab/one", "hello", 5));
+	assert_int_equal(store_file_flush(f, false, NULL), 0);
+	store_file_writer_drop(f);
+	store_file_close(f);
+	wait_only(b, "p/myplate/ab/one", "hallo");
+	wait_until(deleting_count(b) == 0);
+	assert_int_equal(fake_count(b->fake, S3_DELETE), 1);
+	bench_end(b);
+}
+
 static void test_undelete(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -845,6 +878,7 @@ int main(void)
 		cmocka_unit_test(test_rename_clean),
 		cmocka_unit_test(test_rename_clean_of_the_folder_itself),
 		cmocka_unit_test(test_deleted_when_due),
+		cmocka_unit_test(test_deleted_but_written_again_under_a_cleaned_name),
 		cmocka_unit_test(test_undelete),
 		cmocka_unit_test(test_undelete_too_late),
 		cmocka_unit_test(test_deleted_but_changed_by_someone_else),
