@@ -12,7 +12,16 @@
 #include <sys/statvfs.h>
 
 #define STAT_BLOCK_BYTES 512
-#define PREFERRED_IO_BYTES ((blksize_t)MIB)
+
+/*
+ * How much programs write at a time if they ask (st_blksize; cp, stdio). Each write that comes here
+ * is a round trip; one that the kernel does by itself is none, and then a buffer that stays in the
+ * processor's cache counts: with 1 MiB `cp -r` into a lending mount took a third longer than with
+ * 256 KiB.
+ */
+#define OUR_IO_BYTES ((blksize_t)MIB)
+#define LENT_IO_BYTES ((blksize_t)(256 * KIB))
+
 #define UNLIMITED_BYTES (1024 * TIB)
 #define FILES_SHOWN UINT64_C(0xffffffff) /* no limit of ours */
 
@@ -54,7 +63,12 @@ static int64_t change_time(const struct store_attr *attr)
 	return is_open ? attr->mtime_ns : attr->ctime_ns;
 }
 
-void fs_stat_fill(const struct store_attr *attr, struct stat *ret)
+static blksize_t preferred_io(struct fs *fs)
+{
+	return atomic_load(&fs->lending) == FS_LENDING ? LENT_IO_BYTES : OUR_IO_BYTES;
+}
+
+void fs_stat_fill(struct fs *fs, const struct store_attr *attr, struct stat *ret)
 {
 	*ret = (struct stat){
 		.st_ino = attr->ino,
@@ -63,7 +77,7 @@ void fs_stat_fill(const struct store_attr *attr, struct stat *ret)
 		.st_uid = attr->uid,
 		.st_gid = attr->gid,
 		.st_size = (off_t)attr->size_bytes,
-		.st_blksize = PREFERRED_IO_BYTES,
+		.st_blksize = preferred_io(fs),
 		.st_blocks =
 			(blkcnt_t)((attr->size_bytes + STAT_BLOCK_BYTES - 1) / STAT_BLOCK_BYTES),
 		.st_atim = to_timespec(attr->atime_ns),
@@ -103,7 +117,7 @@ int fs_entry_fill(struct fs *fs, const struct fs_place *p, struct fuse_entry_par
 		.attr_timeout = p->certain ? fs->timeout_s : 0,
 		.entry_timeout = p->certain ? fs->timeout_s : 0,
 	};
-	fs_stat_fill(&p->attr, &ret->attr);
+	fs_stat_fill(fs, &p->attr, &ret->attr);
 	return 0;
 }
 
@@ -131,7 +145,7 @@ int fs_reply_attr_of(struct fs_call *c, const struct store_attr *attr, bool cert
 {
 	struct stat st;
 
-	fs_stat_fill(attr, &st);
+	fs_stat_fill(c->fs, attr, &st);
 	(void)fuse_reply_attr(c->req, &st, certain ? c->fs->timeout_s : 0);
 	return FS_DONE;
 }

@@ -294,7 +294,7 @@ int fs_wait_for_data(struct fs_call *c, int error, uint64_t ino, uint64_t chunk)
 
 /* ---- attributes (fs_attr.c) ----------------------------------------------------------------- */
 
-void fs_stat_fill(const struct store_attr *attr, struct stat *ret);
+void fs_stat_fill(struct fs *fs, const struct store_attr *attr, struct stat *ret);
 /* Reply with an entry; the table learns of it first. Always FS_DONE. */
 int fs_reply_place(struct fs_call *c, const struct fs_place *p);
 int fs_entry_fill(struct fs *fs, const struct fs_place *p, struct fuse_entry_param *ret);

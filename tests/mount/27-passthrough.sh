@@ -109,6 +109,8 @@ test_cp_and_rsync() {
 	same "the time that cp -p set" "$(stat -c %y "$P/cp-p/Images/"*3f01*)" "$(stat -c %y src/plate/Images/*3f01*)"
 	same "the time that rsync set" "$(stat -c %y "$P/rsync/Images/"*3f01*)" "$(stat -c %y src/plate/Images/*3f01*)"
 	same "what rsync would do again" "$(rsync -ain src/plate/ "$P/rsync")" ""
+	# what cp writes at a time: not more than stays in the processor's cache
+	same "the preferred size of writes" "$(stat -c %o "$P/cp/Index/empty")" $((256 * 1024))
 	in_bucket cp src/plate
 	in_bucket cp-p src/plate
 	in_bucket rsync src/plate
@@ -459,6 +461,7 @@ test_mounts_that_do_not() {
 	mount_start --passthrough off
 	cp requests.log "$P/a"
 	same "files the kernel wrote" "$(lent)" 0
+	same "the preferred size of writes, each a round trip" "$(stat -c %o "$P/a")" $((1024 * 1024))
 	mount_end
 	mount_start --passthrough auto --durability close
 	cp requests.log "$P/b"
