@@ -237,12 +237,15 @@ static int make_journal(struct store *s)
 	return r;
 }
 
-/* A new cache: all of it in one commit, so that it exists whole or not at all. */
+/* A new cache: all of it in one commit, so that it exists whole or not at all. The commit syncs itself;
+ * all it stands on is synced before. */
 static int format(struct store *s, const char *identity)
 {
 	int r = make_data_dirs(s);
 	if (r == 0)
 		r = make_journal(s);
+	if (r == 0)
+		r = io_syncfs(s->dir_fd);
 	if (r == 0)
 		r = meta_put_u64(&s->index, "format", FORMAT_VERSION);
 	if (r == 0)
@@ -260,9 +263,7 @@ static int format(struct store *s, const char *identity)
 		r = put_root(s);
 	if (r == 0)
 		r = index_commit(&s->index);
-	if (r == 0)
-		r = index_begin(&s->index);
-	return r < 0 ? r : io_syncfs(s->dir_fd);
+	return r < 0 ? r : index_begin(&s->index);
 }
 
 static int check_identity(struct store *s, const char *identity, char **ret_message)

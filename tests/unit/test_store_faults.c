@@ -703,6 +703,25 @@ static void unread_witness_is_told_of_and_written_anew(void **state)
 	must_eq(unlink(log), 0);
 }
 
+/* A power cut may take every name whose folder was not synced: an index that says "this is a cache"
+ * before the journal's name is safe would refuse to start for ever after. */
+static void journal_is_safe_before_the_index_says_that_this_is_a_cache(void **state)
+{
+	struct rig *r = *state;
+	cleanup_free char *message = NULL;
+
+	rig_empty(r);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_OTHER; /* the cache directory */
+	must_eq(rig_try_open(r, &message), -EIO);
+	must(disk.met);
+	disk_off();
+	remove_in_cache(r, "journal"); /* as the power cut would */
+	rig_open(r);
+	(void)rig_put(r, STORE_ROOT_INO, "f", 100, 1);
+}
+
 struct failed_commit {
 	enum disk_action action;
 	long at;
@@ -866,6 +885,7 @@ int main(void)
 		rig_test_closed(unreadable_folder_is_not_taken_for_empty),
 		rig_test_closed(unreadable_folder_may_hold_an_orphan),
 		rig_test_closed(unread_witness_is_told_of_and_written_anew),
+		rig_test_closed(journal_is_safe_before_the_index_says_that_this_is_a_cache),
 		rig_test_closed(killed_after_failed_commits),
 		rig_test(replaced_bytes_outlive_an_unsynced_rename),
 		rig_test(removed_bytes_outlive_an_unsynced_unlink),
