@@ -96,8 +96,11 @@ must_check int64_t upload_retry(struct upload *u, const char *path);
 must_check int64_t upload_accept(struct upload *u, const char *path);
 /* CONFLICT, INCOMPLETE, TORN, LOST, FAILED, HELD: drop the local version. Refused (-EINVAL) for "". */
 must_check int64_t upload_discard(struct upload *u, const char *path);
-/* DELETING: take it back. path may name a file or folder that is no longer there. */
-must_check int64_t upload_undelete(struct upload *u, const char *path);
+/* DELETING: take it back. path may name a file or folder that is no longer there. Of each that stays
+ * deleted `refused` (or NULL) is told why. */
+typedef void upload_refused_fn(void *user, const char *path, const char *why);
+must_check int64_t upload_undelete(
+	struct upload *u, const char *path, upload_refused_fn *refused, void *user);
 /* CLOSED files need not wait for settle any more (cpgfs wait). */
 must_check int64_t upload_hurry(struct upload *u, const char *path);
 /* Folders whose names the gallery refuses are renamed to their cleaned names. */

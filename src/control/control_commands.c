@@ -5,12 +5,16 @@
  *
  * PATH is relative to the mount root ("" or nothing: everything); in it \\, \n, \t and \xNN stand
  * for odd bytes. With a TOKEN (letters, digits, _ and -; "-" alone means none) the answer is kept in
- * reply/TOKEN as JSON: {"ok":true,"count":N}, or {"error":"…"}, or what the command tells. The write
- * itself fails too if a command does. Lines are one write: a command is not put together from two.
+ * reply/TOKEN as JSON: {"ok":true,"count":N}, or {"error":"…"}, or what the command tells: with
+ * "refused", how many it had to leave as they were, come "refusals", the first of them, as a list of
+ * {"path":…,"reason":…}. The write itself fails too if a command does. Lines are one write: a command is
+ * not put together from two.
  */
 #include "control_private.h"
 
 #define LOG_ROOM "control"
+
+#define REFUSALS_TOLD 100
 
 struct command {
 	const char *verb;
@@ -50,9 +54,35 @@ static int64_t run_discard(struct control *c, const char *path, json_t *answer)
 	return upload_discard(c->config.upload, path);
 }
 
+struct refusals {
+	json_t *list;
+	int64_t count;
+	bool broken; /* no memory */
+};
+
+static void add_refusal(void *user, const char *path, const char *why)
+{
+	struct refusals *f = user;
+	json_t *one;
+
+	if (f->count++ >= REFUSALS_TOLD)
+		return;
+	one = json_pack("{s:o s:s}", "path", control_json_text(path), "reason", why);
+	f->broken = f->broken || !one || json_array_append_new(f->list, one) < 0;
+}
+
 static int64_t run_undelete(struct control *c, const char *path, json_t *answer)
 {
-	return upload_undelete(c->config.upload, path);
+	struct refusals refusals = {.list = json_array()};
+	int64_t count = -ENOMEM;
+
+	if (refusals.list)
+		count = upload_undelete(c->config.upload, path, add_refusal, &refusals);
+	if (refusals.broken || json_object_set(answer, "refusals", refusals.list) < 0 ||
+		json_object_set_new(answer, "refused", json_integer(refusals.count)) < 0)
+		count = count < 0 ? count : -ENOMEM;
+	json_decref(refusals.list);
+	return count;
 }
 
 static int64_t run_rename_clean(struct control *c, const char *path, json_t *answer)
@@ -155,13 +185,36 @@ static bool is_below(const char *path, const char *top)
 	return len == 0 || (strncmp(path, top, len) == 0 && (path[len] == '/' || !path[len]));
 }
 
-/* Re-key jobs that concern a path: their folder lies below it, or it lies in their folder. */
-static uint64_t jobs_of(struct control *c, const char *path)
+/* All of them; *ret is malloc'ed. Returns how many. */
+static int jobs_read(struct control *c, struct store_job **ret)
 {
-	cleanup_free struct store_job *jobs = calloc(64, sizeof(*jobs));
-	uint64_t count = 0;
-	int n = jobs ? store_jobs(c->config.store, jobs, 64) : 0;
+	struct store_job *jobs = NULL;
+	size_t room = 16;
+	int n;
 
+	do {
+		struct store_job *grown = reallocarray(jobs, room *= 4, sizeof(*grown));
+
+		if (!grown) {
+			free(jobs);
+			return -ENOMEM;
+		}
+		jobs = grown;
+		n = store_jobs(c->config.store, jobs, room);
+	} while (n > 0 && (size_t)n == room);
+	*ret = jobs;
+	return n;
+}
+
+/* Re-key jobs that concern a path: their folder lies below it, or it lies in their folder. */
+static int64_t jobs_of(struct control *c, const char *path)
+{
+	cleanup_free struct store_job *jobs = NULL;
+	int64_t count = 0;
+	int n = jobs_read(c, &jobs);
+
+	if (n < 0)
+		return n;
 	for (int i = 0; i < n; i++) {
 		cleanup_buf struct buf folder = {0};
 
@@ -176,9 +229,12 @@ static int64_t run_counts(struct control *c, const char *path, json_t *answer)
 {
 	struct store_counts counts = {0};
 	struct store_attr attr;
+	int64_t jobs = jobs_of(c, path); /* first: what one leaves behind is counted */
 	int r = *path ? store_resolve(c->config.store, path, &attr) : 0;
 	bool here = r == 0;
 
+	if (jobs < 0)
+		return jobs;
 	if (r < 0 && r != -ENOENT && r != -ENOTDIR)
 		return r;
 	if (here)
@@ -190,7 +246,7 @@ static int64_t run_counts(struct control *c, const char *path, json_t *answer)
 	if (r < 0)
 		return r;
 	if (json_object_set_new(answer, "exists", json_boolean(here || bucket_has(c, path))) < 0 ||
-		json_object_set_new(answer, "jobs", json_integer((json_int_t)jobs_of(c, path))) < 0)
+		json_object_set_new(answer, "jobs", json_integer(jobs)) < 0)
 		return -ENOMEM;
 	return 0;
 }

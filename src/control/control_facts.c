@@ -57,13 +57,14 @@ int control_facts_get(struct control *c, struct control_facts *ret)
 {
 	const struct control_config *config = &c->config;
 	struct fs *fs = config->fs ? config->fs(config->fs_user) : NULL;
-	int r = store_counts(config->store, STORE_ROOT_INO, &ret->counts);
+	int r;
 
+	upload_status(config->upload, &ret->upload); /* jobs first: what one leaves behind is counted */
+	r = store_counts(config->store, STORE_ROOT_INO, &ret->counts);
 	if (r < 0)
 		return r;
 	store_space(config->store, &ret->space);
 	store_recovery_report(config->store, &ret->recovery);
-	upload_status(config->upload, &ret->upload);
 	ret->fs = (struct fs_status){0};
 	if (fs)
 		fs_status(fs, &ret->fs);

@@ -237,10 +237,10 @@ static uint64_t bytes_pending(const struct store_counts *c)
 static uint64_t jobs_open(struct upload *u)
 {
 	struct store_job *jobs = calloc(JOBS_COUNTED_MAX, sizeof(*jobs));
-	int n = jobs ? store_jobs(u->store, jobs, JOBS_COUNTED_MAX) : 0;
+	int n = jobs ? store_jobs(u->store, jobs, JOBS_COUNTED_MAX) : -ENOMEM;
 
 	free(jobs);
-	return n > 0 ? (uint64_t)n : 0;
+	return n >= 0 ? (uint64_t)n : 1; /* what could not be asked for is not over */
 }
 
 void upload_status(struct upload *u, struct upload_status *ret)

@@ -208,17 +208,17 @@ static bool is_at_or_below(const char *path, const char *top)
 }
 
 /* Not while its DELETE is on its way: then it is too late. */
-static bool undelete_claim(struct upload *u, uint64_t ino)
+static int undelete_claim(struct upload *u, uint64_t ino)
 {
 	with_lock(&u->lock);
 	for (unsigned i = 0; i < u->synced.deleting_count; i++) {
 		if (u->synced.deleting_ino[i] == ino)
-			return false;
+			return -EALREADY;
 	}
 	if (u->synced.deleting_count == array_len(u->synced.deleting_ino))
-		return false;
+		return -EAGAIN;
 	u->synced.deleting_ino[u->synced.deleting_count++] = ino;
-	return true;
+	return 0;
 }
 
 static void undelete_release(struct upload *u, uint64_t ino)
@@ -242,36 +242,66 @@ static const char *why_not_undeleted(int error)
 		return "its bytes were only in the bucket, and are replaced there";
 	case -EEXIST:
 		return "another file has its name";
+	case -EALREADY:
+		return "its deletion is on its way to the bucket";
+	case -EAGAIN:
+		return "other commands take deletes back just now: try again in a moment";
 	default:
 		return strerror(-error);
 	}
 }
 
-static int undelete_one(struct upload *u, uint64_t ino, const char *top)
+/* A file of a person, not an object that nothing here stands for any more. */
+static bool was_a_file(struct upload *u, uint64_t ino)
 {
-	cleanup_buf struct buf path = {0};
-	int r = store_path(u->store, ino, &path);
+	struct store_attr attr;
 
-	if (r < 0 || buf_error(&path) < 0 || !is_at_or_below(buf_text(&path), top))
-		return 0;
-	if (!undelete_claim(u, ino))
-		return 0;
-	r = store_undelete(u->store, ino);
-	undelete_release(u, ino);
-	if (r < 0)
-		log_warn("%s cannot be undeleted: %s", buf_text(&path), why_not_undeleted(r));
-	return r == 0;
+	return store_attr(u->store, ino, &attr) == 0 && attr.mode != 0;
 }
 
-int64_t upload_undelete(struct upload *u, const char *path)
+static int undelete_one(struct upload *u, uint64_t ino, const char *top,
+	upload_refused_fn *refused, void *user)
+{
+	cleanup_buf struct buf path = {0}, shown = {0};
+	int r = store_path(u->store, ino, &path);
+
+	if (r == -ENOENT || !was_a_file(u, ino))
+		return 0;
+	if (r < 0 || buf_error(&path) < 0)
+		return r < 0 ? r : -ENOMEM;
+	if (!is_at_or_below(buf_text(&path), top))
+		return 0;
+	r = undelete_claim(u, ino);
+	if (r == 0) {
+		r = store_undelete(u->store, ino);
+		undelete_release(u, ino);
+	}
+	if (r == 0)
+		return 1;
+	if (r == -EINVAL)
+		return 0; /* done meanwhile, one way or the other */
+	text_escape(&shown, buf_text(&path));
+	log_warn("%s cannot be undeleted: %s", buf_text(&shown), why_not_undeleted(r));
+	if (refused)
+		refused(user, buf_text(&path), why_not_undeleted(r));
+	return 0;
+}
+
+int64_t upload_undelete(
+	struct upload *u, const char *path, upload_refused_fn *refused, void *user)
 {
 	struct store_queue_item items[BATCH], last, *after = NULL;
 	int64_t touched = 0;
 	int n;
 
 	while ((n = store_queue(u->store, FILE_DELETING, after, items, array_len(items))) > 0) {
-		for (int i = 0; i < n; i++)
-			touched += undelete_one(u, items[i].ino, path);
+		for (int i = 0; i < n; i++) {
+			int r = undelete_one(u, items[i].ino, path, refused, user);
+
+			if (r < 0)
+				return r;
+			touched += r;
+		}
 		last = items[n - 1];
 		after = &last;
 	}

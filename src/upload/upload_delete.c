@@ -23,7 +23,7 @@ static bool claim_delete(struct upload *u, uint64_t ino)
 		if (u->synced.deleting_ino[i] == ino)
 			return false;
 	}
-	if (u->synced.deleting_count == array_len(u->synced.deleting_ino))
+	if (u->synced.deleting_count >= DELETES_MAX)
 		return false;
 	u->synced.deleting_ino[u->synced.deleting_count++] = ino;
 	return true;

@@ -689,6 +689,9 @@ struct sched {
 	bool stopping;
 };
 
+#define DELETES_MAX 64   /* on their way at once */
+#define UNDELETES_MAX 16 /* commands that take some back, at once: they find room however many those are */
+
 struct upload {
 	atomic_uint refs;
 	/* const after create */
@@ -726,7 +729,7 @@ struct upload {
 		bool paused_by_hand, retry_wanted;
 		uint64_t looks_soon; /* the same, when the sleep ends */
 		bool growing_news;
-		uint64_t deleting_ino[64]; /* DELETE on its way: no undelete */
+		uint64_t deleting_ino[DELETES_MAX + UNDELETES_MAX]; /* DELETE on its way: no undelete */
 		unsigned deleting_count;
 		struct upload_status status;
 	} synced; /* by lock */

@@ -50,6 +50,22 @@ test_undelete_of_one_file() {
 	same "deleting" "$(status_json files.deleting)" 1
 }
 
+# Each that does not come back is told with its reason, and a path where nothing was deleted, too.
+test_undelete_tells_what_stays_deleted() {
+	begin --delete-delay 1h
+	rm "$P/$IMAGES/Index.idx.xml" "$P/$IMAGES/r01c01f01p01-ch1sk1fk1fl1.tiff"
+	mkdir "$P/$IMAGES/Index.idx.xml"
+	fails_with "$IMAGES/Index.idx.xml: another file has its name" "$CPGFS" undelete "$M"
+	cmp "$SRC/$IMAGES/r01c01f01p01-ch1sk1fk1fl1.tiff" "$P/$IMAGES/r01c01f01p01-ch1sk1fk1fl1.tiff"
+	same "deleting" "$(status_json files.deleting)" 1
+	fails_with "nothing there that could be brought back" "$CPGFS" undelete "$M" "$P/images/typo"
+	rmdir "$P/$IMAGES/Index.idx.xml"
+	exits 0 "$CPGFS" undelete "$M" "$P/$IMAGES"
+	says "1 brought back"
+	same_tree "$SRC" "$P"
+	expect_log 'cannot be undeleted: another file has its name'
+}
+
 takes_back() { # FILE
 	"$CPGFS" undelete "$M" && test -e "$1"
 }

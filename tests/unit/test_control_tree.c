@@ -177,6 +177,34 @@ static void counts_are_of_what_is_below(void **state)
 	assert_int_equal(counted("e", "held", "junk"), 1);
 }
 
+/* However many folders the bucket has to follow: that one of them lies here is not missed. */
+static void jobs_are_counted_beyond_the_first(void **state)
+{
+	uint64_t top = make(STORE_ROOT_INO, "top", STORE_DIR);
+
+	upload_stop(upload, 0); /* it would work them off */
+	for (unsigned i = 0; i < 70; i++) {
+		char name[16], line[64];
+		uint64_t dir_ino;
+
+		snprintf(name, sizeof(name), "d%u", i);
+		dir_ino = make(top, name, STORE_DIR);
+		set_state(make_file(dir_ino, "x.tmp", 1), FILE_HELD, HELD_TEMPORARY, "its name");
+		snprintf(line, sizeof(line), "e%u", i);
+		assert_int_equal(store_rename(store, top, name, top, line, 0, 0), 0);
+	}
+	for (unsigned i = 0; i < 70; i += 69) {
+		char line[64];
+		json_t *json;
+
+		snprintf(line, sizeof(line), "counts tok top/e%u\n", i);
+		assert_int_equal(command(line), 0);
+		json = answer("tok");
+		assert_int_equal(json_integer_value(json_object_get(json, "jobs")), 1);
+		json_decref(json);
+	}
+}
+
 static void what_only_the_bucket_has_exists(void **state)
 {
 	fake_put(bucket, "there/file", 1, "e");
@@ -321,6 +349,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(other_files_are_not_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(answers_are_kept_a_minute, setup, teardown),
 		cmocka_unit_test_setup_teardown(counts_are_of_what_is_below, setup, teardown),
+		cmocka_unit_test_setup_teardown(jobs_are_counted_beyond_the_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_only_the_bucket_has_exists, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			levels_above_the_prefix_exist, setup_prefix, teardown),

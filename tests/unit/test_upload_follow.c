@@ -698,6 +698,21 @@ static void test_deleted_but_written_again_under_a_cleaned_name(void **state)
 	bench_end(b);
 }
 
+static char refused[512];
+
+static void note_refused(void *user, const char *path, const char *why)
+{
+	size_t len = strlen(refused);
+
+	snprintf(refused + len, sizeof(refused) - len, "%s: %s\n", path, why);
+}
+
+static int64_t undelete(struct bench *b, const char *path)
+{
+	refused[0] = '\0';
+	return upload_undelete(b->upload, path, note_refused, NULL);
+}
+
 static void test_undelete(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -705,8 +720,9 @@ static void test_undelete(void **state)
 
 	(void)state;
 	unlink_in(b, "p/d", "one", 600000);
-	assert_int_equal(upload_undelete(b->upload, "p/other"), 0);
-	assert_int_equal(upload_undelete(b->upload, "p/d"), 1);
+	assert_int_equal(undelete(b, "p/other"), 0);
+	assert_int_equal(undelete(b, "p/d"), 1);
+	assert_string_equal(refused, "");
 	assert_int_equal(deleting_count(b), 0);
 	assert_int_equal(file_ino(b, "p/d/one", false), ino);
 	assert_int_equal(fake_count(b->fake, S3_DELETE), 0);
@@ -722,10 +738,26 @@ static void test_undelete_too_late(void **state)
 	fake_set_hold(b->fake, S3_DELETE, true);
 	unlink_in(b, "p/d", "one", 0);
 	wait_until(fake_count(b->fake, S3_DELETE) == 1);
-	assert_int_equal(upload_undelete(b->upload, ""), 0);
+	assert_int_equal(undelete(b, ""), 0);
+	assert_string_equal(refused, "p/d/one: its deletion is on its way to the bucket\n");
 	fake_set_hold(b->fake, S3_DELETE, false);
 	wait_until(deleting_count(b) == 0);
 	assert_int_equal(fake_object_count(b->fake), 0);
+	bench_end(b);
+}
+
+static void test_undelete_where_the_name_is_taken(void **state)
+{
+	struct bench *b = open_bench(true);
+
+	(void)state;
+	uploaded(b, "p/d/one", "hello");
+	uploaded(b, "p/d/two", "hello");
+	unlink_in(b, "p/d", "one", 600000);
+	unlink_in(b, "p/d", "two", 600000);
+	(void)write_file(b, "p/d/one", "another", 7);
+	assert_int_equal(undelete(b, "p/d"), 1);
+	assert_string_equal(refused, "p/d/one: another file has its name\n");
 	bench_end(b);
 }
 
@@ -792,7 +824,7 @@ static void test_delete_denied_keeps_trying_quietly(void **state)
 	unlink_in(b, "p/d", "one", 0);
 	wait_until(fake_count(b->fake, S3_DELETE) == 1 && attempts_standing(b) == 0);
 	assert_int_equal(deleting_count(b), 1);
-	wait_until(upload_undelete(b->upload, "p/d/one") == 1); /* the answer is being worked on */
+	wait_until(undelete(b, "p/d/one") == 1); /* the answer is being worked on */
 	bench_end(b);
 }
 
@@ -881,6 +913,7 @@ int main(void)
 		cmocka_unit_test(test_deleted_but_written_again_under_a_cleaned_name),
 		cmocka_unit_test(test_undelete),
 		cmocka_unit_test(test_undelete_too_late),
+		cmocka_unit_test(test_undelete_where_the_name_is_taken),
 		cmocka_unit_test(test_deleted_but_changed_by_someone_else),
 		cmocka_unit_test(test_delete_answer_lost),
 		cmocka_unit_test(test_delete_asked_of_empty_pages),

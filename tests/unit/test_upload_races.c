@@ -352,7 +352,7 @@ static void test_undeleted_before_it_is_replaced(void **state)
 	race.ino = write_text(b, "p/d/one", "another content");
 	wait_advancing(STEP_MS, fake_in_flight(b->fake, S3_HEAD) > 0);
 	assert_int_equal(store_rename(b->store, p, "d", p, "e", 0, 0), 0);
-	assert_int_equal(upload_undelete(b->upload, "p/d"), 1);
+	assert_int_equal(upload_undelete(b->upload, "p/d", NULL, NULL), 1);
 	fake_set_hold(b->fake, S3_HEAD, false);
 	wait_advancing(STEP_MS, has_arrived(b, "another content", 15));
 	assert_true(state_of(b, old) == FILE_UPLOADED);
