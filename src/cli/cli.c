@@ -45,7 +45,18 @@ static void usage(FILE *out)
 		     "2 still pending, 3 something needs a person.\n");
 }
 
-int cli_run(int argc, char **argv)
+/* What was printed is where it should be: else nobody knows what was found. */
+static int end_output(int code)
+{
+	bool failed = ferror(stdout);
+	if (fflush(stdout) == 0 && !failed)
+		return code;
+	cli_error("standard output cannot be written%s%s", failed ? "" : ": ",
+		failed ? "" : strerror(errno));
+	return EXIT_USAGE;
+}
+
+static int run(int argc, char **argv)
 {
 	if (argc < 2) {
 		usage(stderr);
@@ -65,4 +76,9 @@ int cli_run(int argc, char **argv)
 			return commands[i].run(argc - 1, argv + 1);
 	cli_error("no command \"%s\"; `cpgfs --help` lists them", argv[1]);
 	return EXIT_USAGE;
+}
+
+int cli_run(int argc, char **argv)
+{
+	return end_output(run(argc, argv));
 }

@@ -27,6 +27,8 @@ static int exit_of_held(const json_t *counts)
 int cli_exit_of_counts(const json_t *counts)
 {
 	int result = exit_of_held(counts);
+	if (!json_is_object(json_object_get(counts, "files")))
+		return EXIT_USAGE; /* says nothing: not that all is well */
 	for (enum file_state s = FILE_NONE + 1; s < FILE_STATE_COUNT; s++) {
 		if (s == FILE_HELD || !count_of(counts, "files", file_state_text(s)))
 			continue;
@@ -39,7 +41,8 @@ int cli_exit_of_counts(const json_t *counts)
 
 void cli_progress_of(const json_t *counts, struct cli_progress *ret)
 {
-	struct cli_progress p = { 0 };
+	struct cli_progress p = { .held_name = count_of(counts, "held", "name"),
+		.held_temporary = count_of(counts, "held", "temporary") };
 	for (enum file_state s = FILE_NONE + 1; s < FILE_STATE_COUNT; s++) {
 		uint64_t files = count_of(counts, "files", file_state_text(s));
 		uint64_t bytes = count_of(counts, "bytes", file_state_text(s));

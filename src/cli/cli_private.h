@@ -69,9 +69,11 @@ int cmd_simple(int argc, char **argv); /* retry accept discard undelete pause re
 
 /* The exit code that counts (a JSON object with "files" and "held") amount to. */
 int cli_exit_of_counts(const struct json_t *counts);
-/* Sums of "files" and "bytes" over the states that still have to reach the bucket, and of all. */
+/* Sums of "files" and "bytes" over the states that still have to reach the bucket, and of all. Held
+ * files are in none of them; those of junk names nowhere. */
 struct cli_progress {
 	uint64_t files_all, files_done, files_person, files_pending;
+	uint64_t held_name, held_temporary;
 	uint64_t bytes_all, bytes_done;
 };
 void cli_progress_of(const struct json_t *counts, struct cli_progress *ret);

@@ -76,8 +76,8 @@ static void write_cache(struct control *c, const struct control_facts *f, struct
 	text_escape(out, c->cache_dir);
 	buf_add_char(out, '\n');
 	control_write_fill(f, out);
-	if (f->fs.passthrough[0])
-		buf_printf(out, "kernel passthrough: %s\n", f->fs.passthrough);
+	if (strcmp(f->fs.passthrough, "on") == 0) /* else status.json tells why not */
+		buf_add_text(out, "kernel passthrough: on\n");
 }
 
 /* Why the first of them is in this state: often all are for one reason. */

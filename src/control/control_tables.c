@@ -195,13 +195,16 @@ static int add_row(struct control *c, const struct table *t, uint64_t ino,
 	cleanup_buf struct buf path = {0}, shown = {0};
 	int r = store_inode(c->config.store, ino, inode);
 
-	if (r < 0 || (!has_state(t->gathered, inode->attr.state) &&
-			     !has_state(t->lasting, inode->attr.state)))
+	if (r == 0 && !has_state(t->gathered, inode->attr.state) &&
+		!has_state(t->lasting, inode->attr.state))
 		return 0; /* changed meanwhile */
-	r = store_path(c->config.store, ino, &path);
+	if (r == 0)
+		r = store_path(c->config.store, ino, &path);
 	if (r < 0)
-		return r == -ENOENT ? 0 : r;
+		return r == -ENOENT ? 0 : r; /* no row is left out because it could not be read */
 	text_escape(&shown, buf_text(&path));
+	if (buf_error(&shown) < 0)
+		return buf_error(&shown);
 	t->row(out, buf_text(&shown), inode);
 	return buf_error(out);
 }
@@ -371,7 +374,9 @@ static void uploaded_row(struct buf *out, const char *path, const struct store_i
 	if (o->has_crc64nvme)
 		crc64nvme_to_text(o->crc64nvme, crc);
 	text_escape(out, o->key);
-	buf_printf(out, "\t%" PRIu64 "\t%s\t%s\t", o->size_bytes, crc, o->etag);
+	buf_printf(out, "\t%" PRIu64 "\t%s\t", o->size_bytes, crc);
+	text_escape(out, o->etag); /* a server says what it likes */
+	buf_add_char(out, '\t');
 	add_time(out, o->uploaded_at_ns);
 	buf_add_char(out, '\t');
 	add_time(out, o->verified_at_ns);

@@ -124,6 +124,37 @@ lines_of() { # TABLE NUMBER
 	[ "$(grep -c "$PREFIX" "$M/.cpgfs/$1")" = "$2" ]
 }
 
+# What could not be printed was not said, however well things stand.
+test_a_full_disk_under_the_output() {
+	local command
+	s3d_start
+	mount_start
+	mkdir -p "$P/images"
+	echo a >"$P/images/a"
+	exits 0 all_verified
+	for command in status "status --json" "status --plates" "ls -R" ls verify "verify --json" \
+		retry refresh; do
+		# shellcheck disable=SC2086 # words
+		exits 0 "$CPGFS" $command "$M"
+		# shellcheck disable=SC2016,SC2086
+		exits 1 bash -c '"$@" >/dev/full' - "$CPGFS" $command "$M"
+		says "standard output cannot be written"
+	done
+	exits 1 bash -c '"$@" >/dev/full' - "$CPGFS" plan "$T/src" "s3://$BUCKET/$PREFIX"
+	exits 1 bash -c '"$@" >/dev/full' - "$CPGFS" --help
+	exits 1 bash -c '"$@" >/dev/full' - "$CPGFS" report -o "$T/report" "$M"
+}
+
+# Where the kernel writes by itself that is told; where it cannot it is no news.
+test_passthrough_is_shown_where_it_is_on() {
+	local state
+	s3d_start
+	mount_start
+	state=$(status_json passthrough.state)
+	exits 0 "$CPGFS" status "$M"
+	same "lines of $state" "$(grep -c "kernel passthrough" "$T/last" || true)" "$([ "$state" = on ] && echo 1 || echo 0)"
+}
+
 test_commands_are_the_owners_alone() {
 	s3d_start
 	mount_start
