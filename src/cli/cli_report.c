@@ -123,7 +123,8 @@ static int add_sha256(const struct report *r, struct report_row *row)
 	struct sha256_ctx *ctx = NULL;
 	cleanup_fd int fd = -1;
 	uint8_t digest[32];
-	uint64_t at = 0;
+	uint64_t at = 0, crc = 0;
+	char crc_text[16];
 	ssize_t n = 1;
 	int status;
 
@@ -134,19 +135,29 @@ static int add_sha256(const struct report *r, struct report_row *row)
 		status = sha256_create(&ctx);
 	while (status == 0 && n > 0) {
 		n = io_pread(fd, block, MIB, at);
-		if (n > 0)
+		if (n > 0) {
 			sha256_update(ctx, block, (size_t)n);
+			crc = crc64nvme(crc, block, (size_t)n);
+		}
 		at += n > 0 ? (uint64_t)n : 0;
 	}
 	if (ctx)
 		sha256_finish(ctx, digest);
 	if (status == 0 && n < 0)
 		status = (int)n;
-	if (status == 0)
-		hex_encode(digest, sizeof(digest), row->sha256);
-	else
+	crc64nvme_to_text(crc, crc_text);
+	if (status < 0) {
 		cli_error("%s: %s", buf_text(&path), strerror(-status));
-	return status;
+		return status;
+	}
+	if (at != row->size_bytes ||
+		(strcmp(row->crc64nvme, "-") != 0 && strcmp(row->crc64nvme, crc_text) != 0)) {
+		cli_error("%s: what is read here is not what was uploaded: its checksum is another",
+			buf_text(&path));
+		return -EBADMSG;
+	}
+	hex_encode(digest, sizeof(digest), row->sha256);
+	return 0;
 }
 
 /* ---- judging -------------------------------------------------------------------------------- */
@@ -355,7 +366,6 @@ static void json_free(json_t **j)
 	json_decref(*j);
 }
 
-/* *ret_code: what the counts of the path amount to. */
 /* The gallery it was mounted for, as its options say. */
 static char *gallery_of(const json_t *status)
 {
@@ -372,8 +382,21 @@ static char *gallery_of(const json_t *status)
 	return NULL;
 }
 
-static int ask_mount(const struct cli_target *t, struct buf *text, char **ret_bucket,
-	char **ret_gallery, int *ret_code)
+/* What of the path is not in uploaded.tsv. */
+static void count_missing(struct report *r, const json_t *counts)
+{
+	struct cli_progress p;
+
+	cli_progress_of(counts, &p);
+	r->not_yet = p.files_pending + p.held_temporary -
+		     (uint64_t)json_integer_value(
+			     json_object_get(json_object_get(counts, "files"), "uploaded"));
+	r->stuck = p.files_person + p.held_name;
+}
+
+/* *ret_code: what the counts of the path amount to. */
+static int ask_mount(struct report *report, const struct cli_target *t, struct buf *text,
+	char **ret_bucket, char **ret_gallery, int *ret_code)
 {
 	cleanup_with(json_free) json_t *counts = NULL, *status = NULL;
 	cleanup_buf struct buf json = {0};
@@ -393,8 +416,12 @@ static int ask_mount(const struct cli_target *t, struct buf *text, char **ret_bu
 	bucket = json_string_value(json_object_get(json_object_get(status, "mount"), "bucket"));
 	*ret_bucket = text_dup(bucket ? bucket : "?");
 	*ret_gallery = gallery_of(status);
+	if (r == 0 && !bucket)
+		r = -EPROTO;
 	if (r == 0)
 		*ret_code = cli_exit_of_counts(counts);
+	if (r == 0)
+		count_missing(report, counts);
 	if (r < 0)
 		cli_error("%s: %s", t->root, strerror(-r));
 	return r;
@@ -407,7 +434,7 @@ static int make(const struct cli_target *target, const char *dir, bool sha256)
 	cleanup_free char *bucket = NULL, *gallery = NULL;
 	struct cli_mount preset = {0};
 	int code = EXIT_USAGE, closed,
-	    status = ask_mount(target, &text, &bucket, &gallery, &code);
+	    status = ask_mount(&r, target, &text, &bucket, &gallery, &code);
 
 	r.bucket = bucket;
 	if (status == 0 && gallery)
@@ -431,6 +458,8 @@ static int make(const struct cli_target *target, const char *dir, bool sha256)
 		status = judge(&r, dir);
 	if (status == 0)
 		status = write_all(&r, dir);
+	if (status == 0 && code == EXIT_VERIFIED && r.verified < r.files)
+		code = EXIT_PENDING; /* copied in since they were counted */
 	if (status == 0 && plan_has_problems(&r.plan))
 		code = EXIT_NEEDS_PERSON;
 	closed = plan_problems_close(r.plan.problems);

@@ -27,6 +27,7 @@ struct report {
 	size_t count;
 	uint64_t files;          /* of these, below the path; what follows, too */
 	uint64_t bytes, verified, gone;
+	uint64_t not_yet, stuck; /* below the path and in no row: on their way; only a person can help */
 	struct plan plan; /* layout, plates and problems of the rows */
 };
 

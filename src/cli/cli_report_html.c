@@ -39,7 +39,7 @@ static void put_time(FILE *out, int64_t at_ns)
 static void put_head(const struct report *r, FILE *out)
 {
 	char bytes[24];
-	bool all = r->verified == r->files;
+	bool all = r->verified == r->files && r->not_yet + r->stuck == 0;
 
 	size_format(r->bytes, bytes);
 	fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
@@ -58,7 +58,16 @@ static void put_head(const struct report *r, FILE *out)
 		r->files, bytes, all ? "good" : "bad", r->verified);
 	if (r->gone)
 		fprintf(out, " %" PRIu64 " were verified and have since been moved on.", r->gone);
-	fputs(" manifest.tsv has every file with its checksum; <code>cpgfs verify manifest.tsv "
+	if (r->not_yet)
+		fprintf(out,
+			" <span class=\"bad\">%" PRIu64 " more %s not in the bucket yet.</span>",
+			r->not_yet, r->not_yet == 1 ? "is" : "are");
+	if (r->stuck)
+		fprintf(out,
+			" <span class=\"bad\">%" PRIu64 " %s somebody first (cpgfs status tells "
+			"more).</span>",
+			r->stuck, r->stuck == 1 ? "needs" : "need");
+	fputs(" manifest.tsv has every file of these with its checksum; <code>cpgfs verify manifest.tsv "
 	      "s3://…</code> compares it with any bucket.</p>\n",
 		out);
 }

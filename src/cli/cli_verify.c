@@ -62,7 +62,7 @@ static void verify_usage(FILE *out)
 		"                  as in cpgfs mount, with s3://\n\n"
 		"Exit codes: 0 all there and the same, 1 error or nothing to compare, 2 some "
 		"files\n"
-		"are not uploaded yet, 3 differences.\n");
+		"are not uploaded (yet, or for their names), 3 differences.\n");
 }
 
 static const struct option longs[] = {
@@ -160,6 +160,10 @@ static int items_of_source(struct verify_command *c, const char *source, const c
 		cli_error("%s: %s", source, strerror(-r));
 		return r;
 	}
+	if (strlen(buf_text(&text)) != text.len) {
+		cli_error("%s: it holds zero bytes: damaged, or cut off", source);
+		return -EBADMSG;
+	}
 	return items_from_tsv(&c->items, buf_text(&text), source, prefix);
 }
 
@@ -193,7 +197,8 @@ static int count_pending(struct verify_command *c)
 			json_object_get(json_object_get(counts, "files"), "uploaded"));
 
 		cli_progress_of(counts, &p);
-		c->pending = p.files_pending - uploaded + p.files_person;
+		c->pending = p.files_pending - uploaded + p.files_person + p.held_name +
+			     p.held_temporary;
 	}
 	json_decref(counts);
 	return r;
@@ -239,7 +244,7 @@ static int find_sides(struct verify_command *c, int argc, char **argv)
 	if (items_count(c->items) > 0 || c->pending > 0)
 		return 0;
 	cli_error("%s: there is nothing to compare%s", source ? source : place,
-		items_left_out(c->items)
+		items_left_out(c->items) || items_refused(c->items)
 			? ": all of it lies elsewhere, or is not uploaded for its name"
 			: "");
 	return -ENODATA;
@@ -283,11 +288,11 @@ static int print_json(const struct verify_command *c, const struct verify_result
 
 	for (size_t i = 0; i < r->difference_count && status == 0; i++)
 		status = json_array_append_new(list, json_of(&r->differences[i]));
-	all = json_pack("{s:I s:I s:I s:I s:I s:I s:I s:s s:o}", "files", (json_int_t)r->items,
+	all = json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:s s:o}", "files", (json_int_t)r->items,
 		"bytes", (json_int_t)r->bytes, "equal", (json_int_t)r->equal, "listed",
 		(json_int_t)r->listed, "by_tag", (json_int_t)r->by_tag, "by_checksum",
-		(json_int_t)r->by_checksum, "pending", (json_int_t)c->pending, "reached",
-		r->reached, "differences", list);
+		(json_int_t)r->by_checksum, "pending", (json_int_t)c->pending, "refused",
+		(json_int_t)items_refused(c->items), "reached", r->reached, "differences", list);
 	if (status < 0 || !all || json_dumpf(all, stdout, JSON_INDENT(1)) < 0)
 		status = -ENOMEM;
 	json_decref(all);
@@ -330,8 +335,12 @@ static int print_people(const struct verify_command *c, const struct verify_resu
 		       "owner (--bucket-owner ID makes sure)\n",
 			r->acl_guess);
 	if (items_left_out(c->items))
-		printf("not compared: %zu (elsewhere, gone on, or not uploaded for their names)\n",
+		printf("not compared: %zu (elsewhere, gone on, or made by desktops)\n",
 			items_left_out(c->items));
+	if (items_refused(c->items))
+		printf("not uploaded, for its name or because it is no file: %zu (cpgfs plan tells "
+		       "more)\n",
+			items_refused(c->items));
 	return fflush(stdout) == 0 ? 0 : -errno;
 }
 
@@ -370,7 +379,7 @@ static int run(struct verify_command *c)
 		code = EXIT_USAGE;
 	else if (result.difference_count)
 		code = EXIT_NEEDS_PERSON;
-	else if (c->pending)
+	else if (c->pending || items_refused(c->items))
 		code = EXIT_PENDING;
 	verify_result_release(&result);
 	return code;

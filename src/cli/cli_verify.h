@@ -17,14 +17,16 @@ struct items; /* ascending by key */
  * state is "gone" are left out. Keys outside prefix are left out and counted. */
 must_check int items_from_tsv(
 	struct items **ret, const char *text, const char *name, const char *prefix);
-/* Files below (or the file) path, as keys below prefix; what a mount would hold back for its name
- * is left out and counted. */
+/* Files below (or the file) path, as keys below prefix. What desktops make is left out and counted;
+ * so is, as refused, what a mount would hold back for its name or take no copy of (a link, a
+ * device). */
 must_check int items_from_folder(struct items **ret, const char *path, const char *prefix,
 	const struct naming_policy *naming);
 void items_free(struct items *it);
 size_t items_count(const struct items *it);
 bool items_have_paths(const struct items *it); /* of files to be read */
 size_t items_left_out(const struct items *it);
+size_t items_refused(const struct items *it);
 void items_start_after(struct items *it, const char *key);
 int items_next(void *items, struct verify_item *ret); /* for verify_tree.next */
 

@@ -20,7 +20,7 @@ struct one {
 struct items {
 	struct one *all;
 	size_t count, space, at;
-	size_t left_out;
+	size_t left_out, refused;
 	bool has_paths;
 };
 
@@ -47,6 +47,11 @@ bool items_have_paths(const struct items *it)
 size_t items_left_out(const struct items *it)
 {
 	return it->left_out;
+}
+
+size_t items_refused(const struct items *it)
+{
+	return it->refused;
 }
 
 static struct one *items_add(struct items *it, const char *key)
@@ -256,14 +261,20 @@ static int add_file(void *user, int parent, const char *rel, const struct walk_e
 	struct folder *f = user;
 	cleanup_buf struct buf path = {0};
 	char key[KEY_MAX_BYTES + 1];
+	const char *component;
 	struct one *o;
+	size_t len;
 
 	buf_printf(&path, "%s%s%s", f->prefix, f->prefix[0] ? "/" : "", rel);
 	if (buf_error(&path) < 0)
 		return -ENOMEM;
+	if (path_judge(f->naming, buf_text(&path), false, &component, &len) == NAME_JUNK) {
+		f->items->left_out++;
+		return 0;
+	}
 	if (!S_ISREG(entry->st.st_mode) ||
 		path_to_key(f->naming, buf_text(&path), false, key) < 0) {
-		f->items->left_out++;
+		f->items->refused++;
 		return 0;
 	}
 	o = items_add(f->items, key);

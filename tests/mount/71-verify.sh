@@ -148,6 +148,41 @@ test_what_is_not_uploaded_yet() {
 	says "missing: $(find "$SRC" -type f | wc -l)"
 }
 
+# A name that keeps a file out of the bucket keeps it out of "all there".
+test_what_is_held_for_its_name() {
+	make_file "$T/src/a" 100
+	mkdir -p "$T/src/b/images/x y"
+	make_file "$T/src/b/images/x y/c" 100
+	s3d_start
+	mount_start
+	mkdir -p "$P/images"
+	cp "$T/src/a" "$P/images/a"
+	exits 0 all_verified
+	exits 0 "$CPGFS" verify "$M"
+	echo a >"$P/images/.DS_Store" # junk does not count
+	wait_for 10 status_is held.junk 1
+	exits 0 "$CPGFS" verify "$M"
+	echo a >"$P/images/b.tmp"
+	exits 2 "$CPGFS" verify "$M"
+	says "not in the bucket yet: 1 files"
+	rm "$P/images/b.tmp"
+	cp -r "$T/src/b" "$P/images/b"
+	exits 2 "$CPGFS" verify "$M"
+	says "not in the bucket yet: 1 files"
+	rm -r "$P/images/b"
+	# the source alone
+	exits 2 "$CPGFS" verify --no-extra --endpoint "$ENDPOINT" "$T/src" "s3://$BUCKET/$PREFIX/images"
+	says "1 there and the same"
+	says "for its name or because it is no file: 1"
+	exits 2 "$CPGFS" verify --tsv --no-extra --endpoint "$ENDPOINT" "$T/src" "s3://$BUCKET/$PREFIX/images"
+	rm -r "$T/src/b"
+	ln -s a "$T/src/link"
+	exits 2 "$CPGFS" verify --no-extra --endpoint "$ENDPOINT" "$T/src" "s3://$BUCKET/$PREFIX/images"
+	rm "$T/src/link"
+	echo a >"$T/src/.DS_Store"
+	exits 0 "$CPGFS" verify --no-extra --endpoint "$ENDPOINT" "$T/src" "s3://$BUCKET/$PREFIX/images"
+}
+
 test_acls() {
 	make_file "$T/src/a" 100
 	make_file "$T/src/b" 100
@@ -245,6 +280,9 @@ test_nothing_is_never_fine() {
 	printf 'key\tsize_bytes\nx\t1\nx\t1\n' >"$T/bad.tsv"
 	exits 1 "$CPGFS" verify --endpoint "$ENDPOINT" "$T/bad.tsv" "s3://$BUCKET"
 	says "x stands for two files"
+	printf 'key\tsize_bytes\nx\t1\n\0\0\0\0' >"$T/bad.tsv" # as a power cut leaves it
+	exits 1 "$CPGFS" verify --endpoint "$ENDPOINT" "$T/bad.tsv" "s3://$BUCKET"
+	says "holds zero bytes"
 	exits 1 "$CPGFS" verify
 	exits 0 "$CPGFS" verify --help
 	s3d_stop

@@ -120,10 +120,28 @@ test_what_is_not_there_yet() {
 	"$CPGFS" pause "$M"
 	make_file "$P/images/2021_04_26_Batch1/images/BR00117035__2021-05-02T16_02_51-Measurement1/more.txt" 10
 	exits 2 "$CPGFS" report -o "$T/report" "$M"
+	found "1 more is not in the bucket yet"
+	mkdir -p "$P/images/b/images/x y"
+	echo a >"$P/images/b/images/x y/a"
+	exits 3 "$CPGFS" report -o "$T/report" "$M"
+	found "1 more is not in the bucket yet" "1 needs somebody first"
 	exits 1 "$CPGFS" report "$M/no/such"
 	exits 1 "$CPGFS" report -o /proc/no "$M"
 	exits 1 "$CPGFS" report
 	exits 0 "$CPGFS" report --help
+}
+
+# A digest of bytes that are not those that were uploaded would vouch for the wrong ones.
+test_sha256_of_other_bytes() {
+	local file ino
+	uploaded
+	file=$P/$IMAGES/r01c01f01p01-ch1sk1fk1fl1.tiff
+	ino=$(stat -c %i "$file")
+	printf x | dd of="$(printf '%s/data/%02x/%016x' "$T/cache" $((ino & 255)) "$ino")" \
+		bs=1 seek=1000 conv=notrunc status=none
+	exits 1 "$CPGFS" report --sha256 -o "$T/report" "$M"
+	says "is not what was uploaded"
+	not test -e "$T/report/manifest.tsv"
 }
 
 # As a maintainer looks at it: a browser without a network draws the page and every well.
