@@ -2,19 +2,31 @@
  * of the bucket is of before. */
 #include "upload_fake.h"
 
+/* What was sent without an answer stays in doubt for seconds: the clock goes on with each look. A state
+ * in between that lasts longer than a step is seen. */
+#define wait_on(cond) wait_advancing(20, cond)
+
 static struct bench *open_bench(bool aws)
 {
-	struct bench *b = bench_begin(aws);
+	struct bench *b;
 
+	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
+	b = bench_begin(aws);
 	bench_open_upload(b);
 	return b;
+}
+
+static void end_bench(struct bench *b)
+{
+	bench_end(b);
+	clock_fake_end();
 }
 
 static uint64_t uploaded(struct bench *b, const char *path, const char *text)
 {
 	uint64_t ino = write_text(b, path, text);
 
-	wait_state(b, ino, FILE_UPLOADED);
+	wait_on(state_of(b, ino) == FILE_UPLOADED);
 	return ino;
 }
 
@@ -36,9 +48,9 @@ static uint64_t deleting_count(struct bench *b)
 /* It is uploaded, nothing is to be deleted any more: then the bucket has it. */
 static void wait_there(struct bench *b, uint64_t ino, const char *key, const char *text)
 {
-	wait_state(b, ino, FILE_UPLOADED);
-	wait_until(deleting_count(b) == 0 && attempts_standing(b) == 0);
-	wait_state(b, ino, FILE_UPLOADED);
+	wait_on(state_of(b, ino) == FILE_UPLOADED);
+	wait_on(deleting_count(b) == 0 && attempts_standing(b) == 0);
+	wait_on(state_of(b, ino) == FILE_UPLOADED);
 	assert_true(fake_has(b->fake, key, text, strlen(text)));
 }
 
@@ -49,12 +61,12 @@ static void returns(bool aws, const char *other)
 	uint64_t one = uploaded(b, "p/d/one", "first");
 
 	rename_in(b, "p/d", "one", "one.tmp");
-	wait_state(b, one, FILE_HELD);
+	wait_on(state_of(b, one) == FILE_HELD);
 	uploaded(b, "p/d/one", other);
 	rename_in(b, "p/d", "one.tmp", "one");
 	wait_there(b, one, "p/d/one", "first");
 	assert_int_equal(fake_object_count(b->fake), 1);
-	bench_end(b);
+	end_bench(b);
 }
 
 static void test_replaced_by_other_content(void **state)
@@ -80,10 +92,10 @@ static void rewritten_back(bool aws)
 
 	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LOSE_AFTER});
 	write_text(b, "p/d/one", "second");
-	wait_state(b, one, FILE_UNKNOWN);
+	wait_on(state_of(b, one) == FILE_UNKNOWN);
 	write_text(b, "p/d/one", "first");
 	wait_there(b, one, "p/d/one", "first");
-	bench_end(b);
+	end_bench(b);
 }
 
 static void test_rewritten_back_while_sent(void **state)
@@ -104,12 +116,12 @@ static void test_first_version_late(void **state)
 
 		fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LATE});
 		one = write_text(b, "p/d/one", "first");
-		wait_state(b, one, FILE_UNKNOWN);
+		wait_on(state_of(b, one) == FILE_UNKNOWN);
 		write_text(b, "p/d/one", "second");
 		wait_there(b, one, "p/d/one", "second");
 		assert_int_equal(fake_late(b->fake), 412);
 		assert_true(fake_has(b->fake, "p/d/one", "second", 6));
-		bench_end(b);
+		end_bench(b);
 	}
 }
 
@@ -122,12 +134,12 @@ static void test_later_version_late(void **state)
 
 		fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LATE});
 		write_text(b, "p/d/one", "second");
-		wait_state(b, one, FILE_UNKNOWN);
+		wait_on(state_of(b, one) == FILE_UNKNOWN);
 		write_text(b, "p/d/one", "third");
 		wait_there(b, one, "p/d/one", "third");
 		assert_int_equal(fake_late(b->fake), 412);
 		assert_true(fake_has(b->fake, "p/d/one", "third", 5));
-		bench_end(b);
+		end_bench(b);
 	}
 }
 
@@ -140,12 +152,12 @@ static void test_copy_late(void **state)
 	(void)state;
 	fake_fault(b->fake, (struct fake_fault){.op = S3_COPY, .kind = FAULT_LATE});
 	rename_in(b, "p/d", "one", "two");
-	wait_until(attempts_standing(b) == 1);
+	wait_on(attempts_standing(b) == 1);
 	rename_in(b, "p/d", "two", "three");
 	wait_there(b, one, "p/d/three", "first");
 	assert_int_equal(fake_late(b->fake), 404);
 	assert_int_equal(fake_object_count(b->fake), 1);
-	bench_end(b);
+	end_bench(b);
 }
 
 static void test_delete_late(void **state)
@@ -157,12 +169,12 @@ static void test_delete_late(void **state)
 	uploaded(b, "p/d/one", "first");
 	fake_fault(b->fake, (struct fake_fault){.op = S3_DELETE, .kind = FAULT_LATE});
 	assert_int_equal(store_unlink(b->store, file_ino(b, "p/d", false), "one", 0), 0);
-	wait_until(fake_count(b->fake, S3_DELETE) == 1);
+	wait_on(fake_count(b->fake, S3_DELETE) == 1);
 	again = write_text(b, "p/d/one", "second");
 	wait_there(b, again, "p/d/one", "second");
 	assert_int_equal(fake_late(b->fake), 412);
 	assert_true(fake_has(b->fake, "p/d/one", "second", 6));
-	bench_end(b);
+	end_bench(b);
 }
 
 int main(void)
