@@ -5,47 +5,23 @@
  */
 #include "fs_rig.h"
 
+static _Thread_local bool watched; /* a request is under way here */
+#define LOCK_IS_WATCHED watched
+#include "before_lock.h"
+
 #define STEPS_MAX 1000
 
-/* ---- before the n-th lock of a request ---- */
-
-static _Thread_local bool watched;
-static _Thread_local unsigned held;
-static unsigned countdown; /* 0: over */
-static void (*before_lock)(struct fs_rig *r);
-static struct fs_rig *the_rig;
-
-void __real_lock_take_at(struct lock *l, const char *site);
-void __wrap_lock_take_at(struct lock *l, const char *site);
-void __real_lock_drop(struct lock *l);
-void __wrap_lock_drop(struct lock *l);
-void __real_cleanup_lock_fn(struct lock **l);
-void __wrap_cleanup_lock_fn(struct lock **l);
-
-void __wrap_lock_take_at(struct lock *l, const char *site)
-{
-	if (watched && held == 0 && countdown > 0 && --countdown == 0) {
-		watched = false;
-		before_lock(the_rig);
-		watched = true;
-	}
-	__real_lock_take_at(l, site);
-	held++;
-}
-
-void __wrap_lock_drop(struct lock *l)
-{
-	__real_lock_drop(l);
-	held--;
-}
-
-void __wrap_cleanup_lock_fn(struct lock **l)
-{
-	__real_cleanup_lock_fn(l);
-	held--;
-}
-
 /* ---- what comes between ---- */
+
+static struct fs_rig *the_rig;
+static void (*what_comes)(struct fs_rig *r);
+
+static void it_comes(void)
+{
+	watched = false;
+	what_comes(the_rig);
+	watched = true;
+}
 
 /* topN/plate/a, of the step N */
 static char top_name[16], plate_path[32], plate_prefix[40], key[48];
@@ -184,17 +160,14 @@ static bool one_between(struct fs_rig *r, void (*request)(struct fs_rig *r, uint
 	void (*between)(struct fs_rig *r), enum before before, unsigned step)
 {
 	uint64_t top = prepare(r, before, step);
-	bool came;
 
 	the_rig = r;
-	before_lock = between;
-	countdown = step;
+	what_comes = between;
+	before_lock_begin(step, it_comes);
 	watched = true;
 	request(r, top);
 	watched = false;
-	came = countdown == 0;
-	countdown = 0;
-	return came;
+	return before_lock_end();
 }
 
 static void at_each_step(
@@ -285,15 +258,13 @@ static bool a_time_between(struct fs_rig *r, unsigned step)
 	assert_int_equal(rig_mkdir(r, top.ino, "beside", &beside), 0);
 	assert_int_equal(rig_lookup(r, top.ino, "sub", &sub), 0);
 	the_rig = r;
-	before_lock = a_time_is_set;
-	countdown = step;
+	what_comes = a_time_is_set;
+	before_lock_begin(step, it_comes);
 	watched = true;
 	make_below(r, sub.ino);
 	watched = false;
-	if (countdown > 0) {
-		countdown = 0;
+	if (!before_lock_end())
 		return false;
-	}
 	assert_int_equal(store_resolve(r->store, top_name, &attr), 0);
 	assert_int_equal(attr.mtime_ns, SET_TIME_S * NS_PER_S);
 	return true;

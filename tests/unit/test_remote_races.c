@@ -20,53 +20,10 @@
 /* ---- before the n-th lock of a thread that holds none ---- */
 
 static _Thread_local enum { WATCHED, LEFT_OUT, STOPS } role;
-static _Thread_local unsigned held;
-static atomic_uint countdown; /* of the watched threads; 0: over */
-static void (*before_lock)(void);
 static atomic_uint stop_locks; /* that the thread which stops has given back */
-
-void __real_lock_take_at(struct lock *l, const char *site);
-void __wrap_lock_take_at(struct lock *l, const char *site);
-void __real_lock_drop(struct lock *l);
-void __wrap_lock_drop(struct lock *l);
-void __real_cleanup_lock_fn(struct lock **l);
-void __wrap_cleanup_lock_fn(struct lock **l);
-
-static bool is_its_turn(void)
-{
-	unsigned n = atomic_load(&countdown);
-
-	while (n > 0 && !atomic_compare_exchange_weak(&countdown, &n, n - 1))
-		;
-	return n == 1;
-}
-
-void __wrap_lock_take_at(struct lock *l, const char *site)
-{
-	if (role == WATCHED && held == 0 && is_its_turn())
-		before_lock();
-	__real_lock_take_at(l, site);
-	held++;
-}
-
-static void given_back(void)
-{
-	held--;
-	if (role == STOPS)
-		atomic_fetch_add(&stop_locks, 1);
-}
-
-void __wrap_lock_drop(struct lock *l)
-{
-	__real_lock_drop(l);
-	given_back();
-}
-
-void __wrap_cleanup_lock_fn(struct lock **l)
-{
-	__real_cleanup_lock_fn(l);
-	given_back();
-}
+#define LOCK_IS_WATCHED (role == WATCHED)
+#define LOCK_GIVEN_BACK() ((void)(role == STOPS && atomic_fetch_add(&stop_locks, 1)))
+#include "before_lock.h"
 
 /* ---- a reply, while the pages are to be begun anew ---- */
 
@@ -128,10 +85,9 @@ static bool begin_anew_with_a_late_reply(unsigned step, struct lock *lock)
 	assert_int_equal(remote_pages_turn(&p, &due_ms), 0);
 	assert_int_equal(asked.count, 2);
 	reply_to(0, true);
-	before_lock = reply_late;
-	atomic_store(&countdown, step);
+	before_lock_begin(step, reply_late);
 	assert_int_equal(remote_pages_turn(&p, &due_ms), 0);
-	came = atomic_exchange(&countdown, 0) == 0;
+	came = before_lock_end();
 	if (!came)
 		reply_late();
 	assert_int_equal(remote_pages_turn(&p, &due_ms), 0);
@@ -210,12 +166,11 @@ static bool stop_while_it_lists(unsigned step)
 	atomic_store(&stop_locks, 0);
 	assert_int_equal(thread_start(&thread, "stop", stop_run, NULL), 0);
 	assert_int_equal(remote_create(&the_remote, &config), 0);
-	before_lock = stop_meanwhile;
 	assert_int_equal(remote_start(the_remote), 0);
-	atomic_store(&countdown, step);
+	before_lock_begin(step, stop_meanwhile);
 	while ((r = remote_lookup(the_remote, "p/", "5", false, &e)) == -EINPROGRESS)
 		sched_yield();
-	came = atomic_exchange(&countdown, 0) == 0;
+	came = before_lock_end();
 	assert_true(r == 0 || (came && r == -ESHUTDOWN));
 	atomic_store(&stop_now, true);
 	thread_join(thread);

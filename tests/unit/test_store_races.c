@@ -3,42 +3,12 @@
  * buffer goes, and other writers take the room. While any of them can still end, nobody is told ENOSPC.
  */
 #include "store_rig.h"
+
+#include "before_lock.h"
 #include "store_private.h"
 
 #define PARTS 20
 #define STEPS_MAX 100
-
-/* ---- before the n-th lock ---- */
-
-static unsigned held, countdown; /* 0: over */
-static void (*before_lock)(void);
-
-void __real_lock_take_at(struct lock *l, const char *site);
-void __wrap_lock_take_at(struct lock *l, const char *site);
-void __real_lock_drop(struct lock *l);
-void __wrap_lock_drop(struct lock *l);
-void __real_cleanup_lock_fn(struct lock **l);
-void __wrap_cleanup_lock_fn(struct lock **l);
-
-void __wrap_lock_take_at(struct lock *l, const char *site)
-{
-	if (held == 0 && countdown > 0 && --countdown == 0)
-		before_lock();
-	__real_lock_take_at(l, site);
-	held++;
-}
-
-void __wrap_lock_drop(struct lock *l)
-{
-	__real_lock_drop(l);
-	held--;
-}
-
-void __wrap_cleanup_lock_fn(struct lock **l)
-{
-	__real_cleanup_lock_fn(l);
-	held--;
-}
 
 /* ---- what comes between ---- */
 
@@ -69,7 +39,7 @@ static void another_has_ended(void)
 }
 
 /* False: it was over before. */
-static bool one_between(struct rig *r, unsigned step)
+static bool one_between(struct rig *r, unsigned step, void (*between)(void))
 {
 	struct store_file *f;
 	uint64_t verified, ino;
@@ -84,10 +54,9 @@ static bool one_between(struct rig *r, unsigned step)
 	rig_write_pattern(f, 0, RIG_PART_BYTES, 1);
 	other = rig_write_begin(r, rig_create(r, STORE_ROOT_INO, "other", STORE_FILE));
 	rig_write_pattern(other, 0, RIG_PART_BYTES, 1);
-	countdown = step;
+	before_lock_begin(step, between);
 	e = space_take(r->s, ino, RIG_PART_BYTES, 2 * RIG_PART_BYTES);
-	came = countdown == 0;
-	countdown = 0;
+	came = before_lock_end();
 	must(e == 0 || e == -EDQUOT);
 	if (e == 0)
 		space_give(r->s, ino, 2 * RIG_PART_BYTES);
@@ -106,8 +75,7 @@ static void at_each_step(struct rig *r, void (*between)(void))
 
 	r->config.cache_size_bytes = PARTS * RIG_PART_BYTES;
 	the_rig = r;
-	before_lock = between;
-	while (one_between(r, step))
+	while (one_between(r, step, between))
 		must(++step < STEPS_MAX);
 	must(step > 3);
 }
