@@ -1,10 +1,11 @@
 /*
  * bench_passthrough - the least a FUSE daemon can do: hand every request on to a folder below.
  *
- *   bench_passthrough SOURCE MOUNTPOINT [direct]
+ *   bench_passthrough SOURCE MOUNTPOINT [direct|kernel]
  *
  * What a mount costs before it does anything of its own. Runs in the foreground; with `direct`
- * write-only handles bypass the kernel's page cache (FOPEN_DIRECT_IO), as cpgfs has it.
+ * write-only handles bypass the kernel's page cache (FOPEN_DIRECT_IO), as cpgfs has it; with `kernel`
+ * the kernel reads and writes what is created by itself (needs root, Linux 6.9 and libfuse 3.17).
  * Only what the benchmarks call is there: no rename, no links, no attributes changed.
  */
 #include <dirent.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 static int direct_writes;
+static int kernel_writes;
 
 /* An inode number is the address of its node; nodes stay until the end. */
 struct node {
@@ -89,6 +91,53 @@ static void set_mode(struct fuse_file_info *fi)
 	fi->direct_io = direct_writes && (fi->flags & O_ACCMODE) == O_WRONLY;
 }
 
+#ifdef FUSE_CAP_PASSTHROUGH
+
+static int backing_ids[1 << 16]; /* by descriptor */
+
+static void op_init(void *user, struct fuse_conn_info *conn)
+{
+	(void)user;
+	if (kernel_writes)
+		conn->want |= conn->capable & (FUSE_CAP_PASSTHROUGH | FUSE_CAP_HANDLE_KILLPRIV_V2);
+}
+
+static void lend(fuse_req_t req, struct fuse_file_info *fi)
+{
+	if (kernel_writes && fi->fh < sizeof(backing_ids) / sizeof(*backing_ids))
+		fi->backing_id = backing_ids[fi->fh] = fuse_passthrough_open(req, (int)fi->fh);
+}
+
+static void take_back(fuse_req_t req, int fd)
+{
+	if (!kernel_writes || fd >= (int)(sizeof(backing_ids) / sizeof(*backing_ids)) || !backing_ids[fd])
+		return;
+	fuse_passthrough_close(req, backing_ids[fd]);
+	backing_ids[fd] = 0;
+}
+
+#else
+
+static void op_init(void *user, struct fuse_conn_info *conn)
+{
+	(void)user;
+	(void)conn;
+}
+
+static void lend(fuse_req_t req, struct fuse_file_info *fi)
+{
+	(void)req;
+	(void)fi;
+}
+
+static void take_back(fuse_req_t req, int fd)
+{
+	(void)req;
+	(void)fd;
+}
+
+#endif
+
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct fuse_entry_param entry;
@@ -100,6 +149,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	}
 	fi->fh = (uint64_t)fd;
 	set_mode(fi);
+	lend(req, fi);
 	fuse_reply_create(req, &entry, fi);
 }
 
@@ -144,6 +194,7 @@ static void op_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
+	take_back(req, (int)fi->fh);
 	close((int)fi->fh);
 	fuse_reply_err(req, 0);
 }
@@ -175,6 +226,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, st
 }
 
 static const struct fuse_lowlevel_ops ops = {
+	.init = op_init,
 	.lookup = op_lookup,
 	.forget = op_forget,
 	.getattr = op_getattr,
@@ -190,10 +242,11 @@ static const struct fuse_lowlevel_ops ops = {
 int main(int argc, char **argv)
 {
 	if (argc < 3) {
-		fprintf(stderr, "usage: bench_passthrough SOURCE MOUNTPOINT [direct]\n");
+		fprintf(stderr, "usage: bench_passthrough SOURCE MOUNTPOINT [direct|kernel]\n");
 		return 2;
 	}
 	direct_writes = argc > 3 && !strcmp(argv[3], "direct");
+	kernel_writes = argc > 3 && !strcmp(argv[3], "kernel");
 	root.fd = open(argv[1], O_PATH | O_DIRECTORY);
 	if (root.fd < 0) {
 		perror(argv[1]);

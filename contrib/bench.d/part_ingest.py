@@ -2,13 +2,19 @@
 
 Daemons are started for each sample anew, on an empty cache. `pass-through` is bench_passthrough: what a
 FUSE daemon costs that does nothing but hand on. Where the kernel can write the cache's files by itself
-(as root, Linux 6.9, libfuse 3.17), one of them does that; the others do not.
+(as root, Linux 6.9, libfuse 3.17), some of them do that; the others do not. `plate` copies from the disk
+itself: within one disk the kernel copies (copy_file_range), which it does not into any other mount.
+`elsewhere` copies from memory: cp reads and writes then, wherever to.
 """
 import json
 import os
+import shutil
+import tempfile
 
 import plates
 from measure import Watched
+
+MEMORY = "/dev/shm"
 
 
 def run(rig, results):
@@ -16,21 +22,36 @@ def run(rig, results):
     source = plates.plate(rig, files)
     server, nowhere = rig.s3d(), rig.nowhere()
     gb = plates.bytes_in(source) / 1e9
+    off = ["--passthrough", "off"] if "--passthrough" in rig.run([rig.cpgfs, "mount", "--help"]).output else []
+    lends = bool(off) and has_passthrough(rig, nowhere)
     if results.wanted("ingest/plate"):
         case = results.case("plate", "cp -r of %d files, %.2f GB" % (files, gb), base="disk")
         case.add("disk", lambda: to_disk(rig, source))
         case.add("pass-through", lambda: to_pass_through(rig, source, gb))
         case.add("pass-through direct", lambda: to_pass_through(rig, source, gb, "direct"))
-        off = ["--passthrough", "off"] if "--passthrough" in rig.run([rig.cpgfs, "mount", "--help"]).output else []
         case.add("cpgfs", lambda: to_cpgfs(rig, source, gb, server, *off))
         case.add("cpgfs paused", lambda: to_cpgfs(rig, source, gb, server, "--paused", *off))
         case.add("cpgfs unreachable", lambda: to_cpgfs(rig, source, gb, nowhere, *off))
-        if off and has_passthrough(rig, nowhere):
+        if lends:
+            case.add("pass-through kernel", lambda: to_pass_through(rig, source, gb, "kernel"))
             case.add("cpgfs passthrough", lambda: to_cpgfs(rig, source, gb, server))
             case.budget("cpgfs passthrough", "wall_s", most=1.6, ratio=True)
         for who in ("cpgfs", "cpgfs paused", "cpgfs unreachable"):
             case.budget(who, "wall_s", most=2.5, ratio=True)
         case.run(rig.repeats)
+    if results.wanted("ingest/elsewhere") and os.path.isdir(MEMORY) and os.stat(MEMORY).st_dev != os.stat(rig.dir).st_dev:
+        with tempfile.TemporaryDirectory(prefix="cpgfs-bench-", dir=MEMORY) as memory:
+            near = shutil.copytree(source, os.path.join(memory, "plate"))
+            case = results.case("elsewhere", "the same from memory", base="disk")
+            case.add("disk", lambda: to_disk(rig, near))
+            case.add("pass-through direct", lambda: to_pass_through(rig, near, gb, "direct"))
+            case.add("cpgfs", lambda: to_cpgfs(rig, near, gb, server, *off))
+            if lends:
+                case.add("pass-through kernel", lambda: to_pass_through(rig, near, gb, "kernel"))
+                case.add("cpgfs passthrough", lambda: to_cpgfs(rig, near, gb, server))
+                case.budget("cpgfs passthrough", "wall_s", most=1.6, ratio=True)
+            case.budget("cpgfs", "wall_s", most=2.5, ratio=True)
+            case.run(rig.repeats)
 
 
 def has_passthrough(rig, server):
