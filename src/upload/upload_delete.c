@@ -298,13 +298,16 @@ static void delete_start(struct upload *u, uint64_t ino)
 	}
 }
 
-/* Nothing stands in the way of forgetting what was replaced. */
-static bool delete_waits(struct upload *u, uint64_t ino)
+/* Nothing stands in the way of forgetting what was replaced; that is due anew since then, so that
+ * all those that wait need not be read. */
+static bool delete_waits(struct upload *u, const struct store_queue_item *item)
 {
 	struct store_inode inode;
 
-	return waits_has(&u->sched.waiting_inos, ino) &&
-	       (store_inode(u->store, ino, &inode) < 0 || inode.object.etag[0] != '\0');
+	if (!waits_has(&u->sched.waiting_inos, item->ino))
+		return false;
+	return (int64_t)item->order < u->sched.deleting_looked_ns ||
+	       store_inode(u->store, item->ino, &inode) < 0 || inode.object.etag[0] != '\0';
 }
 
 void delete_pass(struct upload *u)
@@ -320,15 +323,17 @@ void delete_pass(struct upload *u)
 				u->sched.deleting_next_ms =
 					clock_mono_ms() +
 					((int64_t)items[i].order - wall_ns) / 1000000 + 1;
+				u->sched.deleting_looked_ns = wall_ns;
 				return;
 			}
 			if (!slot_free(u))
 				return;
 			if (!map_get(&u->sched.tasks_of_ino, items[i].ino) &&
-				!delete_waits(u, items[i].ino))
+				!delete_waits(u, &items[i]))
 				delete_start(u, items[i].ino);
 		}
 		last = items[n - 1];
 		after = &last;
 	}
+	u->sched.deleting_looked_ns = wall_ns;
 }

@@ -27,6 +27,8 @@ static struct {
 	const char *text;
 } other_hand;
 
+static atomic_uint inode_reads;
+
 int __real_store_inode(struct store *s, uint64_t ino, struct store_inode *ret);
 int __wrap_store_inode(struct store *s, uint64_t ino, struct store_inode *ret);
 int __real_store_path(struct store *s, uint64_t ino, struct buf *out);
@@ -66,6 +68,7 @@ int __wrap_store_inode(struct store *s, uint64_t ino, struct store_inode *ret)
 	int r = __real_store_inode(s, ino, ret);
 	const char *path = other_hand.path;
 
+	atomic_fetch_add(&inode_reads, 1);
 	if (r == 0 && path && ino == other_hand.ino) {
 		other_hand.path = NULL;
 		write_text(race.bench, path, other_hand.text);
@@ -403,6 +406,43 @@ static void test_accepted_while_written_again(void **state)
 	wait_advancing(STEP_MS, fake_has(b->fake, "p/d/one", "ours, and more", 14));
 }
 
+/* Those that wait are not read again each time one of them is due, or ends. */
+static void test_deletes_that_fail(void **state)
+{
+	enum { FILES = 150 };
+	struct bench *b = *state;
+	struct store_counts counts;
+	char path[32];
+	unsigned reads;
+
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(path, sizeof(path), "p/d/%u", i);
+		write_text(b, path, path);
+	}
+	wait_advancing(STEP_MS, fake_object_count(b->fake) == FILES && attempts_standing(b) == 0);
+	upload_pause(b->upload);
+	wait_until(upload_pauses(b) == PAUSE_BY_HAND);
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(path, sizeof(path), "%u", i);
+		assert_int_equal(store_unlink(b->store, file_ino(b, "p/d", false), path, 0), 0);
+	}
+	fake_fault(b->fake, (struct fake_fault){.op = S3_DELETE,
+				    .kind = FAULT_REFUSE,
+				    .class = S3_THROTTLED,
+				    .http_status = 503,
+				    .code = "SlowDown",
+				    .times = FILES});
+	reads = atomic_load(&inode_reads);
+	upload_resume(b->upload);
+	wait_advancing(
+		STEP_MS, (assert_int_equal(store_counts(b->store, STORE_ROOT_INO, &counts), 0),
+				 counts.files[FILE_DELETING] == 0));
+	assert_int_equal(fake_object_count(b->fake), 0);
+	reads = atomic_load(&inode_reads) - reads;
+	print_message("%u inodes read for %u deletes\n", reads, fake_count(b->fake, S3_DELETE));
+	assert_true(reads < 10 * fake_count(b->fake, S3_DELETE));
+}
+
 static int begin(void **state)
 {
 	struct bench *b;
@@ -432,6 +472,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_undeleted_before_it_is_replaced, begin, end),
 		cmocka_unit_test_setup_teardown(test_discarded_while_written_again, begin, end),
 		cmocka_unit_test_setup_teardown(test_accepted_while_written_again, begin, end),
+		cmocka_unit_test_setup_teardown(test_deletes_that_fail, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
