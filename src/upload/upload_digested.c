@@ -74,8 +74,9 @@ void version_damaged(struct upload *u, const struct version *v)
 		"its bytes in the cache directory are not those that were written (disk fault, or "
 		"changed by someone else)";
 
-	log_error("inode %" PRIu64 " (%s): %s; it is kept and not sent", v->ino, v->name, reason);
-	state_set(u, v, &(struct state_change){.to = FILE_TORN, .reason = reason});
+	if (state_set(u, v, &(struct state_change){.to = FILE_TORN, .reason = reason}) == 0)
+		log_error("inode %" PRIu64 " (%s): %s; it is kept and not sent", v->ino, v->name,
+			reason);
 }
 
 void version_unreadable(struct upload *u, const struct version *v, int error)
@@ -85,8 +86,8 @@ void version_unreadable(struct upload *u, const struct version *v, int error)
 	snprintf(reason, sizeof(reason),
 		"the cache disk could not be read (%s): see its health, then `cpgfs retry`",
 		strerror(-error));
-	log_error("inode %" PRIu64 " (%s): %s", v->ino, v->name, reason);
-	state_set(u, v, &(struct state_change){.to = FILE_FAILED, .reason = reason});
+	if (state_set(u, v, &(struct state_change){.to = FILE_FAILED, .reason = reason}) == 0)
+		log_error("inode %" PRIu64 " (%s): %s", v->ino, v->name, reason);
 }
 
 int task_unreadable(struct upload *u, const struct task *t, int error)

@@ -31,9 +31,10 @@ void move_by_sending(
 			why);
 		change = (struct state_change){
 			.to = otherwise, .reason = reason, .count_attempt = true};
-		log_warn("%s: %s", t->key, reason);
 	}
-	state_set_under(u, &t->version, t->key, &change); /* else it stays MOVING, to another key */
+	/* else it stays MOVING, to another key */
+	if (state_set_under(u, &t->version, t->key, &change) == 0 && change.count_attempt)
+		log_warn("%s: %s", t->key, reason);
 	task_destroy(u, t);
 }
 

@@ -40,6 +40,30 @@ static void heal_if_told(struct bench *b)
 
 #define wait_patiently(b, cond) wait_advancing(STEP_MS, (heal_if_told(b), (cond)))
 
+/* Nobody is told of a verdict that came too late: the version is another one by then. */
+static void test_verdicts_on_a_version_that_is_over(void **state)
+{
+	struct bench *b = open_bench();
+	uint64_t ino = write_text(b, "p/one", "hello");
+	char path[128], said[8];
+	struct version v;
+	int fd;
+
+	(void)state;
+	assert_int_equal(version_load(b->upload, ino, &v), 0);
+	write_text(b, "p/one", "hallo");
+	snprintf(path, sizeof(path), "%s/said", b->dir);
+	assert_int_equal(log_open(LOG_LEVEL_ERROR, path, false), 0);
+	version_unreadable(b->upload, &v, -EIO);
+	version_damaged(b->upload, &v);
+	assert_int_equal(log_open(LOG_LEVEL_ERROR, NULL, false), 0);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(read(fd, said, sizeof(said)), 0);
+	close(fd);
+	close_bench(b);
+}
+
 /* A program that is told of an error does it again. */
 static void rename_patiently(struct bench *b, const char *dir, const char *from, const char *to)
 {
@@ -136,6 +160,7 @@ static void test_each_record_of_a_day(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_verdicts_on_a_version_that_is_over),
 		cmocka_unit_test(test_folder_renamed),
 		cmocka_unit_test(test_each_record_of_a_day),
 	};
