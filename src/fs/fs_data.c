@@ -331,7 +331,12 @@ static int open_foreign(struct fs_call *c, struct fs_place *p)
 		r = fs_foreign_replace(c, p, &attr, &is_new);
 	else
 		r = fs_foreign_take_over(c, p, &attr);
-	return r ? r : open_in_store(c, attr.ino, is_new);
+	if (r)
+		return r;
+	r = open_in_store(c, attr.ino, is_new);
+	if (r < 0 && is_new)
+		fs_foreign_unreplace(c, p, &attr);
+	return r;
 }
 
 int fs_do_open(struct fs_call *c)
@@ -554,15 +559,32 @@ static int truncate_by_path(
 	return r;
 }
 
-static int truncate_foreign(struct fs_call *c, struct fs_place *p, uint64_t size_bytes)
+static int empty_foreign(struct fs_call *c, struct fs_place *p)
 {
 	struct store_attr attr;
 	uint64_t chunk = 0;
-	bool is_new;
-	int r = size_bytes == 0 ? fs_foreign_replace(c, p, &attr, &is_new)
-				: fs_foreign_take_over(c, p, &attr);
+	bool is_new = false;
+	int r = fs_foreign_replace(c, p, &attr, &is_new);
 
-	return r ? r : truncate_by_path(c, attr.ino, size_bytes, &chunk);
+	if (r)
+		return r;
+	r = truncate_by_path(c, attr.ino, 0, &chunk);
+	if (r < 0 && is_new)
+		fs_foreign_unreplace(c, p, &attr);
+	return r < 0 ? fs_wait_for_data(c, r, attr.ino, chunk) : r;
+}
+
+/* The object is a file of ours from then on, with the same content. */
+static int take_over(struct fs_call *c, struct fs_place *p)
+{
+	struct store_attr attr;
+	int r = fs_foreign_take_over(c, p, &attr);
+
+	if (r)
+		return r;
+	p->kind = FS_STORE;
+	p->attr = attr;
+	return 0;
 }
 
 static int truncate_once(struct fs_call *c, struct fs_place *p, struct fs_file *file,
@@ -578,8 +600,11 @@ int fs_truncate(struct fs_call *c, struct fs_place *p, struct fs_file *file, uin
 {
 	int r;
 
-	if (p->kind == FS_BUCKET)
-		return truncate_foreign(c, p, size_bytes);
+	if (p->kind == FS_BUCKET && size_bytes == 0)
+		return empty_foreign(c, p);
+	r = p->kind == FS_BUCKET ? take_over(c, p) : 0;
+	if (r)
+		return r;
 	for (;;) {
 		uint64_t chunk = 0;
 

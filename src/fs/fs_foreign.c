@@ -142,6 +142,20 @@ int fs_foreign_replace(
 	return r;
 }
 
+void fs_foreign_unreplace(struct fs_call *c, struct fs_place *p, const struct store_attr *made)
+{
+	struct store_inode inode;
+	int r = store_inode(c->fs->config.store, made->ino, &inode);
+
+	fs_table_set_alias(c->fs->table, p->attr.ino, 0);
+	if (r == 0 && inode.attr.state == FILE_OPEN && inode.attr.size_bytes == 0)
+		r = store_unlink(c->fs->config.store, inode.attr.parent, inode.name, 0);
+	if (r < 0 && r != -ENOENT)
+		log_warn("%s: an empty file in the place of an object could not be removed: %s; "
+			 "remove it",
+			buf_text(&p->path), strerror(-r));
+}
+
 /* ---- changing in place ---- */
 
 /* Reads a range, fetching what is not here yet, one chunk after the other. */
@@ -208,8 +222,8 @@ static void copy_name(char out[32])
 	snprintf(out, 32, ".cpgfs-copy.%s", tail);
 }
 
-/* Only whole it gets its name, if nobody else was faster. It is closed then, so that it is never sent
- * under the other one. */
+/* Only whole it gets its name, if nobody else was faster. It is closed then, so that it is never
+ * sent under the other one; until then a kill leaves nothing of it (STORE_FLAG_COPY). */
 static int name_copy(struct fs *fs, const struct store_attr *made, const char *made_as,
 	const char *name, struct store_file *f)
 {
@@ -263,6 +277,7 @@ static int make_copy(
 
 	copy_name(made_as);
 	what.made_as = made_as;
+	what.flags = STORE_FLAG_COPY;
 	if (r == 0)
 		r = fs_make(c->fs, &dir, &what, &made);
 	if (r < 0)

@@ -394,6 +394,8 @@ must_check int fs_foreign_import(struct fs *fs, struct fs_place *p, struct store
  * there: *ret_is_new false); asked by its old number from now on. */
 must_check int fs_foreign_replace(
 	struct fs_call *c, struct fs_place *p, struct store_attr *ret, bool *ret_is_new);
+/* That replacement failed before it was one: the object stands again. */
+void fs_foreign_unreplace(struct fs_call *c, struct fs_place *p, const struct store_attr *made);
 /* A change in place: -EPERM, or (--allow-overwrite) a copy of ours with its content. Blocks on the
  * network: FS_SLOW first. */
 int fs_foreign_take_over(struct fs_call *c, struct fs_place *p, struct store_attr *ret);

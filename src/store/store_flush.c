@@ -41,6 +41,7 @@ static int record_close(struct store_file *f, bool cut_off, const char *reason, 
 		new.present_bytes = file_present_bytes(f);
 		new.i.closed_at_ns = now;
 		const char *flaw = flaw_of(f, &new, cut_off, reason);
+		new.i.attr.flags &= ~STORE_FLAG_COPY;
 		new.i.attr.flags |= flaw ? 0 : STORE_FLAG_COMPLETE;
 		new.i.attr.flags |= atomic_load(&f->is_lent) ? STORE_FLAG_LENT : 0;
 		(void)text_copy(new.i.reason, flaw ? flaw : "", sizeof(new.i.reason)); /* may be cut */

@@ -38,7 +38,18 @@ int crc_of_range(int fd, uint64_t start, uint64_t len, uint64_t *ret)
 
 /* ---- files that were open ---------------------------------------------------------------------------------- */
 
-/* -EUCLEAN: the queue speaks of a file that is not open. */
+/* A copy of what the bucket has, of which nobody was told: it goes. False: it does not. Index lock
+ * held. */
+static bool remove_copy(struct store *s, struct record *r)
+{
+	bool purge = false;
+	if (!(r->i.attr.flags & STORE_FLAG_COPY) || r->i.object.key[0] || r->attempts_open)
+		return false;
+	op_begin(s);
+	return unlink_record(s, r, 0, &purge) == 0 && op_commit(s) == 0 && purge;
+}
+
+/* 1: it was removed, but for its bytes. -EUCLEAN: the queue speaks of a file that is not open. */
 static int close_open_file(struct store *s, const struct store_queue_item *item, bool lent)
 {
 	uint64_t ino = item->ino;
@@ -49,6 +60,8 @@ static int close_open_file(struct store *s, const struct store_queue_item *item,
 		return r == -ENOENT ? -EUCLEAN : r;
 	if (old.i.attr.state != FILE_OPEN || order_of(&old) != item->order)
 		return -EUCLEAN;
+	if (remove_copy(s, &old))
+		return 1;
 	struct record new = old;
 	lent_learn(s->dir_fd, ino, &new.i); /* the record learns of it at the next FLUSH only */
 	new.i.chunk_count = chunk_count_of(new.i.part_size_bytes, new.i.attr.size_bytes);
@@ -75,7 +88,9 @@ static int close_open_files(struct store *s)
 			int r = close_open_file(s, &items[i], lent);
 			if (r < 0)
 				return r;
-			s->recovery.incomplete_files++;
+			if (r > 0)
+				purge_now(s, items[i].ino);
+			s->recovery.incomplete_files += r == 0;
 		}
 	}
 }

@@ -736,6 +736,119 @@ static void taking_over_does_not_undo_a_replacement(void **state)
 	rig_free(r);
 }
 
+/* Until it is whole, a kill leaves nothing of it. */
+static void what_is_taken_over_is_marked_until_it_is_whole(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param file;
+	struct fuse_file_info fi = {.flags = O_RDWR};
+	struct store_attr attr;
+	struct store_entry e;
+	struct fuse_req *req;
+
+	(void)state;
+	fake_put(r->bucket, "a", 10000, "e");
+	r->config.allow_overwrite = true;
+	rig_start(r);
+	assert_int_equal(rig_lookup(r, 1, "a", &file), 0);
+	fake_hold(r->bucket, true);
+	req = rig_req(r);
+	fs_operations.open(req, file.ino, &fi);
+	for (unsigned i = 0; fake_count(r->bucket, S3_GET) == 0; i++) {
+		assert_true(i < RIG_DEADLINE_MS);
+		usleep(1000);
+	}
+	assert_int_equal(store_readdir(r->store, STORE_ROOT_INO, "", &e, 1), 1);
+	assert_true(e.attr.flags & STORE_FLAG_COPY);
+	fake_hold(r->bucket, false);
+	rig_wait(req);
+	assert_int_equal(req->error, 0);
+	fi = req->fi;
+	rig_req_free(req);
+	rig_close(r, file.ino, &fi);
+	assert_int_equal(store_resolve(r->store, "a", &attr), 0);
+	assert_false(attr.flags & STORE_FLAG_COPY);
+	rig_free(r);
+}
+
+static int resize(struct fs_rig *r, uint64_t ino, off_t size)
+{
+	struct stat st = {.st_size = size};
+	struct fuse_req *req = rig_req(r);
+
+	fs_operations.setattr(req, ino, &st, FUSE_SET_ATTR_SIZE, NULL);
+	return rig_result(req);
+}
+
+/* Room for it is waited for as with a file of ours. */
+static void an_object_is_made_longer_than_there_is_room(void **state)
+{
+	static char block[BLOCK_BYTES];
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param file, first;
+	struct stat st = {.st_size = 40000};
+	struct fuse_file_info fi;
+	struct fuse_req *req;
+
+	(void)state;
+	r->store_config.cache_size_bytes = SMALL_CACHE_BYTES;
+	r->config.allow_overwrite = true;
+	r->config.full_timeout_ms = 0;
+	fake_put(r->bucket, "a", 10000, "e");
+	rig_start(r);
+	assert_int_equal(rig_create(r, 1, "first", O_WRONLY, &first, &fi), 0);
+	for (off_t off = 0; off < 2 * BLOCK_BYTES; off += BLOCK_BYTES)
+		assert_int_equal(rig_write(r, first.ino, &fi, block, sizeof(block), off), 0);
+	rig_close(r, first.ino, &fi);
+	assert_int_equal(rig_lookup(r, 1, "a", &file), 0);
+	req = rig_req(r);
+	fs_operations.setattr(req, file.ino, &st, FUSE_SET_ATTR_SIZE, NULL);
+	for (unsigned i = 0; rig_parked(r) == 0 && !atomic_load(&req->done); i++) {
+		assert_true(i < RIG_DEADLINE_MS);
+		usleep(1000);
+	}
+	assert_false(atomic_load(&req->done));
+	assert_int_equal(rig_getattr(r, file.ino, &st), 0);
+	assert_int_equal(st.st_size, 10000);
+	assert_int_equal(rig_unlink(r, 1, "first"), 0);
+	assert_int_equal(rig_result(req), 0);
+	assert_int_equal(rig_getattr(r, file.ino, &st), 0);
+	assert_int_equal(st.st_size, 40000);
+	rig_free(r);
+}
+
+/* The cache takes no new data file: the object is as it was. */
+static void an_object_that_cannot_be_emptied(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param file;
+	struct store_attr attr;
+	char data[128], away[128];
+	struct stat st;
+	int fd;
+
+	(void)state;
+	fake_put(r->bucket, "a", 10000, "e");
+	rig_start(r);
+	assert_int_equal(rig_lookup(r, 1, "a", &file), 0);
+	snprintf(data, sizeof(data), "%s/data", r->dir);
+	snprintf(away, sizeof(away), "%s/data.away", r->dir);
+	assert_int_equal(rename(data, away), 0);
+	fd = open(data, O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_true(resize(r, file.ino, 0) < 0);
+	assert_int_equal(store_resolve(r->store, "a", &attr), -ENOENT);
+	assert_int_equal(unlink(data), 0);
+	assert_int_equal(rename(away, data), 0);
+	assert_int_equal(rig_getattr(r, file.ino, &st), 0);
+	assert_int_equal(st.st_size, 10000);
+	assert_int_equal(resize(r, file.ino, 0), 0);
+	assert_int_equal(rig_getattr(r, file.ino, &st), 0);
+	assert_int_equal(st.st_size, 0);
+	rig_free(r);
+}
+
 static void times_set_on_an_object_are_kept_here(void **state)
 {
 	struct fs_rig *r = rig_new("");
@@ -885,6 +998,9 @@ int main(void)
 		cmocka_unit_test(renaming_over_an_object_replaces_it),
 		cmocka_unit_test(with_the_options_objects_can_be_changed_and_deleted),
 		cmocka_unit_test(taking_over_does_not_undo_a_replacement),
+		cmocka_unit_test(what_is_taken_over_is_marked_until_it_is_whole),
+		cmocka_unit_test(an_object_is_made_longer_than_there_is_room),
+		cmocka_unit_test(an_object_that_cannot_be_emptied),
 		cmocka_unit_test(times_set_on_an_object_are_kept_here),
 		cmocka_unit_test(space_tells_the_truth),
 		cmocka_unit_test(made_up_attributes),

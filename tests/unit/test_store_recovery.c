@@ -323,6 +323,64 @@ static void killed_at_every_disk_call(void **state)
 	munmap(p, sizeof(*p));
 }
 
+/* As fs makes it when an object from elsewhere is changed in place. */
+static void work_copy(struct rig *r, void *arg)
+{
+	struct store_create what = {.parent = STORE_ROOT_INO,
+		.name = ".copy",
+		.type = STORE_FILE,
+		.mode = 0644,
+		.flags = STORE_FLAG_COPY};
+	struct store_file *f;
+	struct store_attr attr;
+
+	disk_on(DISK_KILL_HALF, *(long *)arg, 0);
+	must_eq(store_create(r->s, &what, &attr), 0);
+	f = rig_write_begin(r, attr.ino);
+	rig_write_pattern(f, 0, P, 1);
+	rig_write_pattern(f, P, P, 1);
+	must_eq(store_rename(r->s, STORE_ROOT_INO, ".copy", STORE_ROOT_INO, "f",
+			STORE_RENAME_NOREPLACE, 0),
+		0);
+	must_eq(store_file_flush(f, false, NULL), 0);
+	must_eq(rig_attr(r, attr.ino).flags & STORE_FLAG_COPY, 0);
+	store_file_writer_drop(f);
+	store_file_close(f);
+}
+
+/* Killed at its 1st, 2nd … disk call: it is there whole under its name, or nothing of it is. */
+static void copy_killed_at_every_disk_call(void **state)
+{
+	struct rig *r = *state;
+	unsigned gone = 0;
+
+	for (long at = 1;; at++) {
+		struct store_entry e[2];
+		int status, n;
+
+		snprintf(rig_context, sizeof(rig_context), "killed at call %ld", at);
+		rig_empty(r);
+		status = rig_child_status(r, work_copy, &at, CHILD_EXITS);
+		must(WIFEXITED(status) ? WEXITSTATUS(status) == 0 : WTERMSIG(status) == SIGKILL);
+		rig_open(r);
+		n = store_readdir(r->s, STORE_ROOT_INO, "", e, 2);
+		must(n == 0 || (n == 1 && strcmp(e[0].name, "f") == 0));
+		must_eq(rig_data_files(r), (uint64_t)n);
+		must_eq(rig_files_in(r, FILE_INCOMPLETE), 0);
+		if (n) {
+			must_state(rig_state(r, e[0].attr.ino), FILE_CLOSED);
+			rig_must_hold(r, e[0].attr.ino, 2 * P, 1);
+		}
+		rig_must_count(r, STORE_ROOT_INO);
+		gone += n == 0;
+		rig_close(r);
+		if (WIFEXITED(status))
+			break;
+	}
+	rig_context[0] = '\0';
+	must(gone > 4);
+}
+
 /* Recovery killed at its 1st, 2nd … disk call, on what the kills before left; at last it gets through. */
 static void recovery_killed_at_every_disk_call(void **state)
 {
@@ -600,6 +658,7 @@ int main(void)
 		rig_test_closed(version_is_over_before_its_bytes_change),
 		rig_test_closed(unlinked_and_open_is_gone),
 		rig_test_closed(killed_at_every_disk_call),
+		rig_test_closed(copy_killed_at_every_disk_call),
 		rig_test_closed(recovery_killed_at_every_disk_call),
 		rig_test_closed(making_killed_at_every_disk_call),
 		rig_test_closed(other_bucket_is_refused),
