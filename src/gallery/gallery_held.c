@@ -7,6 +7,7 @@
  */
 #include "gallery_private.h"
 
+#include <ctype.h>
 #include <fnmatch.h>
 
 #define MKSTEMP_CHAR "[A-Za-z0-9]"
@@ -42,10 +43,30 @@ static const char *const junk_builtin[] = {
 	NULL,
 };
 
+/* Can a name have this character where a pattern has that? */
+static bool may_fit(char of_pattern, char of_name)
+{
+	if (strchr("*?[]\\", of_pattern) || (of_pattern & 0x80) || (of_name & 0x80))
+		return true;
+	return tolower(of_pattern) == tolower(of_name);
+}
+
+/* Asked of every component of every key several times, and fnmatch is slow: nearly always the first or
+ * the last character says no. */
+static bool matches(const char *pattern, const char *name)
+{
+	size_t pattern_len = strlen(pattern), name_len = strlen(name);
+
+	if (pattern_len && name_len &&
+		!(may_fit(pattern[0], name[0]) && may_fit(pattern[pattern_len - 1], name[name_len - 1])))
+		return false;
+	return fnmatch(pattern, name, FNM_CASEFOLD) == 0;
+}
+
 static bool matches_any(const char *const *patterns, const char *name)
 {
 	for (; *patterns; patterns++) {
-		if (fnmatch(*patterns, name, FNM_CASEFOLD) == 0)
+		if (matches(*patterns, name))
 			return true;
 	}
 	return false;

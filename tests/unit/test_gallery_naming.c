@@ -9,6 +9,8 @@
 
 #include "gallery_private.h"
 
+#include <fnmatch.h>
+
 static const struct naming_policy hold = {.mode = NAMING_HOLD};
 static const struct naming_policy clean = {.mode = NAMING_CLEAN};
 static const struct naming_policy clean_underscore = {.mode = NAMING_CLEAN, .clean_with = '_'};
@@ -126,6 +128,28 @@ static void lists_are_options(void **state)
 	assert_int_equal(name_judge(&mine, "a.tmp", false, 7), NAME_OK);
 }
 
+/* Whatever is asked before fnmatch: its word counts. */
+static void patterns_are_fnmatch(void **state)
+{
+	static const char *const patterns[] = {"*.part", ".?*.[A-Z]", "[ab]x", "a[bc]", "\\*x", "x\\*", "*",
+		"?", "Thumbs.DB", "k*", "*k", "\xc3\xa9*", "*\xc3\x89", "[", "]", "a]", "x", NULL};
+	static const char *const names[] = {"a.part", "A.PART", ".x.b", ".x.B", "ax", "bx", "cx", "ab",
+		"aB", "ad", "*x", "x*", "xx", "x", "thumbs.db", "K", "k.k", "\xe2\x84\xaa",
+		"\xc3\xa9t\xc3\xa9", "\xc3\x89", "[", "]", "a]", "part", ".part", NULL};
+
+	for (size_t p = 0; patterns[p]; p++) {
+		const char *const one[] = {patterns[p], NULL}, *const none[] = {NULL};
+		const struct naming_policy mine = {.mode = NAMING_OFF, .temporary = one, .junk = none};
+
+		for (size_t n = 0; names[n]; n++) {
+			bool held = fnmatch(patterns[p], names[n], FNM_CASEFOLD) == 0;
+
+			if ((name_judge(&mine, names[n], false, 7) == NAME_TEMPORARY) != held)
+				fail_msg("'%s' and '%s'", patterns[p], names[n]);
+		}
+	}
+}
+
 static void not_text(void **state)
 {
 	static const char *const names[] = {
@@ -230,6 +254,7 @@ int main(void)
 		cmocka_unit_test(never_a_name),
 		cmocka_unit_test(real_files_pass),
 		cmocka_unit_test(temporary_names),
+		cmocka_unit_test(patterns_are_fnmatch),
 		cmocka_unit_test(junk_names),
 		cmocka_unit_test(lists_are_options),
 		cmocka_unit_test(not_text),
