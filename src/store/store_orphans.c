@@ -66,7 +66,7 @@ static int known_to_new(struct repair *p, uint64_t ino, uint64_t data_bytes)
 	int r = record ? index_get(&p->s->index, TABLE_INODE, &k, &v) : -ENOMEM;
 	if (r == 0)
 		r = record_decode(v, ino, record);
-	if (r < 0)
+	if (r != 0)
 		return r == -ENOENT ? 0 : r;
 	return record->i.attr.type == STORE_FILE && !is_leftover(record, data_bytes);
 }
