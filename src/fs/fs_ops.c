@@ -2,7 +2,7 @@
  * fs_ops - every request of the kernel, and where it is answered.
  *
  *   fs_attr.c     lookup getattr setattr statfs      fs_change.c   mknod mkdir unlink rmdir rename
- *   fs_data.c     open create read write flush release fsync fallocate lseek
+ *   fs_open.c     open create flush release          fs_data.c     read write fsync fallocate lseek
  *   fs_list.c     opendir readdir readdirplus releasedir fsyncdir
  *   fs_xattr.c    getxattr setxattr listxattr removexattr
  *

@@ -305,7 +305,7 @@ int fs_do_setattr(struct fs_call *c);
 int fs_do_statfs(struct fs_call *c);
 int fs_do_lookup(struct fs_call *c);
 
-/* ---- data (fs_data.c) ----------------------------------------------------------------------- */
+/* ---- handles (fs_open.c) -------------------------------------------------------------------- */
 
 /* An open file; fi->fh points to it. */
 struct fs_file {
@@ -323,17 +323,24 @@ struct fs_file {
 	struct buf content; /* virtual: the snapshot of its open … */
 	struct fs_stream *stream; /* … or what makes it; NULL: the snapshot */
 };
+static inline struct fs_file *fs_file_of(const struct fs_call *c)
+{
+	return (struct fs_file *)(uintptr_t)c->fi.fh;
+}
 must_check int fs_file_open(struct fs *fs, uint64_t store_ino, int flags, struct fs_file **ret);
 struct fs_file *fs_file_new(struct fs *fs); /* of nothing yet; NULL: out of memory */
 void fs_file_close(struct fs *fs, struct fs_file *f);
 void fs_file_reply_flags(const struct fs_file *f, struct fuse_file_info *fi);
 int fs_do_open(struct fs_call *c);
 int fs_do_create(struct fs_call *c);
+int fs_do_flush(struct fs_call *c);
+int fs_do_release(struct fs_call *c);
+
+/* ---- data (fs_data.c) ----------------------------------------------------------------------- */
+
 int fs_do_read(struct fs_call *c);
 int fs_do_write(struct fs_call *c);
 void fs_write_failed(struct fs_call *c); /* what it writes is lost */
-int fs_do_flush(struct fs_call *c);
-int fs_do_release(struct fs_call *c);
 int fs_do_fsync(struct fs_call *c);
 int fs_do_fallocate(struct fs_call *c);
 int fs_do_lseek(struct fs_call *c);
@@ -341,6 +348,7 @@ int fs_do_lseek(struct fs_call *c);
 int fs_truncate(struct fs_call *c, struct fs_place *p, struct fs_file *file, uint64_t size_bytes);
 /* Writing or changing its owner takes suid and sgid away. */
 int fs_drop_privileges(struct fs_call *c, uint64_t store_ino, const struct store_attr *attr);
+int fs_drop_on_change(struct fs_call *c, struct fs_file *f);
 
 /* ---- lending (fs_lend.c) -------------------------------------------------------------------- */
 
