@@ -153,6 +153,7 @@ static inline void fake_page_finish(struct s3_list_page *page)
 	}
 }
 
+/* The mutex is held. */
 static inline void fake_list(
 	struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
 {
@@ -189,21 +190,20 @@ static inline void fake_list(
 }
 
 static inline void fake_get(
-	struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
+	const struct fake_object *o, const struct s3_request *req, struct s3_reply *reply)
 {
-	struct fake_object o = *fake_find(b, req->key);
 	uint8_t block[4096];
-	uint64_t len = req->has_range ? req->range_len : o.object.size_bytes, sent = 0;
+	uint64_t len = req->has_range ? req->range_len : o->object.size_bytes, sent = 0;
 
-	reply->object = o.object;
-	reply->content_range_total = o.object.size_bytes;
+	reply->object = o->object;
+	reply->content_range_total = o->object.size_bytes;
 	while (sent < len) {
 		size_t n = len - sent < sizeof(block) ? len - sent : sizeof(block);
 
 		for (size_t i = 0; i < n; i++) {
 			uint64_t at = req->range_start + sent + i;
 
-			block[i] = o.data ? o.data[at] : (uint8_t)(at * 7);
+			block[i] = o->data ? o->data[at] : (uint8_t)(at * 7);
 		}
 		if (req->sink.write(req->sink.user, sent, block, n)) {
 			fake_error(reply, S3_RETRY, 0, "SinkFailed");
@@ -217,30 +217,31 @@ static inline void fake_get(
 static inline void fake_answer(
 	struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
 {
-	struct fake_object *o = req->key ? fake_find(b, req->key) : NULL;
+	struct fake_object o = {0}, *found;
 
 	reply->class = S3_DONE;
 	reply->http_status = 200;
-	if (req->op == S3_LIST) {
-		fake_list(b, req, reply);
-		return;
-	}
 	if (req->op == S3_DELETE) {
 		fake_remove(b, req->key);
 		return;
 	}
-	if (!o) {
+	pthread_mutex_lock(&b->mutex);
+	found = req->key ? fake_find(b, req->key) : NULL;
+	if (found)
+		o = *found;
+	if (req->op == S3_LIST)
+		fake_list(b, req, reply);
+	pthread_mutex_unlock(&b->mutex);
+	if (req->op == S3_LIST)
+		return;
+	if (!found)
 		fake_error(reply, S3_NOT_FOUND, 404, "NoSuchKey");
-		return;
-	}
-	if (req->if_match && strcmp(req->if_match, o->object.etag) != 0) {
+	else if (req->if_match && strcmp(req->if_match, o.object.etag) != 0)
 		fake_error(reply, S3_CONFLICT, 412, "PreconditionFailed");
-		return;
-	}
-	if (req->op == S3_GET)
-		fake_get(b, req, reply);
+	else if (req->op == S3_GET)
+		fake_get(&o, req, reply);
 	else
-		reply->object = o->object;
+		reply->object = o.object;
 }
 
 /* ---- the loop ---- */

@@ -32,16 +32,17 @@ enum disk_action {
 
 #define DISK_ALL_KINDS 0xffu
 
+/* The store's threads look at it, too. */
 static struct {
-	bool armed;
-	unsigned calls_mask, files_mask; /* bits of disk_call, disk_file; 0: all */
-	enum disk_action action;
-	int error;
-	long at;   /* the n-th call that counts meets the action, from 1 */
-	bool lasts; /* and all that follow */
-	long count;
-	bool met;
-	void (*hook)(enum disk_call call, enum disk_file file); /* before a call */
+	_Atomic bool armed;
+	_Atomic unsigned calls_mask, files_mask; /* bits of disk_call, disk_file; 0: all */
+	_Atomic enum disk_action action;
+	_Atomic int error;
+	_Atomic long at;    /* the n-th call that counts meets the action, from 1 */
+	_Atomic bool lasts; /* and all that follow */
+	_Atomic long count;
+	_Atomic bool met;
+	void (*_Atomic hook)(enum disk_call call, enum disk_file file); /* before a call */
 	_Atomic unsigned seen[DISK_FILE_COUNT][DISK_CALL_COUNT];
 } disk;
 
@@ -53,7 +54,13 @@ static inline void disk_off(void)
 /* Count from now on. */
 static inline void disk_on(enum disk_action action, long at, int error)
 {
-	memset(&disk, 0, sizeof(disk));
+	disk_off();
+	for (unsigned i = 0; i < DISK_FILE_COUNT * DISK_CALL_COUNT; i++)
+		disk.seen[i / DISK_CALL_COUNT][i % DISK_CALL_COUNT] = 0;
+	disk.calls_mask = disk.files_mask = 0;
+	disk.lasts = disk.met = false;
+	disk.hook = NULL;
+	disk.count = 0;
 	disk.action = action;
 	disk.at = at;
 	disk.error = error;
@@ -83,16 +90,19 @@ static enum disk_file disk_file_of(int fd)
  * said to have failed: writes only. */
 static bool disk_meets(enum disk_call call, enum disk_file file, bool *half)
 {
+	void (*hook)(enum disk_call, enum disk_file) = disk.hook;
+	long count;
+
 	if (!disk.armed)
 		return false;
 	disk.seen[file][call]++;
-	if (disk.hook)
-		disk.hook(call, file);
+	if (hook)
+		hook(call, file);
 	if ((disk.calls_mask && !(disk.calls_mask & (1u << call))) ||
 		(disk.files_mask && !(disk.files_mask & (1u << file))))
 		return false;
-	disk.count++;
-	if (disk.at <= 0 || (disk.lasts ? disk.count < disk.at : disk.count != disk.at))
+	count = ++disk.count;
+	if (disk.at <= 0 || (disk.lasts ? count < disk.at : count != disk.at))
 		return false;
 	disk.met = true;
 	switch (disk.action) {
@@ -102,7 +112,7 @@ static bool disk_meets(enum disk_call call, enum disk_file file, bool *half)
 		errno = disk.error;
 		return true;
 	case DISK_FAIL_DONE:
-		*half = call == DISK_WRITE && disk.count == disk.at;
+		*half = call == DISK_WRITE && count == disk.at;
 		errno = disk.error;
 		return !*half;
 	case DISK_KILL_HALF:

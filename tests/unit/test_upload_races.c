@@ -13,7 +13,7 @@ enum what { RENAME_FILE, RENAME_FOLDER, RENAME_KINDS };
 
 static struct {
 	struct bench *bench;
-	uint64_t ino;
+	_Atomic uint64_t ino;
 	char folder[32]; /* in p */
 	enum what what;
 	atomic_uint lookups; /* of ino until it is renamed; 0: not (any more) */
