@@ -40,7 +40,9 @@ static void complain(const char *what, const char *on)
 /* Other programs that inherit the environment are left alone. */
 static int is_the_daemon(void)
 {
-	return strcmp(program_invocation_short_name, "cpgfs") == 0;
+	const char *name = getenv("CPGFS_CRASH_PROGRAM");
+
+	return name && strcmp(program_invocation_short_name, name) == 0;
 }
 
 /* Descriptors of the shim stay out of the way of those that the program counts on. */

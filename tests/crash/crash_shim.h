@@ -5,6 +5,7 @@
  * cache, LMDB's own calls among them) and on its connections to the server. Environment:
  *
  *   CPGFS_CRASH          a file of struct crash_control, mapped by both sides
+ *   CPGFS_CRASH_PROGRAM  the name of the daemon's program, without its folder
  *   CPGFS_CRASH_DIR      the folder, as realpath(3) gives it
  *   CPGFS_CRASH_RECORD   optional: every change of the folder is appended here, in its order
  *   CPGFS_CRASH_BOOT_ID  optional: a file read in place of /proc/sys/kernel/random/boot_id

@@ -137,6 +137,7 @@ class Daemon:
                 env[name] = os.environ[name]
         if self.control:
             env.update(LD_PRELOAD=os.environ["CRASH_SHIM"], CPGFS_CRASH=self.control.path,
+                       CPGFS_CRASH_PROGRAM=os.path.basename(os.environ["CPGFS"]),
                        CPGFS_CRASH_DIR=os.path.realpath(self.cache))
             if self.record:
                 env["CPGFS_CRASH_RECORD"] = self.record
