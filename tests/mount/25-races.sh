@@ -52,6 +52,7 @@ test_the_daemon_is_killed_meanwhile() {
 # Programs that do everything at once to the same few names: nothing hangs, nothing but the errors that a
 # local disk gives, too, and in the end the bucket holds what the mount shows.
 deadline_test_many_hands_on_few_names=150
+[ -z "${CPGFS_TEST_LONG:-}" ] || deadline_test_many_hands_on_few_names=900
 test_many_hands_on_few_names() {
 	s3d_start --delay-ms 2
 	mount_start --delete-delay 0

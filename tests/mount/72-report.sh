@@ -149,6 +149,7 @@ long_test_in_a_browser() {
 	need chromium
 	uploaded
 	exits 0 "$CPGFS" report -o "$T/report" "$M"
+	export TMPDIR=/tmp # the path of a socket in it must be short
 	chromium --headless --no-sandbox --disable-gpu --user-data-dir="$T/chromium" --host-resolver-rules='MAP * ~NOTFOUND' \
 		--dump-dom "file://$T/report/report.html" >"$T/dom" 2>"$T/chromium.log"
 	same wells "$(grep -o '<title>[A-P][0-9]*:' "$T/dom" | wc -l)" 12
