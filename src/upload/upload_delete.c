@@ -300,20 +300,20 @@ static void delete_start(struct upload *u, uint64_t ino)
 
 /* Nothing stands in the way of forgetting what was replaced; that is due anew since then, so that
  * all those that wait need not be read. */
-static bool delete_waits(struct upload *u, const struct store_queue_item *item)
+static bool delete_waits(struct upload *u, const struct store_queue_item *item, int64_t looked_ns)
 {
 	struct store_inode inode;
 
 	if (!waits_has(&u->sched.waiting_inos, item->ino))
 		return false;
-	return (int64_t)item->order < u->sched.deleting_looked_ns ||
-	       store_inode(u->store, item->ino, &inode) < 0 || inode.object.etag[0] != '\0';
+	return (int64_t)item->order <= looked_ns || store_inode(u->store, item->ino, &inode) < 0 ||
+	       inode.object.etag[0] != '\0';
 }
 
 void delete_pass(struct upload *u)
 {
 	struct store_queue_item items[DELETE_WINDOW], last, *after = NULL;
-	int64_t wall_ns = clock_wall_ns();
+	int64_t wall_ns = clock_wall_ns(), looked_ns = u->sched.deleting_looked_ns;
 	int n;
 
 	u->sched.deleting_next_ms = INT64_MAX;
@@ -323,17 +323,17 @@ void delete_pass(struct upload *u)
 				u->sched.deleting_next_ms =
 					clock_mono_ms() +
 					((int64_t)items[i].order - wall_ns) / 1000000 + 1;
-				u->sched.deleting_looked_ns = wall_ns;
 				return;
 			}
 			if (!slot_free(u))
 				return;
 			if (!map_get(&u->sched.tasks_of_ino, items[i].ino) &&
-				!delete_waits(u, &items[i]))
+				!delete_waits(u, &items[i], looked_ns))
 				delete_start(u, items[i].ino);
+			if ((int64_t)items[i].order > looked_ns)
+				u->sched.deleting_looked_ns = (int64_t)items[i].order;
 		}
 		last = items[n - 1];
 		after = &last;
 	}
-	u->sched.deleting_looked_ns = wall_ns;
 }

@@ -665,7 +665,7 @@ struct sched {
 	struct s3_retry_bucket retry_bucket;
 	int64_t next_ms;	  /* wake up by then */
 	int64_t closed_next_ms, deleting_next_ms;
-	int64_t deleting_looked_ns; /* wall time: all that was due then was looked at */
+	int64_t deleting_looked_ns; /* all that were due by then were looked at */
 	/* pauses */
 	unsigned pauses;
 	char pause_reason[5][440];

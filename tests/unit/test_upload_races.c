@@ -432,6 +432,7 @@ static void test_deletes_that_fail(void **state)
 				    .http_status = 503,
 				    .code = "SlowDown",
 				    .times = FILES});
+	clock_fake_advance_ms(STEP_MS); /* due since then, however slowly this runs */
 	reads = atomic_load(&inode_reads);
 	upload_resume(b->upload);
 	wait_advancing(
