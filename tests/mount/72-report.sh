@@ -123,6 +123,7 @@ test_what_is_not_there_yet() {
 	found "1 more is not in the bucket yet"
 	mkdir -p "$P/images/b/images/x y"
 	echo a >"$P/images/b/images/x y/a"
+	wait_for 20 status_is held.name 1
 	exits 3 "$CPGFS" report -o "$T/report" "$M"
 	found "1 more is not in the bucket yet" "1 needs somebody first"
 	exits 1 "$CPGFS" report "$M/no/such"
