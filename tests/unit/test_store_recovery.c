@@ -571,7 +571,8 @@ static void dying_daemon_is_waited_for(void **state)
 		sched_yield();
 	must_eq(store_open(&r->s, &r->config, 20000, &message), 0);
 	must_eq(waitpid(pid, &status, 0), pid);
-	must_eq(status, 0);
+	if (!getenv("CPGFS_UNDER_VALGRIND")) /* to which all is lost that the main thread knew of */
+		must_eq(status, 0);
 }
 
 static void cache_is_private(void **state)
