@@ -106,9 +106,10 @@ static int ask_once(struct auth_try *t, const struct s3_credentials *keys,
 /* True when the answer's clock is far from ours and that was not known yet. */
 static bool learn_clock(struct auth_try *t, const struct auth_answer *a)
 {
-	int64_t offset = a->date_ns - clock_wall_ns();
+	bool has_date = a->date_ns > 0; /* before 1970 no server was */
+	int64_t offset = has_date ? a->date_ns - clock_wall_ns() : 0;
 	int64_t change = offset - t->clock_offset_ns;
-	if (!a->date_ns || (change < CLOCK_CORRECTION_MIN_NS && change > -CLOCK_CORRECTION_MIN_NS))
+	if (!has_date || (change < CLOCK_CORRECTION_MIN_NS && change > -CLOCK_CORRECTION_MIN_NS))
 		return false;
 	t->clock_offset_ns = offset;
 	return true;
@@ -125,7 +126,8 @@ int auth_ask_signed(struct auth_try *t, const struct s3_credentials *keys, const
 			"address",
 			endpoint);
 	int err = ask_once(t, keys, &url, other, ret);
-	if (err || ret->status < 400 || !learn_clock(t, ret) || !keys)
+	/* a success puts right, too, what something in between said with its error */
+	if (err || !learn_clock(t, ret) || ret->status < 400 || !keys)
 		return err;
 	auth_answer_release(ret);
 	return ask_once(t, keys, &url, other, ret);
@@ -200,9 +202,13 @@ static int from_source(struct auth_try *t, struct s3_credentials *ret)
 	return -EINVAL;
 }
 
-static bool is_over(const struct auth_try *t, const struct s3_credentials *keys)
+static int check_time(struct auth_try *t, const struct s3_credentials *keys, const char *remedy)
 {
-	return keys->expires_at_ns && auth_try_now_ns(t) >= keys->expires_at_ns;
+	char when[32];
+	if (!keys->expires_at_ns || auth_try_now_ns(t) < keys->expires_at_ns)
+		return 0;
+	time_format_iso8601(keys->expires_at_ns, when);
+	return auth_fail(t, -EKEYEXPIRED, remedy, "they expired at %s", when);
 }
 
 int auth_try_run(struct auth_try *t)
@@ -214,13 +220,12 @@ int auth_try_run(struct auth_try *t)
 	int err = from_source(t, keys);
 	for (size_t i = 0; !err && i < t->recipe->role_count; i++)
 		err = auth_assume_role(t, &t->recipe->roles[i], keys);
-	if (!err && is_over(t, keys)) {
-		char when[32];
-		time_format_iso8601(keys->expires_at_ns, when);
-		return auth_fail(t, -EKEYEXPIRED, t->recipe->remedy, "they expired at %s", when);
+	if (!err)
+		err = check_time(t, keys, t->recipe->remedy);
+	if (!err && t->wish->wanted) {
+		err = auth_exchange(t, keys);
+		return err ? err : check_time(t, &t->result->keys, "see whether the clock is right");
 	}
-	if (!err && t->wish->wanted)
-		return auth_exchange(t, keys);
 	if (!err)
 		t->result->keys = *keys;
 	return err;

@@ -60,9 +60,10 @@ int s3_ring_get(struct s3_ring **ret, struct s3_client *c)
  * would go round in circles. */
 static void learn_clock(struct s3_client *c, struct s3_reply *r)
 {
-	int64_t offset = r->date_ns - clock_wall_ns();
+	bool has_date = r->date_ns > 0; /* before 1970 no server was */
+	int64_t offset = has_date ? r->date_ns - clock_wall_ns() : 0;
 	int64_t change = offset - c->clock_offset_ns;
-	if (!r->date_ns || (change < CLOCK_CORRECTION_MIN_NS && change > -CLOCK_CORRECTION_MIN_NS)) {
+	if (!has_date || (change < CLOCK_CORRECTION_MIN_NS && change > -CLOCK_CORRECTION_MIN_NS)) {
 		r->class = S3_RETRY;
 		return;
 	}

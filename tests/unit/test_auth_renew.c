@@ -11,11 +11,23 @@ struct issuer {
 	_Atomic int64_t lifetime_s;
 	_Atomic int status; /* 200: give */
 	_Atomic bool same;  /* always ASIA0 */
+	_Atomic bool proxy; /* the first answer is of a proxy whose clock is two days ahead */
 	_Atomic bool hold;  /* answer only when this ends */
 	_Atomic unsigned holding;
 };
 static struct issuer issuer;
 static struct aws_server server;
+
+static void answer_at(struct buf *out, int status, int64_t wall_ns, const char *body)
+{
+	char date[64];
+	time_t s = (time_t)(wall_ns / NS_PER_S);
+	struct tm tm;
+	check(gmtime_r(&s, &tm) && strftime(date, sizeof(date), "%a, %d %b %Y %T GMT", &tm));
+	buf_printf(out,
+		"HTTP/1.1 %d X\r\nDate: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+		status, date, strlen(body), body);
+}
 
 static void issue(void *user, unsigned n, const struct server_request *req, struct buf *out)
 {
@@ -29,7 +41,11 @@ static void issue(void *user, unsigned n, const struct server_request *req, stru
 		"</SecretAccessKey><SessionToken>T%u</SessionToken><Expiration>%s</Expiration>"
 		"</Credentials><MatchedGrantTarget>s3://b/p/*</MatchedGrantTarget></R>",
 		issuer.same ? 0 : n, issuer.same ? 0 : n, issuer.same ? 0 : n, when);
-	if (issuer.status == 200)
+	if (issuer.proxy && n == 0)
+		answer_at(out, 502, clock_wall_ns() + 2 * 86400 * NS_PER_S, "Bad Gateway");
+	else if (issuer.proxy)
+		answer_at(out, 200, clock_wall_ns(), body);
+	else if (issuer.status == 200)
 		answer_with(out, 200, body);
 	else
 		answer_with(out, issuer.status,
@@ -43,7 +59,7 @@ static int renew_begin(void **state)
 	int err = home_begin(state);
 	issuer.lifetime_s = 3600;
 	issuer.status = 200;
-	issuer.same = issuer.hold = false;
+	issuer.same = issuer.hold = issuer.proxy = false;
 	issuer.holding = 0;
 	server_start(&server, issue, NULL);
 	setenv("AWS_ENDPOINT_URL", server.url, 1);
@@ -127,6 +143,50 @@ static void days_by_a_grant(void **state)
 	live_through(a, 10 * 24 * 3600 * MS_PER_S, 10000);
 	/* every 11 h 45 min */
 	assert_int_equal(server_count(&server), 1 + 10 * 24 * 60 / 705);
+	auth_destroy(a);
+}
+
+/* What is over when it comes is none: it is not asked for each second, either. */
+static void a_grant_that_is_over_when_it_comes(void **state)
+{
+	issuer.lifetime_s = -60;
+	struct auth_config config = {.access_grant = true,
+		.account_id = "309624411020",
+		.bucket = "b",
+		.prefix = "p",
+		.profile = "k"};
+	struct auth *a = auth_with(&config);
+	for (int i = 0; i < 600; i++) {
+		clock_fake_advance_ms(1000);
+		auth_tick(a);
+	}
+	assert_in_range(server_count(&server), 8, 11);
+	assert_int_equal(get(a), -EKEYEXPIRED);
+	assert_explains(a, "they expired at 2026-03-01T1");
+	issuer.lifetime_s = 3600;
+	clock_fake_advance_ms(75000);
+	auth_tick(a);
+	assert_int_equal(get(a), 0);
+	auth_destroy(a);
+}
+
+static void a_clock_that_was_wrong_for_a_moment(void **state)
+{
+	char path[128];
+	snprintf(path, sizeof(path), "%s/.aws/token", ((struct home *)*state)->path);
+	write_file(*state, "token", "SECRETtoken");
+	setenv("AWS_WEB_IDENTITY_TOKEN_FILE", path, 1);
+	setenv("AWS_ROLE_ARN", "R", 1);
+	issuer.proxy = true;
+	struct auth *a = auth_with(&(struct auth_config){.region = "us-east-1"});
+	auth_tick(a);
+	assert_int_not_equal(get(a), 0);
+	for (int i = 0; i < 80; i++) {
+		clock_fake_advance_ms(1000);
+		auth_tick(a);
+	}
+	assert_int_equal(get(a), 0);
+	assert_int_equal(server_count(&server), 2);
 	auth_destroy(a);
 }
 
@@ -546,6 +606,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		RENEW_TEST(thirteen_hours),
 		RENEW_TEST(days_by_a_grant),
+		RENEW_TEST(a_grant_that_is_over_when_it_comes),
+		RENEW_TEST(a_clock_that_was_wrong_for_a_moment),
 		RENEW_TEST(short_lives_are_renewed_at_half),
 		RENEW_TEST(credentials_without_an_end),
 		RENEW_TEST(a_service_that_is_away),

@@ -698,6 +698,7 @@ static void clock_is_corrected_once(void **state)
 {
 	RIG({ANSWER, SKEWED("Sun, 06 Nov 1994 08:49:37 GMT"), 0}, {ANSWER, ECHO_STEP, 0},
 		{ANSWER, SKEWED("Sun, 06 Nov 1994 08:49:39 GMT"), 0},
+		{ANSWER, SKEWED("Sat, 01 Jan 1678 00:00:00 GMT"), 0},
 		{ANSWER, "HTTP/1.1 403 X\r\nContent-Length: 48\r\n\r\n"
 			 "<Error><Code>RequestTimeTooSkewed</Code></Error>", 0});
 
@@ -706,6 +707,8 @@ static void clock_is_corrected_once(void **state)
 	assert_call(&rig, put_of(&rig, 10), S3_DONE, "");
 	assert_non_null(strstr(head_of(&rig.server, 1), "x-amz-date: 19941106T0849"));
 	/* the correction holds, and yet it refuses: no going round in circles */
+	assert_call(&rig, put_of(&rig, 10), S3_RETRY, "RequestTimeTooSkewed");
+	/* nor further than time can be counted */
 	assert_call(&rig, put_of(&rig, 10), S3_RETRY, "RequestTimeTooSkewed");
 	assert_call(&rig, put_of(&rig, 10), S3_RETRY, "RequestTimeTooSkewed");
 	rig_stop(&rig);
