@@ -12,6 +12,7 @@
 #define CLAIMED_MS 200
 #define FOLDERS_PAGE 16
 #define LEFT_TO_NEWCOMER_MS 10000
+#define READ_AGAIN_MS 1000
 #define DENIED_AGAIN_MS (10 * 60 * MS_PER_S)
 
 /* ---- undelete and DELETE exclude each other ------------------------------------------------------ */
@@ -336,4 +337,6 @@ void delete_pass(struct upload *u)
 		last = items[n - 1];
 		after = &last;
 	}
+	if (n < 0)
+		u->sched.deleting_next_ms = clock_mono_ms() + READ_AGAIN_MS;
 }

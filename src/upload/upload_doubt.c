@@ -33,7 +33,7 @@
 void doubt_add(struct upload *u, uint64_t attempt_id, int64_t in_ms)
 {
 	if (waits_add(&u->sched.waiting_attempts, attempt_id, clock_mono_ms() + in_ms) < 0)
-		log_error("out of memory: attempt %" PRIu64 " is looked at after the next start",
+		log_debug("out of memory: attempt %" PRIu64 " is looked at in the next round",
 			attempt_id);
 	wake_by(u, clock_mono_ms() + in_ms);
 }
@@ -41,7 +41,7 @@ void doubt_add(struct upload *u, uint64_t attempt_id, int64_t in_ms)
 void doubt_soon(struct upload *u, uint64_t attempt_id)
 {
 	if (waits_hasten(&u->sched.waiting_attempts, attempt_id, clock_mono_ms()) < 0)
-		log_error("out of memory: attempt %" PRIu64 " is looked at after the next start",
+		log_debug("out of memory: attempt %" PRIu64 " is looked at in the next round",
 			attempt_id);
 	wake_by(u, clock_mono_ms());
 }
@@ -207,6 +207,26 @@ void doubt_pass(struct upload *u)
 	}
 	if (u->sched.slots_used < u->sched.limit.max)
 		wake_by(u, waits_next_ms(&u->sched.waiting_attempts));
+}
+
+/* Attempts that nobody works on and that wait for nothing. */
+void doubt_round(struct upload *u)
+{
+	struct store_attempt *window = u->sched.attempts;
+	uint64_t after = 0;
+	int n;
+
+	while ((n = store_attempts(u->store, after, window, ATTEMPTS_WINDOW)) > 0) {
+		for (int i = 0; i < n; i++) {
+			struct task *t = map_get(&u->sched.tasks_of_ino, window[i].ino);
+			bool is_worked_on = t && (t->attempt.id == window[i].id ||
+							 t->standing_id == window[i].id);
+
+			if (!is_worked_on && !waits_has(&u->sched.waiting_attempts, window[i].id))
+				doubt_add(u, window[i].id, 0);
+		}
+		after = window[n - 1].id;
+	}
 }
 
 /* ---- after a restart ---------------------------------------------------------------------------- */

@@ -582,6 +582,7 @@ void wait_for(struct upload *u, uint64_t ino, int64_t ms);
 void doubt_add(struct upload *u, uint64_t attempt_id, int64_t in_ms);
 void doubt_soon(struct upload *u, uint64_t attempt_id);
 void doubt_pass(struct upload *u);
+void doubt_round(struct upload *u); /* nobody works on it, and it waits for nothing: asked about */
 int doubt_recover(struct upload *u);
 
 bool attempt_find(struct upload *u, uint64_t id, struct store_attempt *ret);
@@ -666,6 +667,7 @@ struct sched {
 	int64_t next_ms;	  /* wake up by then */
 	int64_t closed_next_ms, deleting_next_ms;
 	int64_t deleting_looked_ns; /* all that were due by then were looked at */
+	int64_t round_ms;	  /* all queues and attempts are looked at */
 	/* pauses */
 	unsigned pauses;
 	char pause_reason[5][440];

@@ -12,6 +12,8 @@
 #define CANCEL_GRACE_MS 2000
 /* A large file may be opened anew: looked at no more often than this. */
 #define GROWING_NEWS_MS 1000
+/* How often all queues are looked at without news. */
+#define ROUND_MS (60 * MS_PER_S)
 
 struct news {
 	struct event *events;
@@ -179,6 +181,18 @@ static void waits_pass(struct upload *u)
 				       UINT64_C(1) << FILE_DELETING);
 }
 
+/* Nothing is left lying: not what was missed because a queue could not be read, nor an attempt for whose
+ * wait there was no memory. */
+static void round_pass(struct upload *u)
+{
+	if (clock_mono_ms() >= u->sched.round_ms) {
+		u->sched.round_ms = clock_mono_ms() + ROUND_MS;
+		looks_apply(u, UINT64_MAX);
+		doubt_round(u);
+	}
+	wake_by(u, u->sched.round_ms);
+}
+
 static void send_passes(struct upload *u)
 {
 	doubt_pass(u);
@@ -195,6 +209,7 @@ static void passes(struct upload *u)
 {
 	u->sched.next_ms = FOREVER_MS;
 	waits_pass(u);
+	round_pass(u);
 	pause_tick(u);
 	if (clock_mono_ms() >= u->sched.closed_next_ms)
 		settle_pass(u);

@@ -93,4 +93,6 @@ void settle_pass(struct upload *u)
 			return;
 		}
 	}
+	if (n < 0)
+		u->sched.closed_next_ms = clock_mono_ms() + POLL_MS;
 }

@@ -9,6 +9,7 @@
 #include "upload_private.h"
 
 #define SKIPS_FEW 64
+#define READ_AGAIN_MS 1000
 
 void window_init(struct window *w, enum file_state state)
 {
@@ -44,6 +45,8 @@ static int window_read(struct upload *u, struct window *w)
 		w->last = w->items[n - 1];
 		w->begun = true;
 	}
+	if (n < 0)
+		wake_by(u, clock_mono_ms() + READ_AGAIN_MS);
 	return n;
 }
 

@@ -8,6 +8,7 @@
  * the test itself do not: include this before anything that allocates for the test.
  */
 #pragma once
+#define MEMORY_FAULT
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,11 +32,14 @@ static struct {
 	_Atomic bool from_then_on; /* and all behind it */
 } memory_fault;
 
+/* A thread of the test's own: it calls the rooms, too. */
+static __thread bool memory_spares_thread;
+
 static bool memory_call_fails(void)
 {
 	long at = atomic_load(&memory_fault.at), now;
 
-	if (at == 0)
+	if (at == 0 || memory_spares_thread)
 		return false;
 	now = atomic_fetch_add(&memory_fault.calls, 1) + 1;
 	return now == at || (now > at && atomic_load(&memory_fault.from_then_on));

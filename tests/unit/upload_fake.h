@@ -697,6 +697,9 @@ static inline void fake_run(void *user)
 {
 	struct fake *f = user;
 
+#ifdef MEMORY_FAULT
+	memory_spares_thread = true;
+#endif
 	lock_take(&f->lock);
 	for (;;) {
 		struct fake_request *q = fake_next(f);
