@@ -227,7 +227,8 @@ static bool digest_skips(struct upload *u, uint64_t ino)
 
 /* This very version was uploaded before (it was held by its name meanwhile): no need to read it. If the
  * key is another one now and the bytes are not here, the object has to be moved; if there is none, its
- * name is to be judged again. 0: it has left the queue; -ENODATA: it has to be read; -EAGAIN. */
+ * name is to be judged again. 0: it has left the queue; -ENODATA: it has to be read; -EBUSY, -ENOMEM: not
+ * known now; -EAGAIN. */
 static int uploaded_before(struct upload *u, const struct version *v)
 {
 	struct state_change change = {.to = FILE_MOVING};
@@ -237,12 +238,16 @@ static int uploaded_before(struct upload *u, const struct version *v)
 
 	if (store_inode(u->store, v->ino, &inode) < 0 || inode.object.etag[0] == '\0' ||
 		inode.object.generation != v->generation ||
-		(inode.attr.flags & STORE_FLAG_FOREIGN) || attempts_stand(u, inode.object.key))
+		(inode.attr.flags & STORE_FLAG_FOREIGN))
 		return -ENODATA;
-	k = key_of_inode(u, v->ino, &now);
 	r = store_version_open(u->store, v->ino, v->generation, &fd);
 	if (r == 0)
 		close(fd);
+	if (r == -ENOMEM)
+		return r;
+	if (attempts_stand(u, inode.object.key))
+		return r == -EREMOTE ? -EBUSY : -ENODATA;
+	k = key_of_inode(u, v->ino, &now);
 	if (k == -EACCES || (k == 0 && now.held != HELD_NOT))
 		change.to = FILE_CLOSED;
 	else if (k == 0 && strcmp(now.key, inode.object.key) == 0)

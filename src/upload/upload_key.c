@@ -84,7 +84,7 @@ static bool needs_its_object(struct upload *u, const struct store_inode *other)
 	r = store_version_open(u->store, other->attr.ino, other->attr.generation, &fd);
 	if (r == 0)
 		close(fd);
-	return r == -EREMOTE;
+	return r == -EREMOTE || r == -ENOMEM; /* not known: it may be */
 }
 
 static bool is_foreign(const struct upload *u, const struct store_inode *inode)
@@ -153,6 +153,8 @@ enum key_owner key_owner_of(struct upload *u, struct task *t)
 		return KEY_PENDING;
 	n = store_inodes_of_key(u->store, t->key, owners, OWNERS_MAX);
 	t->own_known = t->own_same = false;
+	if (n < 0)
+		return KEY_WAIT; /* not known: someone's only copy may be there */
 	for (int i = 0; i < n; i++) {
 		enum key_owner o;
 

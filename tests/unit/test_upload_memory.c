@@ -90,6 +90,52 @@ static bool play(void *user)
 	return reached;
 }
 
+static void evict(struct bench *b, uint64_t ino)
+{
+	struct store_attr attr;
+	int fd;
+
+	must_hold(store_attr(b->store, ino, &attr) == 0);
+	must_hold(store_evict(b->store, UINT64_MAX / 2) == 0);
+	must_hold(store_version_open(b->store, ino, attr.generation, &fd) == -EREMOTE);
+}
+
+/* An object that is the only copy of a file with a held name is not written over. */
+static bool play_only_copy(void *user)
+{
+	struct bench *b = bench_begin(true);
+	uint64_t one = write_text(b, "p/d/one", "first"), again;
+	uint64_t dir = file_ino(b, "p/d", false);
+	bool reached;
+
+	(void)user;
+	bench_open_upload(b);
+	arrives(is_uploaded(b, one, "p/d/one") && is_quiet(b));
+	evict(b, one);
+	memory_fault_begin(memory_sweep_at, false);
+	undisturbed(must_hold(store_rename(b->store, dir, "one", dir, ".one.Ab12Cd", 0, 0) == 0));
+	undisturbed(again = write_text(b, "p/d/one", "second"));
+	for (unsigned i = 0; i < 100; i++) {
+		clock_fake_advance_ms(STEP_MS);
+		nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+	}
+	undisturbed(must_hold(store_rename(b->store, dir, ".one.Ab12Cd", dir, "two", 0, 0) == 0));
+	arrives(is_uploaded(b, one, "p/d/two") && is_uploaded(b, again, "p/d/one") && is_quiet(b));
+	reached = memory_fault_end();
+	must_hold(fake_has(b->fake, "p/d/two", "first", 5));
+	must_hold(fake_has(b->fake, "p/d/one", "second", 6));
+	bench_end(b);
+	return reached;
+}
+
+static void only_copies_stay(void **state)
+{
+	(void)state;
+	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
+	memory_sweep("only copies", play_only_copy, NULL, getenv("CPGFS_TEST_LONG") ? 1 : 7);
+	clock_fake_end();
+}
+
 static void everything_arrives(void **state)
 {
 	long step = getenv("CPGFS_TEST_LONG") ? 1 : 17;
@@ -107,6 +153,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(everything_arrives),
+		cmocka_unit_test(only_copies_stay),
 	};
 
 	return cmocka_run_group_tests_name("uploads short of memory", tests, NULL, NULL);
