@@ -339,7 +339,8 @@ static inline void fake_do_list(struct fake *f, const struct fake_request *q, st
 		return;
 	r->list.entries = calloc(1, sizeof(*r->list.entries));
 	r->list.count = 1;
-	r->list.entries[0].key = strdup(best->key);
+	r->list.keys = strdup(best->key);
+	r->list.entries[0].key = r->list.keys;
 	r->list.entries[0].key_len = strlen(best->key);
 	fake_object_reply(f, best, r);
 	r->list.entries[0].object = r->object;
