@@ -188,7 +188,8 @@ test_wrong_keys_do_not_take_the_place_of_good_ones() {
 	echo nonsense | exits 1 hand_over
 	says "no credentials"
 	json "$NEW" "$NEW_SECRET" "$NEW_TOKEN" | head -c 100 | exits 1 hand_over
-	head -c 300000 /dev/zero | tr '\0' x | exits 1 hand_over
+	head -c 300000 /dev/zero | tr '\0' x >"$T/long" # no pipe: it is not read to its end
+	exits 1 hand_over <"$T/long"
 	says "more text"
 	exits 1 hand_over </dev/null
 	copy_plate
