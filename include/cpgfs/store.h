@@ -87,8 +87,8 @@ enum store_type { STORE_FILE = 1, STORE_DIR = 2 };
 #define STORE_FLAG_REPLACES 0x80u  /* a person said that it replaces what is in_the_way (conflict) */
 #define STORE_FLAG_LENT 0x100u     /* the kernel may go on writing into this version by itself */
 #define STORE_FLAG_STRANDED 0x200u /* a program of an earlier mount may still write into it */
-#define STORE_FLAG_COPY 0x400u     /* until it is closed only a copy of what the bucket has: the start
-				    * after a kill removes it */
+#define STORE_FLAG_COPY 0x400u     /* until it is closed or synced only a copy of what the bucket has:
+				    * the start after a kill removes it */
 
 /* What listings and stat need. */
 struct store_attr {

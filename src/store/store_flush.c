@@ -271,7 +271,8 @@ static int mark_synced(
 	return r;
 }
 
-/* fsync in the middle of writing: the record's size must not lag behind the synced bytes. */
+/* fsync in the middle of writing: the record's size must not lag behind the synced bytes, and the next
+ * start must keep them, also where a copy of what the bucket has is not closed yet. */
 static int record_size(struct store_file *f)
 {
 	struct store *s = f->store;
@@ -279,9 +280,11 @@ static int record_size(struct store_file *f)
 	with_lock(&s->lock);
 	s->op.told_count = 0;
 	int r = record_get(s, f->ino, &old);
-	if (r < 0 || old.i.attr.size_bytes == atomic_load(&f->size_bytes))
+	bool copy = r == 0 && old.i.attr.flags & STORE_FLAG_COPY;
+	if (r < 0 || (!copy && old.i.attr.size_bytes == atomic_load(&f->size_bytes)))
 		return r;
 	struct record new = old;
+	new.i.attr.flags &= ~STORE_FLAG_COPY;
 	new.i.attr.size_bytes = atomic_load(&f->size_bytes);
 	new.i.attr.mtime_ns = atomic_load(&f->mtime_ns);
 	op_begin(s);

@@ -348,6 +348,40 @@ static void work_copy(struct rig *r, void *arg)
 	store_file_close(f);
 }
 
+/* Somebody opened it by its new name, wrote and synced before it was closed. */
+static void work_synced_copy(struct rig *r, void *arg)
+{
+	struct store_create what = {.parent = STORE_ROOT_INO,
+		.name = "f",
+		.type = STORE_FILE,
+		.mode = 0644,
+		.flags = STORE_FLAG_COPY};
+	struct store_attr attr;
+	struct store_file *f;
+
+	must_eq(store_create(r->s, &what, &attr), 0);
+	f = rig_write_begin(r, attr.ino);
+	rig_write_pattern(f, 0, P, 1);
+	must_eq(store_file_sync(f, *(bool *)arg), 0);
+}
+
+static void synced_copy_is_kept(void **state)
+{
+	struct rig *r = *state;
+
+	for (int data_only = 0; data_only <= 1; data_only++) {
+		bool arg = data_only;
+
+		rig_child(r, work_synced_copy, &arg, CHILD_KILLED);
+		rig_open(r);
+		must_state(rig_state(r, rig_find(r, "f")), FILE_INCOMPLETE);
+		rig_must_hold(r, rig_find(r, "f"), P, 1);
+		must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 0), 0);
+		rig_close(r);
+	}
+	rig_open(r);
+}
+
 /* Killed at its 1st, 2nd … disk call: it is there whole under its name, or nothing of it is. */
 static void copy_killed_at_every_disk_call(void **state)
 {
@@ -659,6 +693,7 @@ int main(void)
 		rig_test_closed(version_is_over_before_its_bytes_change),
 		rig_test_closed(unlinked_and_open_is_gone),
 		rig_test_closed(killed_at_every_disk_call),
+		rig_test_closed(synced_copy_is_kept),
 		rig_test_closed(copy_killed_at_every_disk_call),
 		rig_test_closed(recovery_killed_at_every_disk_call),
 		rig_test_closed(making_killed_at_every_disk_call),
