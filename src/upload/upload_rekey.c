@@ -2,8 +2,8 @@
  * upload_rekey - folders that were renamed with something below that the bucket or a hold knew by
  * the old path: each file below is looked at once, in batches, so that a large folder holds up
  * nothing else. The root's is that of a cache of an older build. A job that was interrupted is
- * simply walked again, and so is a batch of which something could not be recorded: nobody else
- * would look at its files.
+ * simply walked again, and so is a batch of which something could not be read or recorded: nobody
+ * else would look at its files.
  */
 #include "upload_private.h"
 
@@ -17,9 +17,12 @@ static int rekey_as_it_is(struct upload *u, uint64_t ino)
 	struct version v;
 	struct key_now now;
 	enum file_state to = FILE_CLOSED;
+	int r = store_inode(u->store, ino, &inode);
 
-	if (store_inode(u->store, ino, &inode) < 0)
-		return 0;
+	if (r < 0 && r != -ENOENT)
+		pause_note_store(u, r);
+	if (r < 0)
+		return r;
 	v = (struct version){
 		.ino = ino, .generation = inode.attr.generation, .state = inode.attr.state};
 	switch (v.state) {

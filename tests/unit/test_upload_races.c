@@ -29,6 +29,19 @@ static struct {
 
 static atomic_uint inode_reads;
 
+/* A record that cannot be read so often while a folder's rename is worked off. */
+static struct {
+	uint64_t ino;
+	atomic_uint times;
+} unreadable;
+
+static bool has_jobs(struct store *s)
+{
+	struct store_job job;
+
+	return store_jobs(s, &job, 1) > 0;
+}
+
 int __real_store_inode(struct store *s, uint64_t ino, struct store_inode *ret);
 int __wrap_store_inode(struct store *s, uint64_t ino, struct store_inode *ret);
 int __real_store_path(struct store *s, uint64_t ino, struct buf *out);
@@ -69,6 +82,10 @@ int __wrap_store_inode(struct store *s, uint64_t ino, struct store_inode *ret)
 	const char *path = other_hand.path;
 
 	atomic_fetch_add(&inode_reads, 1);
+	if (ino == unreadable.ino && atomic_load(&unreadable.times) > 0 && has_jobs(s)) {
+		atomic_fetch_sub(&unreadable.times, 1);
+		return -EIO;
+	}
 	if (r == 0 && path && ino == other_hand.ino) {
 		other_hand.path = NULL;
 		write_text(race.bench, path, other_hand.text);
@@ -84,13 +101,6 @@ static bool is_in_place(const struct store_inode *inode)
 
 	return __real_store_path(race.bench->store, inode->attr.ino, &path) == 0 &&
 	       strcmp(buf_text(&path), inode->object.key) == 0;
-}
-
-static bool has_jobs(struct store *s)
-{
-	struct store_job job;
-
-	return store_jobs(s, &job, 1) > 0;
 }
 
 static void look_at_record(const struct store_change *change)
@@ -336,6 +346,24 @@ static void test_copy_refused_to_a_name_between(void **state)
 	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
 }
 
+/* Nobody else would look at the file: its folder's rename is not done before it was read. */
+static void test_unreadable_while_its_folder_is_renamed(void **state)
+{
+	struct bench *b = *state;
+	uint64_t p;
+
+	snprintf(race.folder, sizeof(race.folder), "d");
+	upload_it(b, "p/d/one");
+	unreadable.ino = race.ino;
+	atomic_store(&unreadable.times, 2);
+	p = file_ino(b, "p", false);
+	assert_int_equal(store_rename(b->store, p, "d", p, "e", 0, 0), 0);
+	wait_advancing(STEP_MS, !has_jobs(b->store));
+	assert_int_equal(atomic_load(&unreadable.times), 0);
+	unreadable.ino = 0;
+	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
+}
+
 /* A deleted file comes back to the key that a newer one is about to be sent to, as its folder has
  * another name by now: only one of them is the key's, and the last copy of the other is there. */
 static void test_undeleted_before_it_is_replaced(void **state)
@@ -470,6 +498,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_renamed_after_a_lookup, begin, end),
 		cmocka_unit_test_setup_teardown(test_refused_under_the_old_name, begin, end),
 		cmocka_unit_test_setup_teardown(test_copy_refused_to_a_name_between, begin, end),
+		cmocka_unit_test_setup_teardown(test_unreadable_while_its_folder_is_renamed, begin, end),
 		cmocka_unit_test_setup_teardown(test_undeleted_before_it_is_replaced, begin, end),
 		cmocka_unit_test_setup_teardown(test_discarded_while_written_again, begin, end),
 		cmocka_unit_test_setup_teardown(test_accepted_while_written_again, begin, end),
