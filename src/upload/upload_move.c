@@ -118,7 +118,7 @@ void move_ask_source(struct upload *u, struct task *t)
 }
 
 /* Then it is the target that is not what we thought. */
-static void source_of_conflict_asked(struct upload *u, struct task *t)
+static void source_of_refused_asked(struct upload *u, struct task *t)
 {
 	if (source_is_ours(u, t))
 		put_replan(u, t);
@@ -129,7 +129,7 @@ static void move_refused(struct upload *u, struct task *t, const struct s3_reply
 {
 	(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
 	if (reply->class == S3_NOT_FOUND && t->condition[0] != '\0')
-		put_replan(u, t);
+		ask_bucket(u, t, t->object.key, true, source_of_refused_asked);
 	else if (reply->class == S3_NOT_FOUND)
 		move_ask_source(u, t);
 	else if (reply->class == S3_DENIED || reply->class == S3_FATAL)
@@ -141,7 +141,7 @@ static void move_refused(struct upload *u, struct task *t, const struct s3_reply
 	else if (reply->http_status == 409)
 		move_again(u, t);
 	else
-		ask_bucket(u, t, t->object.key, true, source_of_conflict_asked);
+		ask_bucket(u, t, t->object.key, true, source_of_refused_asked);
 }
 
 static void move_answered(struct upload *u, struct task *t, struct request *rq)

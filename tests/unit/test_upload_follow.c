@@ -431,6 +431,26 @@ static void test_copy_onto_what_vanished(void **state)
 	bench_end(b);
 }
 
+/* "Not found" may speak of the source, too. */
+static void test_copy_of_what_vanished(void **state)
+{
+	(void)state;
+	for (unsigned here = 0; here < 2; here++) {
+		struct bench *b = open_bench(true);
+		uint64_t one = uploaded(b, "p/d/one", "first");
+
+		uploaded(b, "p/d/two", "second");
+		if (!here)
+			evict(b, one);
+		fake_delete(b->fake, "p/d/one");
+		rename_in(b, "p/d", "one", "two");
+		wait_state(b, one, here ? FILE_UPLOADED : FILE_GONE);
+		assert_int_equal(fake_has(b->fake, "p/d/two", "first", 5), here);
+		assert_int_equal(fake_count(b->fake, S3_COPY), 1);
+		bench_end(b);
+	}
+}
+
 static void test_evicted_and_copy_refused(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -901,6 +921,7 @@ int main(void)
 		cmocka_unit_test(test_copy_in_doubt_is_fetched),
 		cmocka_unit_test(test_delete_asked_in_vain),
 		cmocka_unit_test(test_copy_onto_what_vanished),
+		cmocka_unit_test(test_copy_of_what_vanished),
 		cmocka_unit_test(test_evicted_and_copy_refused),
 		cmocka_unit_test(test_evicted_through_a_held_name),
 		cmocka_unit_test(test_larger_than_one_copy),
