@@ -99,6 +99,7 @@ static void delete_failed(struct upload *u, struct task *t, const struct s3_repl
 	task_destroy(u, t);
 }
 
+/* "Done" counts as S3's word only with a request id (upload_ask.c). */
 static void delete_answered(struct upload *u, struct task *t, struct request *rq)
 {
 	const struct s3_reply *reply = &rq->reply;
@@ -110,9 +111,10 @@ static void delete_answered(struct upload *u, struct task *t, struct request *rq
 	}
 	if (!task_attempt_end(u, t, FILE_NONE, NULL, false, NULL))
 		t->attempt.id = 0;
-	if (applied == APPLIED_YES)
+	if (applied == APPLIED_YES && reply->request_id[0] != '\0')
 		delete_gone(u, t);
-	else if (reply->class == S3_NOT_FOUND || reply->http_status == 412)
+	else if (applied == APPLIED_YES || reply->class == S3_NOT_FOUND ||
+		 reply->http_status == 412)
 		ask_bucket(u, t, t->key, true, delete_doubted); /* gone, or another one? */
 	else
 		delete_failed(u, t, reply);

@@ -812,6 +812,24 @@ static void test_delete_answer_lost(void **state)
 	}
 }
 
+/* Something in between that says "done" by itself has deleted nothing. */
+static void test_delete_answered_by_a_proxy(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+
+		uploaded(b, "p/d/one", "hello");
+		fake_fault(b->fake, (struct fake_fault){.op = S3_DELETE, .kind = FAULT_BY_PROXY,
+			.class = S3_DONE, .http_status = 204, .code = ""});
+		unlink_in(b, "p/d", "one", 0);
+		wait_until(deleting_count(b) == 0);
+		assert_int_equal(fake_object_count(b->fake), 0);
+		assert_int_equal(fake_count(b->fake, S3_DELETE), 2);
+		bench_end(b);
+	}
+}
+
 /* A page without anything in it says that there is more: it is no proof that the object is gone. */
 static void test_delete_asked_of_empty_pages(void **state)
 {
@@ -937,6 +955,7 @@ int main(void)
 		cmocka_unit_test(test_undelete_where_the_name_is_taken),
 		cmocka_unit_test(test_deleted_but_changed_by_someone_else),
 		cmocka_unit_test(test_delete_answer_lost),
+		cmocka_unit_test(test_delete_answered_by_a_proxy),
 		cmocka_unit_test(test_delete_asked_of_empty_pages),
 		cmocka_unit_test(test_delete_denied_keeps_trying_quietly),
 		cmocka_unit_test(test_killed_while_moving),

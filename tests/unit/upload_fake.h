@@ -41,7 +41,7 @@ struct fake_upload {
 
 enum fault_kind {
 	FAULT_REFUSE,
-	FAULT_BY_PROXY, /* refused by something in between */
+	FAULT_BY_PROXY, /* answered by something in between */
 	FAULT_LOSE_BEFORE,
 	FAULT_LOSE_AFTER,
 	FAULT_LATE, /* no answer, and carried out when fake_late() says so */
@@ -637,7 +637,7 @@ static inline void fake_answer(struct fake *f, struct fake_request *q, struct s3
 {
 	struct fake_fault *fault;
 
-	*r = (struct s3_reply){.class = S3_DONE, .http_status = 200};
+	*r = (struct s3_reply){.class = S3_DONE, .http_status = 200, .request_id = "1"};
 	if (q->cancelled) {
 		fake_no(r, S3_RETRY, 0, "Cancelled");
 		return;
