@@ -117,9 +117,11 @@ void upload_resume(struct upload *u)
 static int resolve_conflict(struct upload *u, const struct store_inode *inode, uint32_t flags)
 {
 	struct version v = {.ino = inode->attr.ino, .generation = inode->attr.generation};
+	int here = version_is_here(u, &v);
 
-	return command_state_flags(
-		u, inode, version_is_here(u, &v) ? FILE_QUEUED : FILE_CLOSED, flags);
+	if (here < 0)
+		return here;
+	return command_state_flags(u, inode, here ? FILE_QUEUED : FILE_CLOSED, flags);
 }
 
 /* ---- retry -------------------------------------------------------------------------------------- */

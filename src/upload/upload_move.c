@@ -20,11 +20,17 @@ void move_by_sending(
 {
 	struct state_change change = {.to = FILE_QUEUED};
 	char reason[REASON_MAX];
+	bool gone = otherwise == FILE_GONE && t->object.verified_at_ns != 0;
+	int here = gone ? 0 : version_is_here(u, &t->version);
 
-	if (otherwise == FILE_GONE && t->object.verified_at_ns != 0) {
+	if (here < 0) {
+		move_again(u, t);
+		return;
+	}
+	if (gone) {
 		change = (struct state_change){
 			.to = FILE_GONE, .reason = "removed from the bucket by someone else"};
-	} else if (!version_is_here(u, &t->version)) {
+	} else if (here == 0) {
 		snprintf(reason, sizeof(reason),
 			"renamed, but the object cannot follow (%.120s), and its bytes are only in "
 			"the bucket under the old name",
@@ -127,6 +133,8 @@ static void source_of_refused_asked(struct upload *u, struct task *t)
 /* A "no" may speak of the source or of a target that we meant to replace. */
 static void move_refused(struct upload *u, struct task *t, const struct s3_reply *reply)
 {
+	int here = reply->class == S3_CONFLICT ? version_is_here(u, &t->version) : 0;
+
 	(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
 	if (reply->class == S3_NOT_FOUND && t->condition[0] != '\0')
 		ask_bucket(u, t, t->object.key, true, source_of_refused_asked);
@@ -136,9 +144,9 @@ static void move_refused(struct upload *u, struct task *t, const struct s3_reply
 		move_by_sending(u, t, reply->code, FILE_FAILED);
 	else if (reply->class != S3_CONFLICT)
 		task_transient(u, t, reply);
-	else if (version_is_here(u, &t->version))
+	else if (here > 0)
 		move_by_sending(u, t, reply->code, FILE_FAILED);
-	else if (reply->http_status == 409)
+	else if (here < 0 || reply->http_status == 409)
 		move_again(u, t);
 	else
 		ask_bucket(u, t, t->object.key, true, source_of_refused_asked);
@@ -266,12 +274,12 @@ static bool fetch_some(struct upload *u, const struct version *v)
 static enum start move_blocked(struct upload *u, struct task *t)
 {
 	struct version v = t->version;
-	bool here = version_is_here(u, &v);
+	int here = version_is_here(u, &v);
 
 	task_destroy(u, t);
-	if (here && state_set(u, &v, &(struct state_change){.to = FILE_QUEUED}) == 0)
+	if (here > 0 && state_set(u, &v, &(struct state_change){.to = FILE_QUEUED}) == 0)
 		return START_LEFT;
-	wait_for(u, v.ino, !here && fetch_some(u, &v) ? FETCHING_MS : BLOCKED_MS);
+	wait_for(u, v.ino, here == 0 && fetch_some(u, &v) ? FETCHING_MS : BLOCKED_MS);
 	return START_STAYS;
 }
 

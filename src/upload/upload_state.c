@@ -51,13 +51,15 @@ int version_load(struct upload *u, uint64_t ino, struct version *ret)
 	return r;
 }
 
-bool version_is_here(struct upload *u, const struct version *v)
+int version_is_here(struct upload *u, const struct version *v)
 {
 	int fd, r = store_version_open(u->store, v->ino, v->generation, &fd);
 
-	if (r == 0)
+	if (r == 0) {
 		close(fd);
-	return r == 0;
+		return 1;
+	}
+	return r == -EREMOTE || r == -ESTALE || r == -ENODATA || r == -ENOENT ? 0 : r;
 }
 
 int state_set(struct upload *u, const struct version *v, const struct state_change *c)

@@ -47,6 +47,20 @@ int __wrap_store_inode(struct store *s, uint64_t ino, struct store_inode *ret);
 int __real_store_path(struct store *s, uint64_t ino, struct buf *out);
 int __wrap_store_path(struct store *s, uint64_t ino, struct buf *out);
 
+/* So many times there is no descriptor left. */
+static atomic_uint unopened;
+
+int __real_store_version_open(struct store *s, uint64_t ino, uint64_t generation, int *ret_fd);
+int __wrap_store_version_open(struct store *s, uint64_t ino, uint64_t generation, int *ret_fd);
+
+int __wrap_store_version_open(struct store *s, uint64_t ino, uint64_t generation, int *ret_fd)
+{
+	if (atomic_load(&unopened) == 0)
+		return __real_store_version_open(s, ino, generation, ret_fd);
+	atomic_fetch_sub(&unopened, 1);
+	return -EMFILE;
+}
+
 static void rename_now(void)
 {
 	struct store *s = race.bench->store;
@@ -364,6 +378,30 @@ static void test_unreadable_while_its_folder_is_renamed(void **state)
 	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
 }
 
+/* That the bytes could not be opened just now does not mean that they are not here. */
+static void test_copy_refused_while_nothing_can_be_opened(void **state)
+{
+	struct bench *b = *state;
+
+	snprintf(race.folder, sizeof(race.folder), "d");
+	upload_it(b, "p/d/one");
+	fake_fault(b->fake, (struct fake_fault){.op = S3_COPY,
+				    .kind = FAULT_REFUSE,
+				    .times = 50,
+				    .class = S3_DENIED,
+				    .http_status = 403,
+				    .code = "AccessDenied"});
+	fake_set_hold(b->fake, S3_COPY, true);
+	rename_it(b, "one", "two");
+	wait_advancing(STEP_MS, fake_in_flight(b->fake, S3_COPY) > 0);
+	atomic_store(&unopened, 2);
+	fake_set_hold(b->fake, S3_COPY, false);
+	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
+	assert_int_equal(atomic_load(&unopened), 0);
+	assert_int_equal(fake_count(b->fake, S3_COPY), 3);
+	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
+}
+
 /* A deleted file comes back to the key that a newer one is about to be sent to, as its folder has
  * another name by now: only one of them is the key's, and the last copy of the other is there. */
 static void test_undeleted_before_it_is_replaced(void **state)
@@ -499,6 +537,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refused_under_the_old_name, begin, end),
 		cmocka_unit_test_setup_teardown(test_copy_refused_to_a_name_between, begin, end),
 		cmocka_unit_test_setup_teardown(test_unreadable_while_its_folder_is_renamed, begin, end),
+		cmocka_unit_test_setup_teardown(
+			test_copy_refused_while_nothing_can_be_opened, begin, end),
 		cmocka_unit_test_setup_teardown(test_undeleted_before_it_is_replaced, begin, end),
 		cmocka_unit_test_setup_teardown(test_discarded_while_written_again, begin, end),
 		cmocka_unit_test_setup_teardown(test_accepted_while_written_again, begin, end),
