@@ -275,6 +275,7 @@ static void create_answered(struct upload *u, struct task *t, struct request *rq
 	int r;
 
 	if (reply->class != S3_DONE || reply->upload_id[0] == '\0') {
+		multipart_not_created(t, reply);
 		(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
 		if (is_final(reply))
 			move_by_sending(u, t, reply->code, FILE_FAILED);
