@@ -3,7 +3,8 @@
  * parts copied inside the bucket (UploadPartCopy), each only if the source still has our ETag.
  *
  * Nothing but the attempt is recorded: after a restart the upload is aborted and begun anew, which
- * costs the server's time only. A file whose bytes are here is sent again instead.
+ * costs the server's time only. A file whose bytes are here is sent again instead. An upload that is
+ * gone when it is aborted after a Complete may have been completed: upload_doubt.c asks.
  */
 #include "upload_private.h"
 
@@ -24,7 +25,7 @@ struct copy_parts {
 	uint64_t count, next, copied;
 	unsigned busy, errors;
 	struct waits waiting; /* part indexes */
-	bool ready;
+	bool ready, completed; /* completed: so it was asked */
 	enum copy_end end;
 	char why[64]; /* COPY_REFUSED */
 };
@@ -74,6 +75,11 @@ static void abort_answered(struct upload *u, struct task *t, struct request *rq)
 {
 	const struct s3_reply *reply = &rq->reply;
 
+	if (reply->class == S3_NOT_FOUND && t->copy->completed && t->copy->end != COPY_REFUSED) {
+		t->attempt.phase = ATTEMPT_COMPLETING; /* carried out, whatever was said to it? */
+		put_doubtful(u, t, reply);
+		return;
+	}
 	if (reply->class != S3_DONE && reply->class != S3_NOT_FOUND && !is_final(reply)) {
 		task_transient(u, t, reply); /* asked about, and aborted, by upload_doubt.c */
 		return;
@@ -155,6 +161,7 @@ static void complete_now(struct upload *u, struct task *t)
 	int r;
 
 	t->attempt.phase = ATTEMPT_COMPLETING;
+	t->copy->completed = true;
 	r = store_attempt_update(u->store, &t->attempt);
 	if (r == 0)
 		r = request_send(u, t, &req, NULL, 0, complete_answered);

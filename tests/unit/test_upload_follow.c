@@ -524,6 +524,34 @@ static void test_larger_than_one_copy(void **state)
 		.class = S3_NOT_FOUND, .http_status = 404, .code = "NoSuchUpload"});
 }
 
+/* Something in between sends Complete again, and its second answer comes back: the object is ours. */
+static void test_copy_completed_twice(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint8_t *data = pattern(5 * PART + 7, 3);
+		uint64_t ino;
+
+		b->upload->copy_max_bytes = 2 * PART;
+		b->upload->copy_part_bytes = 2 * PART;
+		ino = write_file(b, "p/d/one", data, 5 * PART + 7);
+		wait_state(b, ino, FILE_UPLOADED);
+		evict(b, ino);
+		fake_fault(b->fake,
+			(struct fake_fault){.op = S3_COMPLETE_MULTIPART, .kind = FAULT_TWICE});
+		rename_in(b, "p/d", "one", "two");
+		wait_until(fake_has(b->fake, "p/d/two", data, 5 * PART + 7) &&
+			   fake_object_count(b->fake) == 1);
+		wait_state(b, ino, FILE_UPLOADED);
+		wait_until(attempts_standing(b) == 0);
+		assert_int_equal(fake_open_uploads(b->fake), 0);
+		assert_int_equal(fake_count(b->fake, S3_COMPLETE_MULTIPART), 2);
+		free(data);
+		bench_end(b);
+	}
+}
+
 static void test_killed_while_copying_parts(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -943,6 +971,7 @@ int main(void)
 		cmocka_unit_test(test_evicted_and_copy_refused),
 		cmocka_unit_test(test_evicted_through_a_held_name),
 		cmocka_unit_test(test_larger_than_one_copy),
+		cmocka_unit_test(test_copy_completed_twice),
 		cmocka_unit_test(test_killed_while_copying_parts),
 		cmocka_unit_test(test_source_replaced_under_copy),
 		cmocka_unit_test(test_source_gone_after_copy),

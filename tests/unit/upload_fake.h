@@ -44,6 +44,7 @@ enum fault_kind {
 	FAULT_BY_PROXY, /* answered by something in between */
 	FAULT_LOSE_BEFORE,
 	FAULT_LOSE_AFTER,
+	FAULT_TWICE, /* sent again by something in between: the second answer comes back */
 	FAULT_LATE, /* no answer, and carried out when fake_late() says so */
 	FAULT_NO_ETAG,
 	FAULT_WRONG_ECHO,
@@ -665,6 +666,12 @@ static inline void fake_answer(struct fake *f, struct fake_request *q, struct s3
 		fake_keep_late(f, q);
 	else if (!fault || fault->kind != FAULT_LOSE_BEFORE)
 		fake_carry_out(f, q, r);
+	if (fault && fault->kind == FAULT_TWICE) {
+		s3_reply_release(r);
+		*r = (struct s3_reply){.class = S3_DONE, .http_status = 200, .request_id = "1"};
+		fake_carry_out(f, q, r);
+		return;
+	}
 	if (fault && fault->kind == FAULT_NO_ETAG)
 		r->object.etag[0] = '\0';
 	if (fault && fault->kind == FAULT_WRONG_ECHO) {
