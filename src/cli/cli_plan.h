@@ -64,6 +64,7 @@ struct plan {
 	uint64_t part_size_bytes, threshold_bytes, rate_bytes_per_s;
 	bool lines;    /* one line per file */
 	bool progress; /* a counter on standard error */
+	bool waiting; /* in a mount: they can be read, and each look is a request to it */
 
 	struct plan_source {
 		char *path;   /* as given */

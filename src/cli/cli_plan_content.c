@@ -95,6 +95,8 @@ void plan_content(struct plan *p, int parent, const struct walk_entry *entry, co
 {
 	cleanup_fd int fd = -1;
 
+	if (p->waiting && entry->st.st_size > 0 && !is_tiff(entry->name))
+		return;
 	fd = openat(parent, entry->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		plan_problem(p, PLAN_UNREADABLE, shown, strerror(errno));

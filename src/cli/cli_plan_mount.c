@@ -330,7 +330,8 @@ static int prepare(struct plan *p, const struct cli_mount *o, const char *root)
 int cli_plan_waiting(const char *root, const json_t *status)
 {
 	struct plan p = {.rate_bytes_per_s = PLAN_RATE_BYTES_PER_S,
-		.progress = isatty(STDERR_FILENO)};
+		.progress = isatty(STDERR_FILENO),
+		.waiting = true};
 	cleanup_with(rows_release) struct rows rows = {0};
 	struct cli_mount options = {0};
 	int r = options_preset(&options);
