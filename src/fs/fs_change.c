@@ -475,7 +475,7 @@ static int check_source(struct fs_call *c, struct fs_place *source)
 	if (r <= 0)
 		return r;
 	r = fs_place_path(c->fs, source);
-	return r < 0 ? r : fs_foreign_rename(c, buf_text(&source->path));
+	return r < 0 ? r : fs_foreign_rename(c, buf_text(&source->path), false);
 }
 
 static int find_source(struct fs_call *c, struct fs_place *dir, struct fs_place *ret)
@@ -490,7 +490,7 @@ static int find_source(struct fs_call *c, struct fs_place *dir, struct fs_place 
 		return r;
 	if (ret->standard)
 		return fs_materialise(c->fs, ret);
-	return fs_foreign_rename(c, buf_text(&ret->path));
+	return fs_foreign_rename(c, buf_text(&ret->path), ret->in_doubt);
 }
 
 /* Everything that may refuse or wait, before anything changes. */

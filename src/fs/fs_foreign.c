@@ -331,10 +331,12 @@ int fs_foreign_unlink(struct fs_call *c, struct fs_place *p)
 		clock_wall_ns() + fs->config.delete_delay_ms * (NS_PER_S / MS_PER_S));
 }
 
-int fs_foreign_rename(struct fs_call *c, const char *path)
+int fs_foreign_rename(struct fs_call *c, const char *path, bool in_doubt)
 {
 	if (c->fs->config.allow_overwrite && c->fs->config.allow_delete)
 		return -EXDEV; /* mv copies and deletes, by the rules for both */
+	if (in_doubt)
+		return -EBUSY; /* there may be nothing at all */
 	say_refused(c->fs, path, "renaming it",
 		"mount with --allow-overwrite and --allow-delete if it is meant to move");
 	return -EPERM;
@@ -362,8 +364,10 @@ static int foreign_in_prefix(struct fs *fs, struct fs_place *dir, const char *pr
 					fs, dir, prefix, &page[i], patience, &found, ret_listing);
 			else
 				continue;
-			if (r != -ENOENT && (r < 0 || found.kind != FS_STORE))
-				return r < 0 ? r : 1;
+			if (r < 0 && r != -ENOENT)
+				return r;
+			if (r == 0 && found.kind != FS_STORE && !found.in_doubt)
+				return 1;
 		}
 		(void)text_copy(after, page[n - 1].name, sizeof(after));
 	}

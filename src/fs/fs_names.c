@@ -403,18 +403,15 @@ int fs_prefix_is_empty(
 	return shows_nothing(fs, prefix, HIDDEN_DEPTH_MAX, patience, ret_listing);
 }
 
-/* A folder that is an empty shell of what was removed here; nothing is hidden on doubt. */
+/* A folder that is an empty shell of what was removed here. */
 static int folder_is_hidden(struct fs *fs, struct fs_place *dir, const char *name,
 	const char *prefix, enum fs_patience patience, uint64_t *ret_listing)
 {
-	int r;
-
 	if (is_shadowed(fs, dir, name))
 		return 1;
 	if (!fs_hidden_below(fs, prefix))
 		return 0;
-	r = shows_nothing(fs, prefix, HIDDEN_DEPTH_MAX, patience, ret_listing);
-	return r == -ENODATA ? 0 : r;
+	return shows_nothing(fs, prefix, HIDDEN_DEPTH_MAX, patience, ret_listing);
 }
 
 int fs_place_of_entry(struct fs *fs, struct fs_place *dir, const char *prefix,
@@ -429,7 +426,7 @@ int fs_place_of_entry(struct fs *fs, struct fs_place *dir, const char *prefix,
 		return -ENOENT;
 	hidden = entry->is_dir ? folder_is_hidden(fs, dir, entry->name, key, patience, ret_listing)
 			       : object_is_hidden(fs, prefix, entry->name, key);
-	if (hidden)
+	if (hidden && hidden != -ENODATA) /* nothing is hidden on doubt */
 		return hidden < 0 ? hidden : -ENOENT;
 	if (dir->kind == FS_STORE) { /* made since it was asked, and uploaded already? */
 		r = store_lookup(fs->config.store, dir->attr.ino, entry->name, &attr);
@@ -440,8 +437,13 @@ int fs_place_of_entry(struct fs *fs, struct fs_place *dir, const char *prefix,
 	}
 	if (entry->is_dir)
 		key[strlen(key) - 1] = '\0';
-	return bucket_place(fs, key, entry->is_dir, entry->object.size_bytes,
+	r = bucket_place(fs, key, entry->is_dir, entry->object.size_bytes,
 		entry->object.last_modified_ns, ret);
+	if (r == 0 && hidden == -ENODATA) {
+		ret->in_doubt = true;
+		ret->certain = false;
+	}
+	return r;
 }
 
 /* The bucket's answer for a name inside the prefix. */
@@ -468,8 +470,8 @@ static int lookup_bucket(struct fs *fs, struct fs_place *dir, const char *name,
 	if (r < 0)
 		return -ENOENT;
 	r = fs_place_of_entry(fs, dir, prefix, &entry, patience, ret, ret_listing);
-	if (r == 0 && ret->kind == FS_BUCKET)
-		ret->certain = *ret_certain;
+	if (r == 0 && ret->kind == FS_BUCKET && !*ret_certain)
+		ret->certain = false;
 	return r;
 }
 

@@ -224,6 +224,7 @@ struct fs_place {
 	uint64_t virtual_id; /* VIRTUAL */
 	bool certain;	     /* may the kernel keep it for a while? */
 	bool standard;	     /* BUCKET, from fs_lookup: nobody has made it (fs_standard.c) */
+	bool in_doubt;	     /* BUCKET: perhaps a shell of what went; what is in it is not known */
 };
 void fs_place_release(struct fs_place *p);
 #define cleanup_place cleanup_with(fs_place_release)
@@ -409,8 +410,8 @@ void fs_foreign_unreplace(struct fs_call *c, struct fs_place *p, const struct st
 int fs_foreign_take_over(struct fs_call *c, struct fs_place *p, struct store_attr *ret);
 int fs_foreign_unlink(struct fs_call *c, struct fs_place *p);
 /* Renaming or replacing: -EPERM with a line in the log, or -EXDEV where the options allow that mv
- * copies and deletes. */
-int fs_foreign_rename(struct fs_call *c, const char *path);
+ * copies and deletes. -EBUSY: it may be a shell of what went from here (in_doubt). */
+int fs_foreign_rename(struct fs_call *c, const char *path, bool in_doubt);
 /* Does a folder of the store have objects from elsewhere below it? 1, 0, -EINPROGRESS. */
 must_check int fs_foreign_below(
 	struct fs *fs, struct fs_place *dir, enum fs_patience patience, uint64_t *ret_listing);

@@ -401,6 +401,14 @@ static void a_new_folder_does_not_show_what_its_name_held_before(void **state)
 	rig_free(r);
 }
 
+static void wait_until_listed(struct fs_rig *r, const char *prefix, const char *name)
+{
+	struct remote_entry entry;
+
+	while (remote_lookup(r->remote, prefix, name, false, &entry) != 0)
+		sched_yield();
+}
+
 /* Hiding must not make every folder of the bucket cost a listing. */
 static void only_folders_that_something_went_from_are_looked_into(void **state)
 {
@@ -422,6 +430,33 @@ static void only_folders_that_something_went_from_are_looked_into(void **state)
 	remote_refresh(r->remote, "");
 	rig_must_list(r, 1, "other p1 p2");
 	assert_int_equal(fake_count(r->bucket, S3_LIST), before + 2); /* "" and "mine/" */
+	rig_free(r);
+}
+
+/* Of the folder that is left of it in the bucket it is not known whether anything else is in it. */
+static void what_is_not_known_is_not_taken_for_somebody_elses(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param top, plate, file;
+
+	(void)state;
+	r->config.lookup_wait_ms = 1;
+	fake_put(r->bucket, "top/theirs", 1, "e");
+	rig_start(r);
+	wait_until_listed(r, "", "top");
+	top = rig_walk(r, "top");
+	assert_int_equal(rig_mkdir(r, top.ino, "plate", &plate), 0);
+	file = rig_put(r, plate.ino, "a", "text");
+	rig_upload(r, file.ino, "top/plate/a");
+	fake_remove(r->bucket, "top/theirs");
+	remote_note_delete(r->remote, "top/theirs");
+	wait_until_listed(r, "top/", "plate");
+	assert_int_equal(rig_unlink(r, plate.ino, "a"), 0);
+	assert_int_equal(rig_rmdir(r, top.ino, "plate"), 0);
+	fake_hold(r->bucket, true);
+	remote_refresh(r->remote, "top/plate/");
+	assert_int_equal(rig_rename(r, top.ino, "plate", top.ino, "moved", 0), -EBUSY);
+	assert_int_equal(rig_rename(r, 1, "top", 1, "moved", 0), 0);
 	rig_free(r);
 }
 
@@ -480,6 +515,7 @@ int main(void)
 		cmocka_unit_test(what_was_on_its_way_shows_no_folder),
 		cmocka_unit_test(a_new_folder_does_not_show_what_its_name_held_before),
 		cmocka_unit_test(only_folders_that_something_went_from_are_looked_into),
+		cmocka_unit_test(what_is_not_known_is_not_taken_for_somebody_elses),
 		cmocka_unit_test(long_and_reserved_names),
 		cmocka_unit_test(dots_are_found_for_nfs),
 	};
