@@ -352,11 +352,21 @@ static int shows_nothing(struct fs *fs, const char *prefix, unsigned depth,
 	enum fs_patience patience, uint64_t *ret_listing);
 
 /* Ours shows as its file. What was ours when the listing was asked, and is deleted by now, has gone
- * from the listing before it was forgotten here. */
-static bool object_is_hidden(struct fs *fs, const char *prefix, const char *name, const char *key)
+ * from the listing before it was forgotten here. 1, 0, -ENODATA: not known. */
+static int object_is_hidden(struct fs *fs, const char *prefix, const char *name, const char *key)
 {
-	return store_key_is_ours(fs->config.store, key) ||
-	       remote_cached_has(fs->config.remote, prefix, name) == 0;
+	struct remote_entry entry;
+
+	if (store_key_is_ours(fs->config.store, key))
+		return 1;
+	switch (remote_lookup(fs->config.remote, prefix, name, true, &entry)) {
+	case 0:
+		return 0;
+	case -ENOENT:
+		return 1;
+	default:
+		return -ENODATA;
+	}
 }
 
 static int entry_is_hidden(struct fs *fs, const char *prefix, const struct remote_entry *entry,
