@@ -119,7 +119,7 @@ enum lent_verdict lent_judge(int dir_fd, uint64_t ino, const struct store_attr *
 		r = written_by_nobody(fd);
 	if (r == 0 && fstat(fd, &st) < 0)
 		r = -errno;
-	if (r < 0)
+	if (r != 0)
 		return LENT_HELD;
 	if (closed && (!lent_is_marked(&st) || (uint64_t)st.st_size != closed->size_bytes))
 		return LENT_CHANGED;
