@@ -572,8 +572,13 @@ void store_space(struct store *s, struct store_space *ret);
 must_check int store_evict(struct store *s, uint64_t bytes);
 
 /* ---- settings: small values of other rooms, in the index --------------------------------------- */
-must_check int store_setting_set(struct store *s, const char *name, const char *value);
+must_check int store_setting_set(
+	struct store *s, const char *name, const char *value); /* NULL: none */
 must_check int store_setting_get(struct store *s, const char *name, char *out, size_t size);
+/* The one that follows `name` ("": the first) among those whose names begin with `prefix`: its name
+ * and its value. -ENOENT: there is none. -ERANGE. */
+must_check int store_setting_next(
+	struct store *s, const char *prefix, char name[STORE_NAME_MAX + 1], char *out, size_t size);
 
 /* ---- repair ------------------------------------------------------------------------------------------ */
 

@@ -537,7 +537,7 @@ int fs_do_rename(struct fs_call *c)
 	if (r == 0)
 		r = fs_materialise(c->fs, &to);
 	if (r == 0)
-		r = fs_hidden_expect(c->fs, &source.attr);
+		r = fs_hidden_expect(c->fs, &source);
 	if (r)
 		return r;
 	note_gone(c->fs, &source);

@@ -8,12 +8,14 @@
  *
  * A mount learns them anew from what is still to be deleted or moved. A file that was moved and
  * written again waits as any other does, and nothing but its own record tells that its object has
- * another key: so that a mount need not look at all files that wait, a setting says that there may
- * be such ones.
+ * another key: so that a mount need not look at all files that wait, settings say from where any
+ * were moved, until nothing waits.
  */
 #define LOG_ROOM "fs"
 
 #include "fs_private.h"
+
+#include <inttypes.h>
 
 #define SLOTS_FIRST 256
 #define PAGE 64
@@ -60,14 +62,16 @@ static void add(struct fs *fs, uint64_t hash)
 	*slot = hash;
 }
 
-/* A whole folder stands in the set under its prefix and this. */
+/* A whole folder stands in the set under its prefix and one of these: it went, or it did so under
+ * an earlier mount and only what the bucket still has of it is left to hide. */
 #define TREE_MARK "\1"
+#define OLD_TREE_MARK "\2"
 
-static uint64_t tree_hash(const char *prefix)
+static uint64_t tree_hash(const char *prefix, const char *mark)
 {
 	char marked[KEY_MAX_BYTES + 8];
 
-	snprintf(marked, sizeof(marked), "%s%s", prefix, TREE_MARK);
+	snprintf(marked, sizeof(marked), "%s%s", prefix, mark);
 	return fs_listing_id(marked);
 }
 
@@ -83,7 +87,7 @@ static bool to_parent(char *prefix)
 	return len > 0;
 }
 
-void fs_hidden_add(struct fs *fs, const char *key)
+static void add_key(struct fs *fs, const char *key, const char *mark)
 {
 	char prefix[KEY_MAX_BYTES + 2];
 
@@ -91,10 +95,15 @@ void fs_hidden_add(struct fs *fs, const char *key)
 		return; /* no key: the bucket cannot have it */
 	if (text_ends(prefix, "/")) {
 		add(fs, fs_listing_id(prefix));
-		add(fs, tree_hash(prefix));
+		add(fs, tree_hash(prefix, mark));
 	}
 	while (to_parent(prefix))
 		add(fs, fs_listing_id(prefix));
+}
+
+void fs_hidden_add(struct fs *fs, const char *key)
+{
+	add_key(fs, key, TREE_MARK);
 }
 
 static bool has(struct fs *fs, uint64_t hash)
@@ -107,22 +116,28 @@ static bool has(struct fs *fs, uint64_t hash)
 	return *slot_of(h->slots, h->slot_count, hash) != 0;
 }
 
-bool fs_hidden_whole(struct fs *fs, const char *prefix)
+static bool is_in_tree(struct fs *fs, const char *prefix, const char *mark)
 {
 	char above[KEY_MAX_BYTES + 2];
 
 	if (!text_copy(above, prefix, sizeof(above)))
 		return false;
 	do {
-		if (has(fs, tree_hash(above)))
+		if (has(fs, tree_hash(above, mark)))
 			return true;
 	} while (to_parent(above));
 	return false;
 }
 
+bool fs_hidden_whole(struct fs *fs, const char *prefix)
+{
+	return is_in_tree(fs, prefix, TREE_MARK);
+}
+
 bool fs_hidden_below(struct fs *fs, const char *prefix)
 {
-	return has(fs, fs_listing_id(prefix)) || fs_hidden_whole(fs, prefix);
+	return has(fs, fs_listing_id(prefix)) || fs_hidden_whole(fs, prefix) ||
+	       (fs->hidden.old_trees && is_in_tree(fs, prefix, OLD_TREE_MARK));
 }
 
 bool fs_hidden_add_object(struct fs *fs, uint64_t ino)
@@ -137,26 +152,57 @@ bool fs_hidden_add_object(struct fs *fs, uint64_t ino)
 
 /* ---- what was moved ---- */
 
-#define MOVED_SETTING "fs-moved"
+/* Each has a key, or a prefix, in its value, and the hash of that in its name. */
+#define MOVED_SETTINGS "fs-moved/"
+#define MOVED_MAX_BYTES (KEY_MAX_BYTES + 8)
 
-static bool has_object(struct fs *fs, uint64_t ino)
+static int expect(struct fs *fs, const char *key)
 {
-	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+	char name[sizeof(MOVED_SETTINGS) + 16], had[MOVED_MAX_BYTES];
 
-	return !inode || store_inode(fs->config.store, ino, inode) < 0 || inode->object.key[0];
+	snprintf(name, sizeof(name), MOVED_SETTINGS "%016" PRIx64, fs_listing_id(key));
+	if (store_setting_get(fs->config.store, name, had, sizeof(had)) == 0)
+		return 0;
+	return store_setting_set(fs->config.store, name, key);
 }
 
-int fs_hidden_expect(struct fs *fs, const struct store_attr *moved)
+/* Its object may have another key than its path: what counts is where the bucket has it. Any name
+ * stands for all of that folder. */
+static int expect_file(struct fs *fs, uint64_t ino)
 {
-	int r;
+	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+	char key[MOVED_MAX_BYTES];
+	int r = inode ? store_inode(fs->config.store, ino, inode) : -ENOMEM;
 
-	if (atomic_load(&fs->hidden_expected) ||
-		(moved->type == STORE_FILE && !has_object(fs, moved->ino)))
+	if (r < 0)
+		return r;
+	if (!to_parent(inode->object.key))
 		return 0;
-	r = store_setting_set(fs->config.store, MOVED_SETTING, "1");
-	if (r == 0)
-		atomic_store(&fs->hidden_expected, true);
-	return r;
+	snprintf(key, sizeof(key), "%s.", inode->object.key);
+	return expect(fs, key);
+}
+
+static int expect_folder(struct fs *fs, struct fs_place *folder)
+{
+	char prefix[KEY_MAX_BYTES + 2];
+	struct store_counts counts;
+	uint64_t files = 0;
+	int r = store_counts(fs->config.store, folder->attr.ino, &counts);
+
+	for (unsigned s = 0; r == 0 && s < FILE_STATE_COUNT; s++)
+		files += counts.files[s];
+	if (r < 0 || files == 0)
+		return r;
+	r = fs_place_prefix(fs, folder, prefix);
+	if (r < 0)
+		return r == -ENAMETOOLONG ? 0 : r;
+	return expect(fs, prefix);
+}
+
+int fs_hidden_expect(struct fs *fs, struct fs_place *moved)
+{
+	return moved->attr.type == STORE_DIR ? expect_folder(fs, moved)
+					     : expect_file(fs, moved->attr.ino);
 }
 
 /* ---- what an earlier mount left to do ---- */
@@ -220,22 +266,34 @@ static int load_states(struct fs *fs, const enum file_state *states, size_t coun
 	return r;
 }
 
-/* Those that wait for nothing but their turn; while there is any file with an object left to look
- * at, the next mount looks, too. */
-static int load_moved(struct fs *fs, bool any)
+static int any_waits(struct fs *fs, bool *any)
 {
 	static const enum file_state states[] = {
 		FILE_OPEN, FILE_CLOSED, FILE_SETTLED, FILE_QUEUED, FILE_SENDING, FILE_UNKNOWN};
-	char moved[4] = "";
-	int r = store_setting_get(fs->config.store, MOVED_SETTING, moved, sizeof(moved));
+	struct store_counts counts;
+	int r = store_counts(fs->config.store, STORE_ROOT_INO, &counts);
 
-	if (r < 0 || strcmp(moved, "1") != 0)
-		return r == -ENOENT ? 0 : r;
-	r = load_states(fs, states, array_len(states), &any);
-	if (r == 0 && !any)
-		return store_setting_set(fs->config.store, MOVED_SETTING, "0");
-	atomic_store(&fs->hidden_expected, r == 0);
+	for (size_t i = 0; r == 0 && i < array_len(states); i++)
+		*any |= counts.files[states[i]] > 0;
 	return r;
+}
+
+/* Where no file is left that could have been moved, it is forgotten. */
+static int load_moved(struct fs *fs, bool any)
+{
+	char name[STORE_NAME_MAX + 1] = "", key[MOVED_MAX_BYTES];
+	int r = any_waits(fs, &any);
+
+	while (r == 0) {
+		r = store_setting_next(fs->config.store, MOVED_SETTINGS, name, key, sizeof(key));
+		if (r == 0 && any) {
+			add_key(fs, key, OLD_TREE_MARK);
+			fs->hidden.old_trees = true;
+		} else if (r == 0) {
+			r = store_setting_set(fs->config.store, name, NULL);
+		}
+	}
+	return r == -ENOENT ? 0 : r;
 }
 
 /* A file that waits for a person may have been moved before: its last good version stays under the

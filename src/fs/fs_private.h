@@ -140,6 +140,7 @@ struct fs_hidden {
 	uint64_t *slots;
 	size_t slot_count, count;
 	bool all; /* could not be kept: any folder may be one */
+	bool old_trees; /* const while mounted: whole folders went under an earlier mount */
 };
 
 #define FS_IMPATIENT_MAX 64
@@ -172,7 +173,6 @@ struct fs {
 	/* the end (fs.c) */
 	sem_t exit_asked;
 	atomic_bool exiting, loop_ended, live, read_only;
-	atomic_bool hidden_expected; /* that files were moved is recorded (fs_hidden.c) */
 	_Atomic int64_t no_room_said_ms; /* 0: never */
 	atomic_bool listings_late; /* a lookup waited in vain, and no listing came since */
 	pthread_t loop_thread;
@@ -274,7 +274,7 @@ void fs_standard_list(struct fs *fs, const struct fs_place *dir, const char *pre
 void fs_hidden_add(struct fs *fs, const char *key);
 bool fs_hidden_add_object(struct fs *fs, uint64_t ino); /* false: it has none */
 /* Before this is renamed: the next mount has to look for what stays under the old key. */
-must_check int fs_hidden_expect(struct fs *fs, const struct store_attr *moved);
+must_check int fs_hidden_expect(struct fs *fs, struct fs_place *moved);
 /* Did anything below this prefix go? */
 bool fs_hidden_below(struct fs *fs, const char *prefix);
 /* Did it go itself, or a folder that it was in? */

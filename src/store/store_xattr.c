@@ -104,8 +104,20 @@ int store_setting_set(struct store *s, const char *name, const char *value)
 	struct ikey k = ikey_text(name);
 	with_lock(&s->lock);
 	op_begin(s);
-	op_put(s, TABLE_SETTING, &k, value, strlen(value));
+	if (value)
+		op_put(s, TABLE_SETTING, &k, value, strlen(value));
+	else
+		op_del(s, TABLE_SETTING, &k);
 	return op_commit(s);
+}
+
+static int setting_copy(struct bytes v, char *out, size_t size)
+{
+	if (v.len >= size)
+		return -ERANGE;
+	memcpy(out, v.data, v.len);
+	out[v.len] = '\0';
+	return 0;
 }
 
 int store_setting_get(struct store *s, const char *name, char *out, size_t size)
@@ -114,11 +126,27 @@ int store_setting_get(struct store *s, const char *name, char *out, size_t size)
 	struct bytes v;
 	with_lock(&s->lock);
 	int r = index_get(&s->index, TABLE_SETTING, &k, &v);
+	return r < 0 ? r : setting_copy(v, out, size);
+}
+
+int store_setting_next(
+	struct store *s, const char *prefix, char name[STORE_NAME_MAX + 1], char *out, size_t size)
+{
+	struct ikey from = ikey_text(name[0] ? name : prefix);
+	size_t prefix_len = strlen(prefix);
+	with_lock(&s->lock);
+	cleanup_cursor struct index_cursor c;
+	int r = index_seek(&s->index, TABLE_SETTING, &from, name[0] != '\0', &c);
 	if (r < 0)
 		return r;
-	if (v.len >= size)
-		return -ERANGE;
-	memcpy(out, v.data, v.len);
-	out[v.len] = '\0';
-	return 0;
+	if (c.key.len < prefix_len || memcmp(c.key.data, prefix, prefix_len) != 0)
+		return -ENOENT;
+	if (c.key.len > STORE_NAME_MAX)
+		return -EUCLEAN;
+	r = setting_copy(c.value, out, size);
+	if (r == 0) {
+		memcpy(name, c.key.data, c.key.len);
+		name[c.key.len] = '\0';
+	}
+	return r;
 }

@@ -460,6 +460,87 @@ static void what_is_not_known_is_not_taken_for_somebody_elses(void **state)
 	rig_free(r);
 }
 
+static void write_again(struct fs_rig *r, uint64_t ino)
+{
+	struct fuse_file_info fi = {0};
+
+	assert_int_equal(rig_open(r, ino, O_WRONLY | O_TRUNC, &fi), 0);
+	assert_int_equal(rig_write(r, ino, &fi, "new", 3, 0), 0);
+	rig_close(r, ino, &fi);
+}
+
+/* A mount knows from where files were moved without a look at all that wait: one that was written
+ * again where it was makes its folder none to be looked into. */
+static void what_was_moved_is_known_without_a_look_at_all_that_waits(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param stays, tree, sub, in_tree, kept, single;
+	struct store_queue_item old;
+
+	(void)state;
+	rig_start(r);
+	assert_int_equal(rig_mkdir(r, 1, "stays", &stays), 0);
+	assert_int_equal(rig_mkdir(r, 1, "tree", &tree), 0);
+	assert_int_equal(rig_mkdir(r, tree.ino, "sub", &sub), 0);
+	kept = rig_put(r, stays.ino, "a", "text");
+	rig_upload(r, kept.ino, "stays/a");
+	in_tree = rig_put(r, sub.ino, "b", "text");
+	rig_upload(r, in_tree.ino, "tree/sub/b");
+	assert_int_equal(rig_mkdir(r, 1, "from", &sub), 0);
+	single = rig_put(r, sub.ino, "c", "text");
+	rig_upload(r, single.ino, "from/c");
+	write_again(r, kept.ino);
+	write_again(r, in_tree.ino);
+	write_again(r, single.ino);
+	assert_int_equal(rig_rename(r, 1, "tree", 1, "moved", 0), 0);
+	assert_int_equal(rig_rename(r, sub.ino, "c", stays.ino, "c", 0), 0);
+	assert_int_equal(rig_rmdir(r, 1, "from"), 0);
+	for (unsigned mounts = 0; mounts < 2; mounts++) {
+		rig_remount(r);
+		rig_must_list(r, 1, "moved stays");
+		assert_true(fs_hidden_below(r->fs, "tree/"));
+		assert_true(fs_hidden_below(r->fs, "tree/sub/"));
+		assert_true(fs_hidden_below(r->fs, "tree/any/"));
+		assert_false(
+			fs_hidden_whole(r->fs, "tree/")); /* a standard folder is shown again */
+		assert_true(fs_hidden_below(r->fs, "from/"));
+		assert_false(fs_hidden_below(r->fs, "from/any/"));
+		assert_false(fs_hidden_below(r->fs, "stays/"));
+		assert_false(fs_hidden_below(r->fs, "moved/"));
+	}
+	rig_upload(r, kept.ino, "stays/a");
+	rig_upload(r, in_tree.ino, "moved/sub/b");
+	rig_upload(r, single.ino, "stays/c");
+	while (store_queue(r->store, FILE_DELETING, NULL, &old, 1) == 1)
+		assert_int_equal(store_forget(r->store, old.ino), 0);
+	for (unsigned mounts = 0; mounts < 2; mounts++) {
+		char name[STORE_NAME_MAX + 1] = "", value[16];
+
+		assert_int_equal(
+			store_setting_next(r->store, "fs-moved/", name, value, sizeof(value)),
+			mounts ? -ENOENT : 0);
+		rig_remount(r);
+	}
+	rig_free(r);
+}
+
+/* Nothing can be left behind where nothing was: a new folder gets its name. */
+static void an_empty_folder_leaves_nothing_to_remember(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param folder;
+	char name[STORE_NAME_MAX + 1] = "", value[16];
+
+	(void)state;
+	rig_start(r);
+	assert_int_equal(rig_mkdir(r, 1, "New folder", &folder), 0);
+	assert_int_equal(rig_mkdir(r, folder.ino, "in it", &folder), 0);
+	assert_int_equal(rig_rename(r, 1, "New folder", 1, "plate", 0), 0);
+	assert_int_equal(
+		store_setting_next(r->store, "fs-moved/", name, value, sizeof(value)), -ENOENT);
+	rig_free(r);
+}
+
 static void long_and_reserved_names(void **state)
 {
 	struct fs_rig *r = rig_new("");
@@ -516,6 +597,8 @@ int main(void)
 		cmocka_unit_test(a_new_folder_does_not_show_what_its_name_held_before),
 		cmocka_unit_test(only_folders_that_something_went_from_are_looked_into),
 		cmocka_unit_test(what_is_not_known_is_not_taken_for_somebody_elses),
+		cmocka_unit_test(what_was_moved_is_known_without_a_look_at_all_that_waits),
+		cmocka_unit_test(an_empty_folder_leaves_nothing_to_remember),
 		cmocka_unit_test(long_and_reserved_names),
 		cmocka_unit_test(dots_are_found_for_nfs),
 	};

@@ -141,6 +141,34 @@ static void settings_last(void **state)
 	must(store_setting_get(r->s, "upload.paused", got, 2) < 0);
 }
 
+static void settings_one_after_another(void **state)
+{
+	struct rig *r = *state;
+	char name[STORE_NAME_MAX + 1] = "", got[32];
+
+	must_eq(store_setting_next(r->s, "m/", name, got, sizeof(got)), -ENOENT);
+	must_eq(store_setting_set(r->s, "l", "before"), 0);
+	must_eq(store_setting_set(r->s, "m/2", "two"), 0);
+	must_eq(store_setting_set(r->s, "m/1", "one"), 0);
+	must_eq(store_setting_set(r->s, "m/3", "three"), 0);
+	must_eq(store_setting_set(r->s, "m0", "behind"), 0);
+	must_eq(store_setting_next(r->s, "m/", name, got, 3), -ERANGE);
+	must_text(name, "");
+	must_eq(store_setting_next(r->s, "m/", name, got, sizeof(got)), 0);
+	must_text(name, "m/1");
+	must_text(got, "one");
+	must_eq(store_setting_set(r->s, "m/1", NULL), 0); /* while they are gone through */
+	must_eq(store_setting_next(r->s, "m/", name, got, sizeof(got)), 0);
+	must_text(name, "m/2");
+	must_eq(store_setting_next(r->s, "m/", name, got, sizeof(got)), 0);
+	must_text(got, "three");
+	must_eq(store_setting_next(r->s, "m/", name, got, sizeof(got)), -ENOENT);
+	must_eq(store_setting_set(r->s, "m/1", NULL), 0); /* it is not there */
+	rig_reopen(r);
+	must_eq(store_setting_get(r->s, "m/1", got, sizeof(got)), -ENOENT);
+	must_eq(store_setting_get(r->s, "m/2", got, sizeof(got)), 0);
+}
+
 /* ---- walking --------------------------------------------------------------------------------------------------- */
 
 static unsigned walk(struct rig *r, uint64_t top, size_t page, uint64_t *out, unsigned max)
@@ -303,6 +331,7 @@ int main(void)
 		rig_test(xattr_goes_with_its_file),
 		rig_test(xattr_goes_with_its_folder),
 		rig_test(settings_last),
+		rig_test(settings_one_after_another),
 		rig_test(walk_sees_each_file_once),
 		rig_test(walk_below_a_folder_and_of_a_file),
 		rig_test(walk_while_the_tree_changes),
