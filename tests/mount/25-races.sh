@@ -54,6 +54,8 @@ test_the_daemon_is_killed_meanwhile() {
 deadline_test_many_hands_on_few_names=150
 [ -z "${CPGFS_TEST_LONG:-}" ] || deadline_test_many_hands_on_few_names=900
 test_many_hands_on_few_names() {
+	local seconds=60
+	[ -z "${CPGFS_TEST_LONG:-}" ] || seconds=400 # some ten thousand changes to follow
 	s3d_start --delay-ms 2
 	mount_start --delete-delay 0
 	mkdir -p "$P/images"
@@ -115,7 +117,7 @@ test_many_hands_on_few_names() {
 	sys.exit(any(status))
 	PY
 	# folders that became empty leave nothing to compare
-	exits 0 all_verified 60
+	exits 0 all_verified $seconds
 	wait_for 60 status_is files.deleting 0
 	find "$P/images" -type d -empty -delete
 	mkdir -p "$P/images"
