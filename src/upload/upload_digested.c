@@ -112,7 +112,7 @@ static void digest_failed(struct upload *u, const struct digest *d)
 			close(fd);
 		return;
 	}
-	if (d->error == -ENOMEM) {
+	if (is_shortage(d->error)) {
 		wait_for(u, d->version.ino, AGAIN_MS);
 		return;
 	}
@@ -227,8 +227,8 @@ static bool digest_skips(struct upload *u, uint64_t ino)
 
 /* This very version was uploaded before (it was held by its name meanwhile): no need to read it. If the
  * key is another one now and the bytes are not here, the object has to be moved; if there is none, its
- * name is to be judged again. 0: it has left the queue; -ENODATA: it has to be read; -EBUSY, -ENOMEM: not
- * known now; -EAGAIN. */
+ * name is to be judged again. 0: it has left the queue; -ENODATA: it has to be read; -EBUSY or a shortage:
+ * not known now; -EAGAIN. */
 static int uploaded_before(struct upload *u, const struct version *v)
 {
 	struct state_change change = {.to = FILE_MOVING};
@@ -243,7 +243,7 @@ static int uploaded_before(struct upload *u, const struct version *v)
 	r = store_version_open(u->store, v->ino, v->generation, &fd);
 	if (r == 0)
 		close(fd);
-	if (r == -ENOMEM)
+	if (is_shortage(r))
 		return r;
 	if (attempts_stand(u, inode.object.key))
 		return r == -EREMOTE ? -EBUSY : -ENODATA;

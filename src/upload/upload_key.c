@@ -84,7 +84,7 @@ static bool needs_its_object(struct upload *u, const struct store_inode *other)
 	r = store_version_open(u->store, other->attr.ino, other->attr.generation, &fd);
 	if (r == 0)
 		close(fd);
-	return r == -EREMOTE || r == -ENOMEM; /* not known: it may be */
+	return r == -EREMOTE || is_shortage(r); /* not known: it may be */
 }
 
 static bool is_foreign(const struct upload *u, const struct store_inode *inode)

@@ -305,6 +305,8 @@ int state_set_under(
 	struct upload *u, const struct version *v, const char *key, const struct state_change *c);
 must_check int version_load(struct upload *u, uint64_t ino, struct version *ret);
 void version_of_inode(struct upload *u, const struct store_inode *inode, struct version *ret);
+/* No memory or no descriptor just now: says nothing of the file. */
+bool is_shortage(int error);
 /* All its bytes, as it was closed? 1, 0, or why that can't be told just now. Any thread. */
 must_check int version_is_here(struct upload *u, const struct version *v);
 

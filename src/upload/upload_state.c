@@ -51,6 +51,11 @@ int version_load(struct upload *u, uint64_t ino, struct version *ret)
 	return r;
 }
 
+bool is_shortage(int error)
+{
+	return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+}
+
 int version_is_here(struct upload *u, const struct version *v)
 {
 	int fd, r = store_version_open(u->store, v->ino, v->generation, &fd);

@@ -47,15 +47,16 @@ int __wrap_store_inode(struct store *s, uint64_t ino, struct store_inode *ret);
 int __real_store_path(struct store *s, uint64_t ino, struct buf *out);
 int __wrap_store_path(struct store *s, uint64_t ino, struct buf *out);
 
-/* So many times there is no descriptor left. */
+/* So many times there is no descriptor left, for this file or for any. */
 static atomic_uint unopened;
+static _Atomic uint64_t unopened_ino;
 
 int __real_store_version_open(struct store *s, uint64_t ino, uint64_t generation, int *ret_fd);
 int __wrap_store_version_open(struct store *s, uint64_t ino, uint64_t generation, int *ret_fd);
 
 int __wrap_store_version_open(struct store *s, uint64_t ino, uint64_t generation, int *ret_fd)
 {
-	if (atomic_load(&unopened) == 0)
+	if (atomic_load(&unopened) == 0 || (unopened_ino != 0 && ino != unopened_ino))
 		return __real_store_version_open(s, ino, generation, ret_fd);
 	atomic_fetch_sub(&unopened, 1);
 	return -EMFILE;
@@ -402,6 +403,38 @@ static void test_copy_refused_while_nothing_can_be_opened(void **state)
 	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
 }
 
+static void test_written_while_nothing_can_be_opened(void **state)
+{
+	struct bench *b = *state;
+
+	snprintf(race.folder, sizeof(race.folder), "d");
+	atomic_store(&unopened, 2);
+	write_it(b, "p/d/one");
+	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
+	assert_int_equal(atomic_load(&unopened), 0);
+	assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+}
+
+/* Whether an older file's bytes are here can't be told just now: its object is not replaced. */
+static void test_only_copy_while_nothing_can_be_opened(void **state)
+{
+	struct bench *b = *state;
+	uint64_t old;
+
+	snprintf(race.folder, sizeof(race.folder), "d");
+	upload_evict_and_hold(b, "p/d/one");
+	old = race.ino;
+	unopened_ino = old;
+	atomic_store(&unopened, 1);
+	race.ino = write_text(b, "p/d/one", "another content");
+	wait_advancing(STEP_MS, atomic_load(&unopened) == 0);
+	unopened_ino = 0;
+	race.ino = old;
+	rename_it(b, "one.tmp", "two");
+	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
+	wait_advancing(STEP_MS, fake_has(b->fake, "p/d/one", "another content", 15));
+}
+
 /* A deleted file comes back to the key that a newer one is about to be sent to, as its folder has
  * another name by now: only one of them is the key's, and the last copy of the other is there. */
 static void test_undeleted_before_it_is_replaced(void **state)
@@ -539,6 +572,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_unreadable_while_its_folder_is_renamed, begin, end),
 		cmocka_unit_test_setup_teardown(
 			test_copy_refused_while_nothing_can_be_opened, begin, end),
+		cmocka_unit_test_setup_teardown(
+			test_written_while_nothing_can_be_opened, begin, end),
+		cmocka_unit_test_setup_teardown(
+			test_only_copy_while_nothing_can_be_opened, begin, end),
 		cmocka_unit_test_setup_teardown(test_undeleted_before_it_is_replaced, begin, end),
 		cmocka_unit_test_setup_teardown(test_discarded_while_written_again, begin, end),
 		cmocka_unit_test_setup_teardown(test_accepted_while_written_again, begin, end),
