@@ -11,6 +11,7 @@ begin() {
 
 # SIGNAL FILE: a program that has written a part is ended by the signal.
 killed_writer() {
+	rm -f "$T/says" # the one before said so, too
 	"$PYTHON" -c '
 import sys, time
 out = open(sys.argv[1], "wb", buffering=0)
