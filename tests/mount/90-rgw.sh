@@ -326,7 +326,7 @@ test_check_finds_out() {
 deadline_test_a_role_is_assumed=180
 test_a_role_is_assumed() {
 	rgw_use_sts
-	local log=$RGW_DIR/log/sts.log from parts
+	local log=$RGW_DIR/log/sts.log from parts writer
 	contributor_profile "$CPGFS_RGW_ROLE"
 	fails_with "403 AccessDenied" put_as_contributor "$PREFIX_MP/by-keys-alone"
 	make_plate --batch 2021_05_08_Role
@@ -341,13 +341,22 @@ test_a_role_is_assumed() {
 	SOURCE=s3://$BUCKET/$PREFIX_MP mount_start --profile up
 	mkdir -p "$M/$PREFIX_MP/images"
 	make_file "$T/src/big.bin" $((80 << 20))
-	exec 7>"$M/$PREFIX_MP/images/role.bin" # what is there of it is sent while it is written
-	head -c $((40 << 20)) "$T/src/big.bin" >&7
+	# what is there of it is sent while it is written: it must not be closed, as a shell does after each command
+	"$PYTHON" -c '
+import os, sys, time
+with open(sys.argv[1], "rb") as source, open(sys.argv[2], "wb") as out:
+    out.write(source.read(40 << 20))
+    out.flush()
+    deadline = time.monotonic() + 150
+    while not os.path.exists(sys.argv[3]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    out.write(source.read())' "$T/src/big.bin" "$M/$PREFIX_MP/images/role.bin" "$T/go" &
+	writer=$!
 	wait_for 60 sent_bytes_at_least $((16 << 20))
 	"$CPGFS" retry "$M" >/dev/null # renews, too
 	wait_for 60 roles_assumed 2 "$log" "$from"
-	tail -c +$(((40 << 20) + 1)) "$T/src/big.bin" >&7
-	exec 7>&-
+	: >"$T/go"
+	wait $writer
 	exits 0 all_verified
 	exits 0 "$CPGFS" verify --deep "$M"
 	roles_assumed 2 "$log" "$from" || fail "the role was assumed more than twice"
