@@ -194,6 +194,19 @@ static int truncate_at_open(struct fs_call *c, struct fs_file *f)
 	return r;
 }
 
+/* As it was asked for. 0: it can be answered; else what to answer instead, and the handle is gone. */
+static int make_ready(struct fs_call *c, struct fs_file *f, bool is_new)
+{
+	int r = is_new ? 0 : truncate_at_open(c, f);
+
+	if (r < 0)
+		return wait_for_truncate(c, f, r);
+	if (is_new)
+		mark_new(f);
+	fs_lend(c, f);
+	return 0;
+}
+
 static int open_in_store(struct fs_call *c, uint64_t store_ino, bool is_new)
 {
 	struct fs_file *f;
@@ -201,13 +214,8 @@ static int open_in_store(struct fs_call *c, uint64_t store_ino, bool is_new)
 
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
-	r = is_new ? 0 : truncate_at_open(c, f);
-	if (r < 0)
-		return wait_for_truncate(c, f, r);
-	if (is_new)
-		mark_new(f);
-	fs_lend(c, f);
-	return reply_open(c, f);
+	r = make_ready(c, f, is_new);
+	return r ? r : reply_open(c, f);
 }
 
 /* An object from elsewhere: read it, replace it whole, or change it in place if that is allowed. */
@@ -304,13 +312,8 @@ int fs_do_create(struct fs_call *c)
 	r = fs_file_open(c->fs, attr.ino, c->fi.flags, &f);
 	if (r < 0)
 		return r;
-	r = is_new ? 0 : truncate_at_open(c, f);
-	if (r < 0)
-		return wait_for_truncate(c, f, r);
-	if (is_new)
-		mark_new(f);
-	fs_lend(c, f);
-	return reply_create(c, f, &attr);
+	r = make_ready(c, f, is_new);
+	return r ? r : reply_create(c, f, &attr);
 }
 
 /* ---- closing ---- */
