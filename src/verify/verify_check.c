@@ -115,8 +115,25 @@ static int look_at(struct check *c, const struct store_inode *inode, enum file_s
 	return 0;
 }
 
-static int check_uploads(struct check *c, const struct verify_inos *inos, struct store_inode *inode)
+bool verify_is_in_folder(const char *key, const char *prefix)
 {
+	size_t len = strlen(prefix);
+
+	return strncmp(key, prefix, len) == 0 && !strchr(key + len, '/');
+}
+
+/* Its object was moved on: this folder's listing says nothing of it. */
+static int hand_over(struct check *c, const struct store_inode *inode)
+{
+	if (inode->attr.state != FILE_UPLOADED || !inode->object.key[0])
+		return 0;
+	return verify_folders_add(
+		&c->verify->folders, inode->object.key, inode->attr.ino, clock_mono_ms());
+}
+
+static int check_uploads(struct check *c, const struct verify_folder *f, struct store_inode *inode)
+{
+	const struct verify_inos *inos = &f->inos;
 	int r = 0;
 
 	for (size_t i = 0; i < inos->count && r == 0; i++) {
@@ -126,18 +143,15 @@ static int check_uploads(struct check *c, const struct verify_inos *inos, struct
 			return -ESHUTDOWN;
 		if (verify_outcome_of(c->verify, inos->ino[i], inode) < 0)
 			continue; /* forgotten meanwhile */
+		if (!verify_is_in_folder(inode->object.key, f->prefix)) {
+			r = hand_over(c, inode);
+			continue;
+		}
 		c->parent = inode->attr.parent;
 		if (look_at(c, inode, FILE_UPLOADED) < 0)
 			r = verify_inos_add(&c->open, inode->attr.ino);
 	}
 	return r;
-}
-
-bool verify_is_in_folder(const char *key, const char *prefix)
-{
-	size_t len = strlen(prefix);
-
-	return strncmp(key, prefix, len) == 0 && !strchr(key + len, '/');
 }
 
 static void check_verified_one(struct check *c, const char *prefix,
@@ -185,7 +199,7 @@ static int check_all(struct check *c, struct verify_folder *f, bool quiet)
 		return r;
 	if (f->inos.count > 0)
 		qsort(f->inos.ino, f->inos.count, sizeof(*f->inos.ino), compare_inos);
-	r = check_uploads(c, &f->inos, inode);
+	r = check_uploads(c, f, inode);
 	if (r == 0 && quiet)
 		check_verified(c, f->prefix, inode);
 	log_debug("\"%s\": %u verified, %u asked by name, %zu still open", f->prefix, c->verified,

@@ -378,15 +378,16 @@ static void stopping_does_not_wait_for_a_dead_server(void **state)
 
 static uint64_t moved_ino;
 
-static void move_to_g(void)
+static void move_to(uint64_t dir_ino, const char *key)
 {
 	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
-	struct store_object g = {.key = "p/g", .etag = "tag2", .size_bytes = 7, .has_crc64nvme = true};
+	struct store_object g = {.etag = "tag2", .size_bytes = 7, .has_crc64nvme = true};
 	struct store_transition t = {.ino = moved_ino, .from = FILE_MOVING, .to = FILE_UPLOADED};
 
-	assert_int_equal(store_rename(store, folder_ino, "f", folder_ino, "g", 0, 0), 0);
+	assert_int_equal(store_rename(store, folder_ino, "f", dir_ino, "g", 0, 0), 0);
 	assert_int_equal(store_inode(store, moved_ino, inode), 0);
-	fake_put(bucket, "p/g", 7, "tag2");
+	assert_true(text_copy(g.key, key, sizeof(g.key)));
+	fake_put(bucket, key, 7, "tag2");
 	fake_remove(bucket, "p/f");
 	g.crc64nvme = crc64nvme(0, "content", 7);
 	g.generation = t.generation = inode->attr.generation;
@@ -403,7 +404,7 @@ static bool move_when_asked(
 	if (req->op != S3_HEAD || strcmp(req->key, "p/f") != 0)
 		return false;
 	b->answer = NULL; /* once */
-	move_to_g();
+	move_to(folder_ino, "p/g");
 	if (!*same_content)
 		return false; /* not there */
 	reply->class = S3_DONE;
@@ -450,6 +451,40 @@ static void moved_and_missed(void **state)
 	moved_while_asked(false);
 }
 
+struct moving {
+	uint64_t to_ino;
+	unsigned lists; /* of the folder that it leaves */
+};
+
+static bool move_away_when_listed(
+	struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
+{
+	struct moving *m = b->answer_user;
+
+	if (req->op == S3_LIST && strcmp(req->prefix, "p/") == 0 && ++m->lists == 1)
+		move_to(m->to_ino, "p/q/g");
+	return false;
+}
+
+/* Where it was is not looked at for it any more: with many renames that took all the time there was. */
+static void moved_to_another_folder(void **state)
+{
+	struct store_create q = {
+		.parent = folder_ino, .name = "q", .type = STORE_DIR, .mode = 0755};
+	struct store_attr attr;
+	struct moving m = {0};
+
+	assert_int_equal(store_create(store, &q, &attr), 0);
+	m.to_ino = attr.ino;
+	moved_ino = uploaded("f");
+	bucket->answer = move_away_when_listed;
+	bucket->answer_user = &m;
+	assert_int_equal(verify_start(verify), 0);
+	wait_state(moved_ino, FILE_VERIFIED);
+	assert_int_equal(m.lists, 1);
+	assert_int_equal(fake_count(bucket, S3_HEAD), 0);
+}
+
 static void comparing_is_exact(void **state)
 {
 	struct store_object ours = {.size_bytes = 7, .etag = "tag"}, no_tag = {.size_bytes = 7};
@@ -489,6 +524,7 @@ int main(void)
 			stopping_does_not_wait_for_a_dead_server, setup, teardown),
 		cmocka_unit_test_setup_teardown(moved_and_a_twin_came, setup, teardown),
 		cmocka_unit_test_setup_teardown(moved_and_missed, setup, teardown),
+		cmocka_unit_test_setup_teardown(moved_to_another_folder, setup, teardown),
 		cmocka_unit_test(comparing_is_exact),
 	};
 
