@@ -7,7 +7,9 @@ import urllib.parse
 import ledger as ledgers
 from rig import BUCKET, PREFIX, Failure, wait_for
 from workload import TOP
-def read_tree(daemon):
+
+
+def read_tree(daemon, refused=None):
     """({path: (bytes, state)}, {folders}) below the workload's folder."""
     top = os.path.join(daemon.mount, TOP)
     found, folders = {}, set()
@@ -21,29 +23,37 @@ def read_tree(daemon):
         folders.add("" if inside == "." else inside)
         for name in names:
             path = os.path.relpath(os.path.join(folder, name), top)
-            found[path] = read_file(daemon, os.path.join(top, path))
+            found[path] = read_file(daemon, os.path.join(top, path), refused)
     return found, folders
 
 
-def read_file(daemon, path):
-    state = daemon.state_of(path)
+def read_file(daemon, path, refused):
+    state, pieces = daemon.state_of(path), []
     try:
-        with open(path, "rb") as file:
-            return file.read(), state
+        with open(path, "rb", buffering=0) as file:
+            while True:
+                pieces.append(file.read(1 << 20))
+                if not pieces[-1]:
+                    return b"".join(pieces), state
     except OSError as error:
         if error.errno == errno.EIO and state in ledgers.IN_DOUBT:
             return None, state  # shown, kept, and never zeros in place of what is missing
-        raise Failure("reading %s (state %s): %s" % (path, state, error.strerror)) from None
+        why = "reading %s (state %s): %s" % (path, state, error.strerror)
+        if error.errno != errno.EIO or refused is None:
+            raise Failure(why) from None
+        refused.append(why)
+        return ledgers.Part(b"".join(pieces)), state
 
 
-def judge_tree(ledger, daemon, power_cut=False):
+def judge_tree(ledger, daemon, power_cut=False, refused=None):
     """Is what the mount shows a moment that it may show? Goes on from that one. An empty folder whose
     objects are just being removed is shown as long as its listing is not there: nothing is hidden on
-    doubt."""
+    doubt. refused: a list; the disk may fail while files are read, errors of that are put there, and
+    what came before them is judged."""
     why = []
 
     def is_right():
-        why[:] = wrong_in(ledger, daemon, power_cut)
+        why[:] = wrong_in(ledger, daemon, power_cut, refused)
         return not why or any(not line.endswith("too much") for line in why[1:])
     try:
         wait_for(10, "empty folders to be hidden", is_right)
@@ -54,9 +64,9 @@ def judge_tree(ledger, daemon, power_cut=False):
                       % (why[0], "\n  ".join(why[1:9])))
 
 
-def wrong_in(ledger, daemon, power_cut):
+def wrong_in(ledger, daemon, power_cut, refused):
     """[]; or the name of the nearest moment, and the differences."""
-    found, folders = read_tree(daemon)
+    found, folders = read_tree(daemon, refused)
     chain = ledger.chain()
     best = None
     for number in range(len(chain) - 1, first_moment(ledger, power_cut) - 1, -1):
@@ -69,7 +79,8 @@ def wrong_in(ledger, daemon, power_cut):
                                     lambda path: (power_cut and not moment.files[path].durable)
                                     or (ledger.cut_off_may_lack and not moment.files[path].whole))
         if not wrong:
-            ledger.settle_on(moment, own)
+            if not refused:
+                ledger.settle_on(moment, own)
             return []
         if best is None or len(wrong) < len(best) - 1:
             best = [moment.name] + wrong

@@ -36,8 +36,9 @@ class FaultRun(point.Run):
 
     def arm(self):
         action = "short" if self.point.when == "short" else "fail"
+        error = errno.EIO if "read" in self.point.classes else ERRORS[self.point.when]
         self.control.arm(action, self.point.classes, self.point.at,
-                         FOR_EVER if self.lasting else 1, ERRORS[self.point.when])
+                         FOR_EVER if self.lasting else 1, error)
 
     def heal(self):
         self.control.disarm()
@@ -105,8 +106,20 @@ class FaultRun(point.Run):
         if not self.told and not self.daemon.warnings():
             raise Failure("nobody was told of it: " + self.control.what())
 
-    def judge_here(self):
+    def judge_tree_here(self):
+        """Who reads here is a program, too: it may be told an error where the disk still fails."""
+        refused = []
+        check.judge_tree(self.ledger, self.daemon, refused=refused)
+        if not refused:
+            return
+        if not self.control.met():
+            raise Failure("nothing had failed, but %s" % refused[0])
+        self.told += refused
+        self.heal()
         check.judge_tree(self.ledger, self.daemon)
+
+    def judge_here(self):
+        self.judge_tree_here()
         lives = self.daemon.wait_idle()
         if lives and self.daemon.status()["files"]["failed"]:  # the log and the status say: see the disk,
             self.daemon.command("retry")                       # then retry
