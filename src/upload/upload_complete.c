@@ -3,7 +3,8 @@
  *
  * Complete carries the condition where the server honours it there; elsewhere the key is asked for
  * right before. Whatever its answer was, the object itself decides what happened: a lost answer
- * makes the next Complete fail with NoSuchUpload although everything is well.
+ * makes the next Complete fail with NoSuchUpload although everything is well. Where neither a checksum
+ * nor its ETag can tell whose it is, its content does, while the attempt still stands.
  */
 #include "upload_private.h"
 
@@ -89,10 +90,18 @@ void multipart_made(struct upload *u, struct task *t)
 		put_unsent(u, t, r);
 }
 
+static bool made_it(const struct task *t)
+{
+	return attempt_made(&t->attempt, &t->found) ||
+	       (t->fetched && t->compared && t->content == CONTENT_SAME);
+}
+
 static void complete_asked(struct upload *u, struct task *t)
 {
-	if (attempt_made(&t->attempt, &t->found))
+	if (made_it(t))
 		multipart_made(u, t);
+	else if (fetching_may_tell(t))
+		same_by_fetching(u, t, complete_asked);
 	else if (!store_version_is(u->store, t->version.ino, t->version.generation))
 		multipart_end(u, t, PARTS_STALE);
 	else
@@ -101,8 +110,10 @@ static void complete_asked(struct upload *u, struct task *t)
 
 static void vanished_asked(struct upload *u, struct task *t)
 {
-	if (attempt_made(&t->attempt, &t->found))
+	if (made_it(t))
 		put_done(u, t, &t->found.object);
+	else if (fetching_may_tell(t))
+		same_by_fetching(u, t, vanished_asked);
 	else
 		multipart_end(u, t, PARTS_RESTART);
 }
@@ -246,8 +257,10 @@ static void abort_done(struct upload *u, struct task *t)
 /* The upload is unknown: aborted before, or its Complete had been carried out after all. */
 static void abort_asked(struct upload *u, struct task *t)
 {
-	if (attempt_made(&t->attempt, &t->found))
+	if (made_it(t))
 		put_done(u, t, &t->found.object);
+	else if (fetching_may_tell(t))
+		same_by_fetching(u, t, abort_asked);
 	else
 		abort_done(u, t);
 }

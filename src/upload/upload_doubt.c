@@ -78,13 +78,6 @@ static bool asked_too_soon(struct upload *u, struct task *t)
 	return true;
 }
 
-static bool fetching_may_tell(const struct task *t)
-{
-	return !t->fetched && t->found.says == BUCKET_HOLDS && !t->found.has_crc64nvme &&
-	       t->attempt.has_crc64nvme && !t->attempt.has_md5 &&
-	       t->found.object.size_bytes == t->attempt.size_bytes;
-}
-
 /* An ETag we can reproduce decides where no checksum does; only while the bytes are still those. */
 static bool reading_may_tell(struct upload *u, const struct task *t)
 {

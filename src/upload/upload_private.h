@@ -425,6 +425,8 @@ void ask_bucket(struct upload *u, struct task *t, const char *key, bool sure, ta
 enum content_is same_content(const struct version *v, const struct found *f);
 /* Compare by reading our bytes: sets t->content, then runs then. */
 void same_by_reading(struct upload *u, struct task *t, task_step_fn *then);
+/* Can only the content of t->found tell whether t->attempt made it? */
+bool fetching_may_tell(const struct task *t);
 /* Compare with t->attempt by fetching the object, for its checksum: sets t->content, then runs
  * then. For the rare case that nothing else can prove whose it is. */
 void same_by_fetching(struct upload *u, struct task *t, task_step_fn *then);

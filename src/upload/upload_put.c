@@ -62,7 +62,9 @@ static struct plan_facts facts_of(struct upload *u, struct task *t)
 		t->version.replaces == store_in_the_way(t->key, t->found.object.etag))
 		f.may_replace = true;
 	f.found_is_ours = found_is_recorded(u, t);
-	if (!t->compared)
+	if (f.own_same && strcmp(t->found.object.etag, t->own_etag) == 0)
+		t->content = CONTENT_SAME; /* it was proved when it was recorded */
+	else if (!t->compared)
 		t->content = same_content(&t->version, &t->found);
 	f.content = t->content;
 	return f;

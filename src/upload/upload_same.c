@@ -3,8 +3,8 @@
  *
  * A full-object CRC64NVME decides. Without one (servers that have none) an ETag decides if our
  * bytes reproduce it: the MD5 of the whole, or of parts as tools make them. What can't be
- * reproduced counts as other content; only for our own doubtful attempts the object is fetched for
- * its checksum then.
+ * reproduced counts as other content; only for our own attempts whose outcome is in doubt the object
+ * is fetched for its checksum then.
  */
 #include "upload_private.h"
 
@@ -26,6 +26,15 @@ static bool etag_made_by(const struct store_attempt *a, const char *etag)
 	if (!a->has_md5 || strlen(etag) < 32 || strncasecmp(etag, a->md5, 32) != 0)
 		return false;
 	return etag[32] == (a->kind == ATTEMPT_MULTIPART ? '-' : '\0');
+}
+
+/* Is it one that the MD5 recorded for the attempt could be compared with? */
+static bool md5_tells(const struct store_attempt *a, const char *etag)
+{
+	uint8_t md5[16];
+
+	return a->has_md5 && strlen(etag) >= 32 && hex_decode(etag, 32, md5) == 0 &&
+	       (etag[32] == '-' || (etag[32] == '\0' && a->kind != ATTEMPT_MULTIPART));
 }
 
 bool attempt_made(const struct store_attempt *a, const struct found *f)
@@ -69,6 +78,13 @@ void same_by_reading(struct upload *u, struct task *t, task_step_fn *then)
 }
 
 /* ---- by fetching -------------------------------------------------------------------------------- */
+
+bool fetching_may_tell(const struct task *t)
+{
+	return !t->fetched && t->found.says == BUCKET_HOLDS && !t->found.has_crc64nvme &&
+	       t->attempt.has_crc64nvme && t->found.object.size_bytes == t->attempt.size_bytes &&
+	       !md5_tells(&t->attempt, t->found.object.etag);
+}
 
 static void fetched(struct upload *u, struct task *t, struct request *rq)
 {

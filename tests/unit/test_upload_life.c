@@ -244,6 +244,22 @@ static void test_answer_without_proof_is_asked(void **state)
 	}
 }
 
+/* No checksums, and ETags that say nothing: its content tells that the object is ours. */
+static void test_answer_lost_where_etags_say_nothing(void **state)
+{
+	struct bench *b = open_bench(false);
+	uint64_t ino;
+
+	(void)state;
+	b->fake->opaque_etags = true;
+	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LOSE_AFTER});
+	ino = write_text(b, "p/one", "hello");
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+	assert_int_equal(fake_count(b->fake, S3_GET), 1);
+	bench_end(b);
+}
+
 /* Applied, answer lost, and then the file is rewritten: the object is ours, not a conflict. */
 static void test_lost_answer_then_rewritten(void **state)
 {
@@ -405,6 +421,7 @@ int main(void)
 		cmocka_unit_test(test_answer_lost_after_applying),
 		cmocka_unit_test(test_answer_lost_before_applying),
 		cmocka_unit_test(test_answer_without_proof_is_asked),
+		cmocka_unit_test(test_answer_lost_where_etags_say_nothing),
 		cmocka_unit_test(test_lost_answer_then_rewritten),
 		cmocka_unit_test(test_applied_after_it_was_asked_for),
 		cmocka_unit_test(test_rewritten_while_sent),

@@ -119,6 +119,58 @@ static void test_complete_refused(void **state)
 		.http_status = 400, .code = "BadDigest"}, 2);
 }
 
+/* Something in between sends Complete again, and its second answer comes back: the object is ours,
+ * also where only its content can tell. */
+static void test_completed_twice(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct bench *b = open_bench(i == 0);
+		uint8_t *data = pattern(LEN, 1);
+		uint64_t ino;
+
+		b->fake->opaque_etags = i >= 2;
+		b->fake->opaque_parts = i == 3;
+		fake_fault(b->fake,
+			(struct fake_fault){.op = S3_COMPLETE_MULTIPART, .kind = FAULT_TWICE});
+		ino = write_file(b, "p/big", data, LEN);
+		check_done(b, ino, "p/big", data);
+		assert_int_equal(fake_count(b->fake, S3_CREATE_MULTIPART), 1);
+		assert_int_equal(fake_count(b->fake, S3_GET), i >= 2);
+		free(data);
+		bench_end(b);
+	}
+}
+
+/* Its answer is lost as well, and it is carried out only once the upload is gone on with, or the daemon
+ * is killed while it aborts what is gone. */
+static void test_completed_late(void **state)
+{
+	(void)state;
+	for (unsigned opaque = 0; opaque < 2; opaque++) {
+		struct bench *b = open_bench(false);
+		uint8_t *data = pattern(LEN, 1);
+		uint64_t ino;
+
+		b->fake->opaque_etags = b->fake->opaque_parts = opaque;
+		fake_fault(b->fake,
+			(struct fake_fault){.op = S3_COMPLETE_MULTIPART, .kind = FAULT_LATE});
+		fake_set_hold(b->fake, S3_LIST_PARTS, true);
+		ino = write_file(b, "p/big", data, LEN);
+		wait_until(fake_count(b->fake, S3_LIST_PARTS) == 1);
+		assert_int_equal(fake_late(b->fake), 200);
+		fake_set_hold(b->fake, S3_ABORT_MULTIPART, true);
+		fake_set_hold(b->fake, S3_LIST_PARTS, false);
+		wait_until(fake_count(b->fake, S3_ABORT_MULTIPART) == 1);
+		bench_kill(b, false);
+		bench_open_upload(b);
+		check_done(b, ino, "p/big", data);
+		assert_int_equal(fake_count(b->fake, S3_CREATE_MULTIPART), 1);
+		free(data);
+		bench_end(b);
+	}
+}
+
 /* The server forgot the upload (someone aborted it): begun anew. */
 static void test_no_such_upload(void **state)
 {
@@ -377,6 +429,8 @@ int main(void)
 		cmocka_unit_test(test_part_errors_repeat_that_part),
 		cmocka_unit_test(test_complete_answer_lost),
 		cmocka_unit_test(test_complete_refused),
+		cmocka_unit_test(test_completed_twice),
+		cmocka_unit_test(test_completed_late),
 		cmocka_unit_test(test_no_such_upload),
 		cmocka_unit_test(test_aborted_and_older_object_of_same_size),
 		cmocka_unit_test(test_rewritten_while_sent),

@@ -84,6 +84,7 @@ struct fake {
 	bool stopping;
 	/* script, set under the lock */
 	bool wants_sha256, has_crc; /* has_crc: stores, checks and echoes CRC64NVME */
+	bool opaque_etags, opaque_parts; /* ETags of objects, of parts are no MD5s */
 	bool enforces[S3_CONDITIONS][FAKE_OPS];
 	bool knows_enforces[S3_CONDITIONS][FAKE_OPS]; /* what the client believes */
 	bool down;
@@ -148,6 +149,8 @@ static inline struct fake_object *fake_store(struct fake *f, const char *key, co
 	o->len = len;
 	o->crc64nvme = crc64nvme(0, data, len);
 	md5_hex_of(data, len, o->etag);
+	if (f->opaque_etags)
+		o->etag[0] = 'x';
 	return o;
 }
 
@@ -388,6 +391,8 @@ static inline void fake_do_part(struct fake *f, const struct fake_request *q, st
 	part->len = q->req.body.len_bytes;
 	part->crc64nvme = crc64nvme(0, data, part->len);
 	md5_hex_of(data, part->len, part->etag);
+	if (f->opaque_parts)
+		part->etag[0] = 'x';
 	fake_object_reply(f, part, r);
 }
 
@@ -449,7 +454,7 @@ static inline void fake_do_complete(struct fake *f, const struct fake_request *q
 		}
 		memcpy(data + len, p->data, p->len);
 		len += p->len;
-		assert_int_equal(hex_decode(p->etag, 32, md5s[i]), 0);
+		assert_int_equal(hex_decode(p->etag, 32, md5s[i]), f->opaque_parts ? -EINVAL : 0);
 	}
 	assert_int_equal(q->req.total_bytes, len);
 	if (f->has_crc && q->req.has_full_crc && q->req.full_crc != crc64nvme(0, data, len)) {
@@ -459,6 +464,8 @@ static inline void fake_do_complete(struct fake *f, const struct fake_request *q
 	}
 	o = fake_store(f, q->key, data, len);
 	assert_true(etag_of_parts((const uint8_t(*)[16])md5s, q->req.part_count, o->etag));
+	if (f->opaque_etags)
+		o->etag[0] = 'x';
 	fake_object_reply(f, o, r);
 	free(data);
 	fake_close_upload(up);
