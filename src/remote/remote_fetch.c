@@ -34,13 +34,13 @@ struct remote_fetch {
 	uint64_t crc64nvme;
 	int sink_error;
 	unsigned attempts;
-	bool sequential;
 	bool moot; /* the file was changed here meanwhile: nobody needs the object's bytes */
 	struct s3_reply reply;
 	struct {
-		bool ahead;   /* nobody asked for it yet */
-		bool waiting; /* in the line */
-		bool room;    /* waits for room, its task is queued */
+		bool ahead;	 /* nobody asked for it yet */
+		bool sequential; /* who asked for it reads in order */
+		bool waiting;	 /* in the line */
+		bool room;	 /* waits for room, its task is queued */
 		bool sent, ended;
 		int error;
 		unsigned waiters; /* it is freed by the last */
@@ -352,6 +352,12 @@ static int fetch_wait_room(struct remote *r, struct remote_fetch *f, uint64_t ge
 	return 0;
 }
 
+static bool fetch_is_sequential(struct remote *r, const struct remote_fetch *f)
+{
+	with_lock(&r->lock);
+	return f->synced.sequential;
+}
+
 /* What is to be fetched, from where. 1: it is here already. */
 static int fetch_look_up(struct remote *r, struct remote_fetch *f)
 {
@@ -372,7 +378,7 @@ static int fetch_look_up(struct remote *r, struct remote_fetch *f)
 		return -EIO; /* nothing in the bucket to fetch it from */
 	if (!remote_is_inside(r, f->object.key))
 		return -EACCES;
-	if (f->sequential)
+	if (fetch_is_sequential(r, f))
 		fetch_ahead(r, f->ino, f->chunk, inode->chunk_count);
 	return 0;
 }
@@ -510,7 +516,7 @@ static int fetch_want_locked(
 	if (!f)
 		return -ENOMEM;
 	f->synced.ahead = false;
-	f->sequential = f->sequential || in_order;
+	f->synced.sequential = f->synced.sequential || in_order;
 	*ret = f;
 	return 0;
 }
