@@ -12,7 +12,7 @@
 enum what { RENAME_FILE, RENAME_FOLDER, RENAME_KINDS };
 
 static struct {
-	struct bench *bench;
+	struct bench *_Atomic bench;
 	_Atomic uint64_t ino;
 	char folder[32]; /* in p */
 	enum what what;
@@ -22,8 +22,8 @@ static struct {
 
 /* Another hand, right after a command has read what it is about to decide on. */
 static struct {
-	const char *path; /* written again then; NULL: nothing */
-	uint64_t ino;
+	const char *_Atomic path; /* written again then; NULL: nothing */
+	_Atomic uint64_t ino;
 	const char *text;
 } other_hand;
 
@@ -31,7 +31,7 @@ static atomic_uint inode_reads;
 
 /* A record that cannot be read so often while a folder's rename is worked off. */
 static struct {
-	uint64_t ino;
+	_Atomic uint64_t ino;
 	atomic_uint times;
 } unreadable;
 
@@ -118,14 +118,29 @@ static bool is_in_place(const struct store_inode *inode)
 	       strcmp(buf_text(&path), inode->object.key) == 0;
 }
 
+static bool is_elsewhere(struct store *s)
+{
+	struct store_inode inode;
+
+	return store_inode(s, race.ino, &inode) == 0 && inode.attr.in_bucket &&
+	       !is_in_place(&inode);
+}
+
+/* Record, path and jobs are read one after the other, while other threads go on: it counts only if
+ * nothing was renamed meanwhile, and is still so after the look at the jobs. */
 static void look_at_record(const struct store_change *change)
 {
 	struct bench *b = race.bench;
-	struct store_inode inode;
+	uint64_t names;
+	bool untrue;
 
-	if (!b || change->ino != race.ino || store_inode(b->store, race.ino, &inode) < 0)
+	if (!b || change->ino != race.ino)
 		return;
-	if (inode.attr.in_bucket && !is_in_place(&inode) && !has_jobs(b->store))
+	do {
+		names = store_names(b->store);
+		untrue = is_elsewhere(b->store) && !has_jobs(b->store) && is_elsewhere(b->store);
+	} while (names != store_names(b->store));
+	if (untrue)
 		atomic_fetch_add(&race.untrue, 1);
 }
 
