@@ -176,6 +176,8 @@ static int folder_ask_locked(
 		return 0;
 	if (f->error && !f->flight)
 		return f->error;
+	if (!f->flight) /* without memory for one no news would come */
+		return -ENETDOWN;
 	return s3_is_down(r->s3) ? -ENETDOWN : -EINPROGRESS;
 }
 

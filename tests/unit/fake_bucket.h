@@ -246,12 +246,24 @@ static inline void fake_answer(
 
 /* ---- the loop ---- */
 
+/* The client asks for memory, too (memory_fault.h). */
+static inline bool fake_is_short_of_memory(void)
+{
+#ifdef MEMORY_FAULT
+	return memory_call_fails();
+#else
+	return false;
+#endif
+}
+
 static inline void fake_job_run(struct fake_bucket *b, struct fake_job *job)
 {
 	struct s3_reply reply = {0};
 
 	if (job->cancelled)
 		fake_error(&reply, S3_RETRY, 0, "Cancelled");
+	else if (fake_is_short_of_memory())
+		fake_error(&reply, S3_RETRY, 0, "OutOfMemory");
 	else if (!b->answer || !b->answer(b, &job->req, &reply))
 		fake_answer(b, &job->req, &reply);
 	job->done(job->user, &reply);
@@ -303,9 +315,12 @@ static inline int fake_submit(struct s3 *s3, const struct s3_request *req, s3_do
 	void *user, uint64_t *ret_id)
 {
 	struct fake_bucket *b = (struct fake_bucket *)s3;
-	struct fake_job *job = calloc(1, sizeof(*job));
+	struct fake_job *job;
 
 	lock_assert_none_held(); /* no lock over a request */
+	if (fake_is_short_of_memory())
+		return -ENOMEM;
+	job = calloc(1, sizeof(*job));
 	job->req = *req;
 	job->req.key = fake_keep(job, 0, req->key);
 	job->req.prefix = fake_keep(job, 1, req->prefix);
