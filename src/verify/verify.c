@@ -126,38 +126,41 @@ static bool wait_for_news(struct verify *v, int64_t until_ms, struct news *ret)
 	return !v->synced.stopping;
 }
 
-static int add_upload(struct verify *v, uint64_t ino, struct store_inode *inode)
+static int add_upload(struct verify *v, uint64_t ino)
 {
-	if (store_inode(v->store, ino, inode) < 0)
-		return 0; /* forgotten meanwhile */
+	struct store_inode *inode = &v->inode;
+	int r = store_inode(v->store, ino, inode);
+
+	if (r < 0)
+		return r == -ENOMEM ? r : 0; /* forgotten meanwhile */
 	if (inode->attr.state != FILE_UPLOADED || !inode->object.key[0])
 		return 0;
 	return verify_folders_add(&v->folders, inode->object.key, ino, clock_mono_ms());
 }
 
 /* Everything that is UPLOADED, from the store's queue. */
-static int add_queue(struct verify *v, struct store_inode *inode)
+static int add_queue(struct verify *v)
 {
 	struct store_queue_item items[QUEUE_BATCH], last;
 	const struct store_queue_item *after = NULL;
-	int n, r = 0;
+	int n = 0, r = 0;
 
 	while (r == 0 && !verify_is_stopping(v) &&
 		(n = store_queue(v->store, FILE_UPLOADED, after, items, QUEUE_BATCH)) > 0) {
 		for (int i = 0; i < n && r == 0; i++)
-			r = add_upload(v, items[i].ino, inode);
+			r = add_upload(v, items[i].ino);
 		last = items[n - 1];
 		after = &last;
 	}
-	return r;
+	return n == -ENOMEM ? n : r;
 }
 
-static int take_news(struct verify *v, struct news *news, struct store_inode *inode)
+static int take_news(struct verify *v, struct news *news)
 {
-	int r = news->overflow ? add_queue(v, inode) : 0;
+	int r = news->overflow ? add_queue(v) : 0;
 
 	for (size_t i = 0; i < news->inos.count && r == 0; i++)
-		r = add_upload(v, news->inos.ino[i], inode);
+		r = add_upload(v, news->inos.ino[i]);
 	if (news->hurry)
 		verify_folders_hurry(&v->folders, news->hurry);
 	if (news->again)
@@ -210,15 +213,13 @@ static void check_one(struct verify *v, struct verify_folder *f)
 static void run(void *user)
 {
 	struct verify *v = user;
-	cleanup_free struct store_inode *inode = calloc(1, sizeof(*inode));
 	struct news news = {.overflow = true}; /* at first: what was uploaded before */
 	int64_t next_ms = 0;
 
-	check(inode); /* a thread that can't start is not a state to go on from */
 	do {
 		struct verify_folder *due;
 
-		if (take_news(v, &news, inode) < 0) {
+		if (take_news(v, &news) < 0) {
 			log_warn("out of memory; the uploads are read again in a moment");
 			set_overflow(v);
 			next_ms = INT64_MAX;

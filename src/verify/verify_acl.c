@@ -122,8 +122,8 @@ static int note_grants_locked(
 		if (!id || !text_is(child(n, "Permission"), "FULL_CONTROL"))
 			continue;
 		g = grantee_of_locked(a, id);
-		grown = reallocarray(o->controllers, count + 2, sizeof(g));
-		if (!g || !grown)
+		grown = g ? reallocarray(o->controllers, count + 2, sizeof(g)) : NULL;
+		if (!grown)
 			return -ENOMEM;
 		o->controllers = grown;
 		grown[count++] = g;
@@ -155,15 +155,36 @@ static int note_locked(struct acl_ids *a, const char *key, const xmlNode *list, 
 	return note_grants_locked(a, list, owner, o);
 }
 
+/* What memory was lacking for may be missing in it: then there is none. */
+static int document_read(const char *xml, size_t len, xmlDoc **ret)
+{
+	xmlParserCtxt *ctxt = xmlNewParserCtxt();
+	bool lacking;
+
+	if (!ctxt)
+		return -ENOMEM;
+	*ret = xmlCtxtReadMemory(ctxt, xml, (int)len, "acl", NULL,
+		XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+	lacking = ctxt->errNo == XML_ERR_NO_MEMORY || (!*ret && ctxt->errNo == XML_ERR_OK);
+	if (lacking)
+		xmlFreeDoc(*ret);
+	xmlFreeParserCtxt(ctxt);
+	return lacking ? -ENOMEM : 0;
+}
+
 int verify_acl_note(struct acl_ids *a, const char *key, const char *xml, size_t len)
 {
-	xmlDoc *doc = xmlReadMemory(xml, (int)len, "acl", NULL,
-		XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
-	const xmlNode *root = doc ? xmlDocGetRootElement(doc) : NULL;
-	const xmlNode *list = root ? child(root, "AccessControlList") : NULL;
-	const char *owner = text_of(child(child(root, "Owner"), "ID"));
-	int r = -EBADMSG;
+	xmlDoc *doc;
+	const xmlNode *root, *list;
+	const char *owner;
+	int r = document_read(xml, len, &doc);
 
+	if (r < 0)
+		return r;
+	root = doc ? xmlDocGetRootElement(doc) : NULL;
+	list = root ? child(root, "AccessControlList") : NULL;
+	owner = text_of(child(child(root, "Owner"), "ID"));
+	r = -EBADMSG;
 	if (list) {
 		with_lock(&a->lock);
 		r = note_locked(a, key, list, owner ? owner : "");
@@ -208,6 +229,8 @@ int verify_acl_judge(struct acl_ids *a, const char *owner,
 	int r = 0;
 
 	*ret_guess = guess && id ? text_dup(id) : NULL;
+	if (guess && id && !*ret_guess)
+		return -ENOMEM;
 	for (size_t i = 0; i < a->synced.object_count && r == 0; i++) {
 		const struct object *o = &a->synced.objects[i];
 

@@ -141,8 +141,11 @@ static int check_uploads(struct check *c, const struct verify_folder *f, struct 
 			continue;
 		if (verify_is_stopping(c->verify))
 			return -ESHUTDOWN;
-		if (verify_outcome_of(c->verify, inos->ino[i], inode) < 0)
-			continue; /* forgotten meanwhile */
+		r = verify_outcome_of(c->verify, inos->ino[i], inode);
+		if (r < 0) {
+			r = r == -ENOMEM ? r : 0; /* forgotten meanwhile */
+			continue;
+		}
 		if (!verify_is_in_folder(inode->object.key, f->prefix)) {
 			r = hand_over(c, inode);
 			continue;

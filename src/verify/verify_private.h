@@ -83,6 +83,7 @@ struct verify {
 	} synced; /* by lock */
 
 	/* the thread's own */
+	struct store_inode inode; /* room for one */
 	struct verify_folders folders;
 	struct verify_lost {
 		uint64_t ino;

@@ -48,25 +48,34 @@ void verify_result_release(struct verify_result *r)
 
 /* ---- results -------------------------------------------------------------------------------- */
 
+/* For one more. It doubles: powers of two. */
+static int make_room(struct verify_result *r)
+{
+	struct verify_difference *grown;
+
+	if (r->difference_count & (r->difference_count - 1))
+		return 0;
+	grown = reallocarray(r->differences, r->difference_count ? 2 * r->difference_count : 1,
+		sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	r->differences = grown;
+	return 0;
+}
+
 static int add_difference(void *user, enum verify_kind kind, const char *key, const char *what)
 {
 	struct join *j = user;
 	struct verify_result *r = j->result;
-	struct verify_difference d = {kind, text_dup(key), text_dup(what)}, *grown;
+	struct verify_difference d = {kind, text_dup(key), text_dup(what)};
 	with_lock(&j->lock);
 
-	/* room doubles: powers of two */
-	grown = r->differences;
-	if ((r->difference_count & (r->difference_count - 1)) == 0)
-		grown = reallocarray(r->differences,
-			r->difference_count ? 2 * r->difference_count : 1, sizeof(d));
-	if (!grown || !d.key || !d.what) {
+	if (!d.key || !d.what || make_room(r) < 0) {
 		free(d.key);
 		free(d.what);
 		return -ENOMEM;
 	}
-	r->differences = grown;
-	grown[r->difference_count++] = d;
+	r->differences[r->difference_count++] = d;
 	r->count[kind]++;
 	return 0;
 }
