@@ -22,7 +22,8 @@
 #define FAKE_LIST_PARTS_MAX 1000
 #define FAKE_FAULTS 32
 #define FAKE_OPS (S3_GET_ACL + 1)
-#define WAIT_MS 20000
+/* Of a machine that has much else to do: only what hangs gets so far. */
+#define WAIT_MS (getenv("CPGFS_UNDER_VALGRIND") ? 240000 : 60000)
 
 struct fake_object {
 	char key[256];
@@ -454,7 +455,10 @@ static inline void fake_do_complete(struct fake *f, const struct fake_request *q
 		}
 		memcpy(data + len, p->data, p->len);
 		len += p->len;
-		assert_int_equal(hex_decode(p->etag, 32, md5s[i]), f->opaque_parts ? -EINVAL : 0);
+		if (f->opaque_parts)
+			memcpy(md5s[i], p->etag, sizeof(md5s[i]));
+		else
+			assert_int_equal(hex_decode(p->etag, 32, md5s[i]), 0);
 	}
 	assert_int_equal(q->req.total_bytes, len);
 	if (f->has_crc && q->req.has_full_crc && q->req.full_crc != crc64nvme(0, data, len)) {
