@@ -45,11 +45,11 @@
 #define RIG_QUIET_TURNS 60
 #define RIG_STRIDE_MS 2000
 
-/* Counts what is on its way, between the rooms and the client. */
+/* Counts what is on its way, and what has been, between the rooms and the client. */
 struct shim {
 	struct s3 s3; /* first */
 	struct s3 *real;
-	atomic_uint in_flight;
+	atomic_uint in_flight, ended;
 };
 
 /* What was closed last under a name. */
@@ -239,6 +239,7 @@ static inline void shim_done(void *user, struct s3_reply *reply)
 	struct shim *shim = call->shim;
 
 	call->done(call->user, reply);
+	atomic_fetch_add(&shim->ended, 1);
 	atomic_fetch_sub(&shim->in_flight, 1);
 	free(call);
 }
