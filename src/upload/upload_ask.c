@@ -67,6 +67,17 @@ static void ask_next_page(struct upload *u, struct task *t, const char *token)
 		task_transient(u, t, &again);
 }
 
+/* Whoever may write but not ask sends again what was proved once, on condition that it is still that. */
+static bool asked_in_vain(struct upload *u, struct task *t)
+{
+	if (!t->own_same)
+		return false;
+	t->own_same = false;
+	t->found = (struct found){.says = BUCKET_UNASKED};
+	t->then(u, t);
+	return true;
+}
+
 static void ask_listed(struct upload *u, struct task *t, struct request *rq)
 {
 	const struct s3_list_page *page = &rq->reply.list;
@@ -80,7 +91,8 @@ static void ask_listed(struct upload *u, struct task *t, struct request *rq)
 		ask_failed(u, t, &rq->reply);
 	} else if (t->kind == TASK_PUT && t->attempt.id == 0) {
 		u->sched.keys_taken = false; /* the next one is perhaps written without a question */
-		put_failed(u, t, &rq->reply);
+		if (!asked_in_vain(u, t))
+			put_failed(u, t, &rq->reply);
 	} else {
 		task_transient(u, t, &rq->reply);
 	}

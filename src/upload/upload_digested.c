@@ -1,6 +1,7 @@
 /*
- * upload_digested - SETTLED versions through the hash pool, and what follows: queued; incomplete if
- * it looks cut off; or uploaded at once, when the bucket was proved to hold this content already.
+ * upload_digested - SETTLED versions through the hash pool, and what follows: queued, or incomplete if
+ * it looks cut off. (That the bucket was proved to hold this content already is a reason to ask whether it
+ * still does, no more: somebody may have removed or replaced it since, unseen.)
  *
  * SHA-256 and MD5 (wanted while the server does not check CRC64NVME) are kept for the sending that
  * comes; what does not fit is computed again right before.
@@ -119,43 +120,6 @@ static void digest_failed(struct upload *u, const struct digest *d)
 	version_unreadable(u, &d->version, d->error);
 }
 
-/* Does the bucket provably hold this content under the key that the file has now? Then *ret is
- * that object, as this version's. */
-static bool unchanged(
-	struct upload *u, const struct digest *d, struct store_object *ret, uint64_t *ret_names)
-{
-	struct store_inode inode;
-
-	if (store_inode(u->store, d->version.ino, &inode) < 0 ||
-		(inode.attr.flags & STORE_FLAG_FOREIGN) || inode.object.etag[0] == '\0')
-		return false;
-	if (!inode.object.has_crc64nvme || inode.object.crc64nvme != d->crc64nvme ||
-		inode.object.size_bytes != d->version.size_bytes)
-		return false;
-	*ret = inode.object;
-	ret->generation = d->version.generation;
-	return key_is(u, d->version.ino, inode.object.key, ret_names) &&
-	       !attempts_stand(u, inode.object.key);
-}
-
-static void digest_recorded(struct upload *u, struct digest *d)
-{
-	struct store_transition change = {.ino = d->version.ino,
-		.generation = d->version.generation,
-		.from = FILE_QUEUED,
-		.to = FILE_UPLOADED,
-		.reason = ""};
-	struct store_object object;
-	int r = -EAGAIN;
-
-	while (r == -EAGAIN && unchanged(u, d, &object, &change.names))
-		r = store_object_set(u->store, &change, &object, false);
-	if (r == -EAGAIN && d->want_sha256)
-		sha_cache_put(u, d);
-	else if (r < 0 && r != -EAGAIN && r != -ESTALE)
-		pause_note_store(u, r);
-}
-
 /* A chunk's checksum stands from before (it was not changed since), and its bytes are others. An
  * accepted version was looked at by a person. */
 static bool a_chunk_differs(struct upload *u, const struct digest *d)
@@ -186,9 +150,9 @@ static void digest_good(struct upload *u, struct digest *d)
 	}
 	r = store_version_digested(u->store, v->ino, v->generation, d->crcs,
 		(size_t)v->chunk_count, FILE_QUEUED, "");
-	if (r == 0) {
-		digest_recorded(u, d);
-	} else if (r != -ESTALE && r != -ENOENT) {
+	if (r == 0 && d->want_sha256) {
+		sha_cache_put(u, d);
+	} else if (r < 0 && r != -ESTALE && r != -ENOENT) {
 		pause_note_store(u, r);
 		wait_for(u, v->ino, AGAIN_MS);
 	}
@@ -225,10 +189,10 @@ static bool digest_skips(struct upload *u, uint64_t ino)
 	return map_get(&u->sched.digests_of_ino, ino) || waits_has(&u->sched.waiting_inos, ino);
 }
 
-/* This very version was uploaded before (it was held by its name meanwhile): no need to read it. If the
- * key is another one now and the bytes are not here, the object has to be moved; if there is none, its
- * name is to be judged again. 0: it has left the queue; -ENODATA: it has to be read; -EBUSY or a shortage:
- * not known now; -EAGAIN. */
+/* This very version was uploaded before (it was held by its name meanwhile): no need to read it. Its object
+ * has to be looked for, or to be moved if the key is another one now and the bytes are not here; if there is
+ * no key, its name is to be judged again. 0: it has left the queue; -ENODATA: it has to be read; -EBUSY or a
+ * shortage: not known now; -EAGAIN. */
 static int uploaded_before(struct upload *u, const struct version *v)
 {
 	struct state_change change = {.to = FILE_MOVING};
@@ -248,13 +212,12 @@ static int uploaded_before(struct upload *u, const struct version *v)
 	if (attempts_stand(u, inode.object.key))
 		return r == -EREMOTE ? -EBUSY : -ENODATA;
 	k = key_of_inode(u, v->ino, &now);
-	if (k == -EACCES || (k == 0 && now.held != HELD_NOT))
-		change.to = FILE_CLOSED;
-	else if (k == 0 && strcmp(now.key, inode.object.key) == 0)
-		change.to = FILE_UPLOADED;
 	if (k < 0 && k != -EACCES)
 		return k;
-	if (r != -EREMOTE && change.to != FILE_UPLOADED)
+	if (k == -EACCES || now.held != HELD_NOT)
+		change.to = FILE_CLOSED;
+	if (r != -EREMOTE &&
+		(change.to == FILE_CLOSED || strcmp(now.key, inode.object.key) != 0))
 		return -ENODATA;
 	change.names = now.names;
 	return state_set(u, v, &change);

@@ -219,7 +219,27 @@ static int move_load(struct upload *u, uint64_t ino, struct version *v, struct s
 	return 0;
 }
 
-/* START_BEGUN: there is something to move to now->key. */
+/* It has the name again under which its object is, if that is still there: since when it was last seen it
+ * may have been gone, or replaced. */
+static void stayed_asked(struct upload *u, struct task *t)
+{
+	bool holds = t->found.says == BUCKET_HOLDS;
+	int here;
+
+	if (holds && strcmp(t->found.object.etag, t->object.etag) == 0) {
+		state_set_under(
+			u, &t->version, t->key, &(struct state_change){.to = FILE_UPLOADED});
+		task_destroy(u, t);
+		return;
+	}
+	here = holds ? version_is_here(u, &t->version) : 1;
+	if (here == 0)
+		put_conflict(u, t);
+	else
+		move_by_sending(u, t, "it is not there any more", FILE_GONE);
+}
+
+/* START_BEGUN: there is something to move to now->key, or to be looked for there. */
 static enum start move_may_begin(struct upload *u, const struct version *v,
 	const struct store_object *object, struct key_now *now)
 {
@@ -238,10 +258,6 @@ static enum start move_may_begin(struct upload *u, const struct version *v,
 			.to = FILE_HELD, .held = now->held, .reason = now->reason};
 	else if (object->etag[0] == '\0' || object->generation != v->generation)
 		change.to = FILE_CLOSED;
-	else if (strcmp(object->key, now->key) == 0 && attempts_stand(u, now->key))
-		return START_STAYS;
-	else if (strcmp(object->key, now->key) == 0)
-		change.to = FILE_UPLOADED;
 	else
 		return key_is_busy(u, now->key) || key_is_busy(u, object->key) ? START_STAYS
 									      : START_BEGUN;
@@ -311,7 +327,10 @@ static enum start move_start(struct upload *u, uint64_t ino)
 		return START_STAYS;
 	}
 	slot_take(u, t);
-	put_plan(u, t);
+	if (strcmp(t->key, t->object.key) == 0)
+		ask_bucket(u, t, t->key, true, stayed_asked);
+	else
+		put_plan(u, t);
 	return START_BEGUN;
 }
 

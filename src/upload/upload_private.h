@@ -443,6 +443,8 @@ enum start { START_BEGUN, START_STAYS, START_LEFT };
 void settle_pass(struct upload *u);
 void put_pass(struct upload *u);
 void put_plan(struct upload *u, struct task *t);
+/* t->found is in its way: ends the task. */
+void put_conflict(struct upload *u, struct task *t);
 void put_answer(struct upload *u, struct task *t, struct request *rq);
 /* The bytes of t->body, if the key holds if_match (NULL: nothing). */
 must_check int put_request(

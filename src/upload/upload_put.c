@@ -66,6 +66,9 @@ static struct plan_facts facts_of(struct upload *u, struct task *t)
 		t->content = CONTENT_SAME; /* it was proved when it was recorded */
 	else if (!t->compared)
 		t->content = same_content(&t->version, &t->found);
+	if (t->content == CONTENT_NEEDS_READING && t->own_same &&
+		strcmp(t->found.object.etag, t->own_etag) == 0)
+		t->content = CONTENT_SAME; /* the very object that was proved to hold it */
 	f.content = t->content;
 	return f;
 }
@@ -81,7 +84,7 @@ static void plan_note(struct upload *u, const struct task *t, const struct plan_
 		u->sched.keys_taken = f->bucket == BUCKET_HOLDS;
 }
 
-static void put_conflict(struct upload *u, struct task *t)
+void put_conflict(struct upload *u, struct task *t)
 {
 	char reason[REASON_MAX], size[24], date[32];
 

@@ -1,0 +1,235 @@
+/* What the bucket once proved to hold is no proof of what it holds now. */
+#include "upload_fake.h"
+
+static struct bench *open_bench(bool aws)
+{
+	struct bench *b = bench_begin(aws);
+
+	bench_open_upload(b);
+	return b;
+}
+
+static uint64_t uploaded(struct bench *b, const char *path, const char *text)
+{
+	uint64_t ino = write_text(b, path, text);
+
+	wait_state(b, ino, FILE_UPLOADED);
+	return ino;
+}
+
+static void rename_in(struct bench *b, const char *dir, const char *from, const char *to)
+{
+	uint64_t ino = file_ino(b, dir, false);
+
+	assert_int_equal(store_rename(b->store, ino, from, ino, to, 0, 0), 0);
+}
+
+/* As verify does. */
+static void set_state(struct bench *b, uint64_t ino, enum file_state to)
+{
+	struct store_inode inode;
+	struct store_object object;
+
+	assert_int_equal(store_inode(b->store, ino, &inode), 0);
+	object = inode.object;
+	if (to == FILE_VERIFIED)
+		object.verified_at_ns = clock_wall_ns();
+	struct store_transition t = {.ino = ino,
+		.generation = inode.attr.generation,
+		.from = inode.attr.state,
+		.to = to,
+		.reason = "as verify says"};
+
+	assert_int_equal(store_object_set(b->store, &t, &object, false), 0);
+}
+
+static uint64_t gone(struct bench *b, const char *path, const char *text)
+{
+	uint64_t ino = uploaded(b, path, text);
+
+	set_state(b, ino, FILE_VERIFIED);
+	fake_delete(b->fake, path);
+	set_state(b, ino, FILE_GONE);
+	return ino;
+}
+
+static bool is_here(struct store *s, uint64_t ino)
+{
+	struct store_attr attr;
+	int fd, r;
+
+	assert_int_equal(store_attr(s, ino, &attr), 0);
+	r = store_version_open(s, ino, attr.generation, &fd);
+	if (r == 0)
+		close(fd);
+	return r == 0;
+}
+
+static void evict(struct bench *b, uint64_t ino)
+{
+	assert_int_equal(store_evict(b->store, UINT64_MAX / 2), 0);
+	assert_false(is_here(b->store, ino));
+}
+
+static bool is_decided(struct bench *b, uint64_t ino)
+{
+	enum file_state s = state_of(b, ino);
+
+	return s == FILE_UPLOADED || s == FILE_CONFLICT || s == FILE_GONE || s == FILE_FAILED;
+}
+
+static void test_written_again_after_it_vanished(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t ino = uploaded(b, "p/one", "hello");
+
+		fake_delete(b->fake, "p/one");
+		write_text(b, "p/one", "hello");
+		wait_state(b, ino, FILE_UPLOADED);
+		assert_true(fake_has(b->fake, "p/one", "hello", 5));
+		bench_end(b);
+	}
+}
+
+static void test_copied_again_when_it_is_gone(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t ino = gone(b, "p/one", "hello");
+
+		write_text(b, "p/one", "hello");
+		wait_state(b, ino, FILE_UPLOADED);
+		assert_true(fake_has(b->fake, "p/one", "hello", 5));
+		bench_end(b);
+	}
+}
+
+static void test_written_again_in_a_conflict(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t ino = uploaded(b, "p/one", "ours");
+
+		fake_put(b->fake, "p/one", "theirs");
+		write_text(b, "p/one", "other");
+		wait_state(b, ino, FILE_CONFLICT);
+		write_text(b, "p/one", "ours");
+		wait_until(is_decided(b, ino));
+		assert_int_equal(state_of(b, ino), FILE_CONFLICT);
+		bench_end(b);
+	}
+}
+
+/* Where neither checksum nor ETag tell, the object that was proved is known by its ETag. */
+static void test_unchanged_where_only_the_tag_tells(void **state)
+{
+	struct bench *b = open_bench(false);
+	uint64_t ino;
+	struct store_inode inode;
+
+	(void)state;
+	b->fake->wants_sha256 = false; /* no MD5 is computed on the way, either */
+	ino = uploaded(b, "p/one", "hello");
+	lock_take(&b->fake->lock);
+	(void)text_copy(fake_find(b->fake, "p/one")->etag, "opaque", S3_ETAG_MAX);
+	lock_drop(&b->fake->lock);
+	assert_int_equal(store_inode(b->store, ino, &inode), 0);
+	(void)text_copy(inode.object.etag, "opaque", sizeof(inode.object.etag));
+	struct store_transition t = {.ino = ino,
+		.generation = inode.attr.generation,
+		.from = FILE_UPLOADED,
+		.to = FILE_UPLOADED,
+		.reason = ""};
+	assert_int_equal(store_object_set(b->store, &t, &inode.object, false), 0);
+	write_text(b, "p/one", "hello");
+	wait_until(state_of(b, ino) == FILE_UPLOADED &&
+		   (assert_int_equal(store_inode(b->store, ino, &inode), 0),
+			   inode.object.generation == inode.attr.generation));
+	assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+	bench_end(b);
+}
+
+static void test_unchanged_where_nobody_may_ask(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/one", "hello");
+	struct fake_fault denied = {.kind = FAULT_REFUSE, .times = 9, .class = S3_DENIED,
+		.http_status = 403, .code = "AccessDenied"};
+
+	(void)state;
+	denied.op = S3_HEAD;
+	fake_fault(b->fake, denied);
+	denied.op = S3_LIST;
+	fake_fault(b->fake, denied);
+	write_text(b, "p/one", "hello");
+	wait_until(fake_count(b->fake, S3_PUT) == 2);
+	wait_state(b, ino, FILE_UPLOADED);
+	bench_end(b);
+}
+
+static void test_gone_and_renamed_back(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint64_t ino = gone(b, "p/d/one", "hello");
+
+		upload_pause(b->upload);
+		wait_until(upload_pauses(b) == PAUSE_BY_HAND);
+		rename_in(b, "p/d", "one", "two");
+		rename_in(b, "p/d", "two", "one");
+		upload_resume(b->upload);
+		wait_until(is_decided(b, ino));
+		assert_int_equal(state_of(b, ino), FILE_GONE);
+		bench_end(b);
+	}
+}
+
+static void test_conflict_evicted_and_tried_again(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/one", "ours");
+
+	(void)state;
+	evict(b, ino);
+	fake_put(b->fake, "p/one", "theirs");
+	set_state(b, ino, FILE_CONFLICT);
+	assert_int_equal(upload_retry(b->upload, "p/one"), 1);
+	wait_until(is_decided(b, ino));
+	assert_int_equal(state_of(b, ino), FILE_CONFLICT);
+	bench_end(b);
+}
+
+static void test_vanished_and_tried_again(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/one", "hello");
+
+	(void)state;
+	fake_delete(b->fake, "p/one");
+	set_state(b, ino, FILE_FAILED);
+	assert_int_equal(upload_retry(b->upload, "p/one"), 1);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/one", "hello", 5));
+	bench_end(b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_written_again_after_it_vanished),
+		cmocka_unit_test(test_copied_again_when_it_is_gone),
+		cmocka_unit_test(test_written_again_in_a_conflict),
+		cmocka_unit_test(test_unchanged_where_only_the_tag_tells),
+		cmocka_unit_test(test_unchanged_where_nobody_may_ask),
+		cmocka_unit_test(test_gone_and_renamed_back),
+		cmocka_unit_test(test_conflict_evicted_and_tried_again),
+		cmocka_unit_test(test_vanished_and_tried_again),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
