@@ -311,6 +311,9 @@ must_check int store_file_cut_off_undo(struct store_file *f, uint64_t generation
  * version lacks bytes, and its FLUSH makes it INCOMPLETE. */
 void store_file_write_failed(struct store_file *f);
 must_check int store_file_sync(struct store_file *f, bool data_only); /* waits for the disk */
+/* The same of a closed file by number, if it was not synced since its bytes came (0 at once): before the
+ * last other copy of them goes. */
+must_check int store_make_durable(struct store *s, uint64_t ino);
 /* Current attributes, with the size of the version being written. */
 void store_file_attr(struct store_file *f, struct store_attr *ret);
 uint32_t store_file_mode(struct store_file *f); /* takes no lock */

@@ -359,6 +359,20 @@ int store_file_sync(struct store_file *f, bool data_only)
 	return 0;
 }
 
+int store_make_durable(struct store *s, uint64_t ino)
+{
+	struct store_file *f;
+	lock_take(&s->lock);
+	bool durable = !is_unsynced(s, ino);
+	lock_drop(&s->lock);
+	int r = durable ? 0 : store_file_open(s, ino, &f);
+	if (durable || r < 0)
+		return r;
+	r = store_file_sync(f, false);
+	store_file_close(f);
+	return r;
+}
+
 /* Its bytes are on the disk; its FLUSH, of which the record close_number is, shall be, too. */
 static int sync_close(struct store_file *f, uint64_t close_number)
 {

@@ -73,7 +73,8 @@ bool key_is(struct upload *u, uint64_t ino, const char *key, uint64_t *ret_names
 	return r == 0 && now.held == HELD_NOT && strcmp(now.key, key) == 0;
 }
 
-/* Content only in the bucket under that key, or soon so: it must not be overwritten. */
+/* Content only in the bucket under that key, or soon so: it must not be overwritten. What was fetched
+ * from there is here only when a power cut cannot take it. */
 static bool needs_its_object(struct upload *u, const struct store_inode *other)
 {
 	enum file_state state = other->attr.state;
@@ -82,8 +83,10 @@ static bool needs_its_object(struct upload *u, const struct store_inode *other)
 	if (state == FILE_UPLOADED || state == FILE_VERIFIED || state == FILE_MOVING)
 		return true;
 	r = store_version_open(u->store, other->attr.ino, other->attr.generation, &fd);
-	if (r == 0)
+	if (r == 0) {
 		close(fd);
+		return store_make_durable(u->store, other->attr.ino) < 0;
+	}
 	return r == -EREMOTE || is_shortage(r); /* not known: it may be */
 }
 
@@ -114,9 +117,13 @@ static enum key_owner owner_judge(
 	uint64_t names;
 
 	if (other->attr.ino == t->version.ino || other->attr.state == FILE_DELETING ||
-		(other->attr.flags & STORE_FLAG_UNLINKED) || !needs_its_object(u, other))
+		other->attr.state == FILE_GONE || (other->attr.flags & STORE_FLAG_UNLINKED) ||
+		!needs_its_object(u, other))
 		return KEY_FREE;
-	return key_is(u, other->attr.ino, t->key, &names) ? KEY_TAKEN : KEY_WAIT;
+	if (key_is(u, other->attr.ino, t->key, &names))
+		return KEY_TAKEN;
+	t->blocked_by = other->attr.ino;
+	return KEY_WAIT;
 }
 
 /* Attempts stand for this key. Only an upload that took parts while this file was written is no
@@ -153,6 +160,7 @@ enum key_owner key_owner_of(struct upload *u, struct task *t)
 		return KEY_PENDING;
 	n = store_inodes_of_key(u->store, t->key, owners, OWNERS_MAX);
 	t->own_known = t->own_same = false;
+	t->blocked_by = 0;
 	if (n < 0)
 		return KEY_WAIT; /* not known: someone's only copy may be there */
 	for (int i = 0; i < n; i++) {

@@ -268,8 +268,7 @@ static enum start move_may_begin(struct upload *u, const struct version *v,
 	return r == 0 ? START_LEFT : START_STAYS;
 }
 
-/* A few chunks that are not here are fetched. False: there is no one to fetch them. */
-static bool fetch_some(struct upload *u, const struct version *v)
+bool fetch_some(struct upload *u, const struct version *v)
 {
 	unsigned under_way = 0;
 

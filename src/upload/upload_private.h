@@ -233,6 +233,7 @@ struct task {
 	unsigned replans, clock_retries;
 	/* what is known */
 	bool own_known, own_same;
+	uint64_t blocked_by; /* KEY_WAIT: whose only copy is under its key; 0: nobody's */
 	char own_etag[S3_ETAG_MAX];
 	char condition[S3_ETAG_MAX]; /* If-Match; "": If-None-Match: * */
 	bool asked_surely;
@@ -608,6 +609,8 @@ void move_by_sending(
 void move_ask_source(struct upload *u, struct task *t);
 /* Ends the task; it stays MOVING, and waits longer each time. */
 void move_again(struct upload *u, struct task *t);
+/* A few chunks that are not here are fetched. False: there is no one to fetch them. */
+bool fetch_some(struct upload *u, const struct version *v);
 /* Objects too large for one CopyObject: parts copied inside the bucket. */
 void copy_large_begin(struct upload *u, struct task *t);
 void copy_large_pass(struct upload *u);

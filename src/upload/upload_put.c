@@ -10,6 +10,8 @@
 #include <inttypes.h>
 
 #define LARGE_FILES_MAX 8
+#define BLOCKED_MS 5000
+#define BLOCKED_SOON_MS 200
 
 /* ---- plan --------------------------------------------------------------------------------------- */
 
@@ -288,6 +290,23 @@ static enum start put_may_begin(struct upload *u, const struct version *v, struc
 	return r == 0 ? START_LEFT : START_STAYS;
 }
 
+/* The only copy of another file here is under its key. One that is not held goes to where it belongs; the
+ * bytes of the other are fetched. */
+static void put_blocked(struct upload *u, const struct task *t)
+{
+	struct version other;
+	bool comes = false;
+
+	if (t->blocked_by == 0 || version_load(u, t->blocked_by, &other) < 0 ||
+		other.state == FILE_MOVING)
+		return;
+	if (other.state == FILE_UPLOADED || other.state == FILE_VERIFIED)
+		state_set(u, &other, &(struct state_change){.to = FILE_MOVING});
+	else
+		comes = fetch_some(u, &other);
+	wait_for(u, t->version.ino, comes ? BLOCKED_SOON_MS : BLOCKED_MS);
+}
+
 /* The task is made, nothing is claimed yet: may it have its key? */
 static enum start put_take_key(struct upload *u, struct task *t)
 {
@@ -295,6 +314,8 @@ static enum start put_take_key(struct upload *u, struct task *t)
 	case KEY_FREE:
 		return task_claim_key(u, t, t->key) == 0 ? START_BEGUN : START_STAYS;
 	case KEY_WAIT:
+		put_blocked(u, t);
+		return START_STAYS;
 	case KEY_PENDING:
 		return START_STAYS;
 	case KEY_TAKEN:

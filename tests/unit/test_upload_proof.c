@@ -189,6 +189,35 @@ static void test_gone_and_renamed_back(void **state)
 	}
 }
 
+static void test_gone_is_in_nobodys_way(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = gone(b, "p/d/one", "first"), again;
+
+	(void)state;
+	evict(b, one);
+	rename_in(b, "p/d", "one", "two");
+	wait_state(b, one, FILE_GONE);
+	again = write_text(b, "p/d/one", "second");
+	wait_state(b, again, FILE_UPLOADED);
+	bench_end(b);
+}
+
+static void test_held_is_in_nobodys_way(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first"), again;
+
+	(void)state;
+	evict(b, one);
+	rename_in(b, "p/d", "one", "one.tmp");
+	wait_state(b, one, FILE_HELD);
+	again = write_text(b, "p/d/one", "second");
+	wait_state(b, again, FILE_UPLOADED);
+	assert_true(is_here(b->store, one));
+	bench_end(b);
+}
+
 static void test_conflict_evicted_and_tried_again(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -218,6 +247,76 @@ static void test_vanished_and_tried_again(void **state)
 	bench_end(b);
 }
 
+/* Opened anew as after a power cut right now. */
+static struct store *after_power_cut(struct bench *b, char dir[128])
+{
+	struct store_config config = {
+		.identity = "fake/bucket", .part_size_bytes = PART, .boot_id = "boot-2"};
+	struct store *s;
+	char command[512], *message = NULL;
+
+	assert_int_equal(store_checkpoint(b->store), 0); /* nothing is written while it is copied */
+	snprintf(dir, 128, "%s.cut", b->dir);
+	snprintf(command, sizeof(command), "cp -r %s %s", b->dir, dir);
+	assert_int_equal(system(command), 0);
+	config.dir = dir;
+	if (store_open(&s, &config, 1000, &message) < 0)
+		fail_msg("%s", message);
+	return s;
+}
+
+/* What was sent under other rules makes room for who has that name by these. */
+static void test_other_naming_and_its_objects(void **state)
+{
+	struct bench *b = bench_begin(true);
+	uint64_t one, again;
+
+	(void)state;
+	b->config.naming.mode = NAMING_CLEAN;
+	bench_open_upload(b);
+	one = uploaded(b, "p/a b/one", "first");
+	evict(b, one);
+	b->config.naming.mode = NAMING_HOLD;
+	bench_restart(b);
+	again = write_text(b, "p/ab/one", "second");
+	wait_state(b, again, FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/ab/one", "second", 6));
+	assert_true(is_here(b->store, one));
+	assert_int_equal(state_of(b, one), FILE_HELD);
+	bench_end(b);
+}
+
+/* The other one replaces the object of what was fetched and is still to be sent. */
+static void test_fetched_is_safe_before_its_object_goes(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first"), two = uploaded(b, "p/d/two", "second");
+	char dir[128], command[256];
+	struct store *cut;
+
+	(void)state;
+	evict(b, one);
+	evict(b, two);
+	upload_pause(b->upload);
+	wait_until(upload_pauses(b) == PAUSE_BY_HAND);
+	rename_in(b, "p/d", "one", "swap");
+	rename_in(b, "p/d", "two", "one");
+	rename_in(b, "p/d", "swap", "two");
+	fake_set_hold(b->fake, S3_PUT, true);
+	upload_resume(b->upload);
+	wait_until(fake_in_flight(b->fake, S3_PUT) == 1);
+	wait_until(fake_count(b->fake, S3_COPY) == 1 && fake_in_flight(b->fake, S3_COPY) == 0);
+	wait_until(state_of(b, one) == FILE_UPLOADED || state_of(b, two) == FILE_UPLOADED);
+	cut = after_power_cut(b, dir);
+	one = state_of(b, one) == FILE_UPLOADED ? two : one; /* the one that is on its way */
+	assert_true(is_here(cut, one));
+	store_close(cut);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	assert_int_equal(system(command), 0);
+	fake_set_hold(b->fake, S3_PUT, false);
+	bench_end(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,8 +326,12 @@ int main(void)
 		cmocka_unit_test(test_unchanged_where_only_the_tag_tells),
 		cmocka_unit_test(test_unchanged_where_nobody_may_ask),
 		cmocka_unit_test(test_gone_and_renamed_back),
+		cmocka_unit_test(test_gone_is_in_nobodys_way),
+		cmocka_unit_test(test_held_is_in_nobodys_way),
 		cmocka_unit_test(test_conflict_evicted_and_tried_again),
 		cmocka_unit_test(test_vanished_and_tried_again),
+		cmocka_unit_test(test_other_naming_and_its_objects),
+		cmocka_unit_test(test_fetched_is_safe_before_its_object_goes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
