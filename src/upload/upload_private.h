@@ -442,6 +442,7 @@ bool attempt_made(const struct store_attempt *a, const struct found *f);
 enum start { START_BEGUN, START_STAYS, START_LEFT };
 
 void settle_pass(struct upload *u);
+void held_pass(struct upload *u);
 void put_pass(struct upload *u);
 void put_plan(struct upload *u, struct task *t);
 /* t->found is in its way: ends the task. */
@@ -676,6 +677,8 @@ struct sched {
 	int64_t next_ms;	  /* wake up by then */
 	int64_t closed_next_ms, deleting_next_ms;
 	int64_t deleting_looked_ns; /* all that were due by then were looked at */
+	struct store_queue_item held_last; /* up to it all that were held are judged anew */
+	bool held_judged;
 	int64_t round_ms;	  /* all queues and attempts are looked at */
 	/* pauses */
 	unsigned pauses;

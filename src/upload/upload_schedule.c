@@ -213,6 +213,7 @@ static void passes(struct upload *u)
 	pause_tick(u);
 	if (clock_mono_ms() >= u->sched.closed_next_ms)
 		settle_pass(u);
+	held_pass(u);
 	digest_pass(u);
 	rekey_pass(u);
 	if (pause_lets_send(u)) {

@@ -1,5 +1,6 @@
 /*
- * upload_settle - CLOSED files whose time has come: held by name, or settled and hashed.
+ * upload_settle - CLOSED files whose time has come: held by name, or settled and hashed. And whether
+ * what an earlier mount held is to be held by this one.
  *
  * The queue is in order of due time. A file that someone may still write to stays and is looked at
  * again when its writer goes (the store makes it due anew then), at the latest after POLL_MS.
@@ -11,6 +12,7 @@
 #define SETTLE_WINDOW 128
 /* A pass settles at most so many before events are looked at again. */
 #define SETTLE_PASS_MAX 1024
+#define HELD_BATCH 256
 
 /* -EAGAIN: it may have another name now. */
 static int settle_judged(struct upload *u, const struct store_inode *inode)
@@ -95,4 +97,42 @@ void settle_pass(struct upload *u)
 	}
 	if (n < 0)
 		u->sched.closed_next_ms = clock_mono_ms() + POLL_MS;
+}
+
+/* -EAGAIN: it may have another name now. */
+static int held_judged(struct upload *u, uint64_t ino)
+{
+	struct state_change change = {.to = FILE_CLOSED};
+	struct version v;
+	struct key_now now;
+	int r = version_load(u, ino, &v);
+
+	if (r < 0 || v.state != FILE_HELD)
+		return r;
+	r = key_of_inode(u, ino, &now);
+	if (r < 0 || now.held != HELD_NOT)
+		return r;
+	change.names = now.names;
+	return state_set(u, &v, &change);
+}
+
+/* Once after a start, all that were held before: the mount may have other rules for names. */
+void held_pass(struct upload *u)
+{
+	struct store_queue_item items[HELD_BATCH];
+	int n;
+
+	if (u->sched.held_judged)
+		return;
+	n = store_queue(u->store, FILE_HELD, u->sched.held_last.ino ? &u->sched.held_last : NULL,
+		items, HELD_BATCH);
+	for (int i = 0; i < n; i++) {
+		while (held_judged(u, items[i].ino) == -EAGAIN)
+			;
+	}
+	u->sched.held_judged = n == 0;
+	if (n > 0)
+		u->sched.held_last = items[n - 1];
+	if (n != 0)
+		wake_by(u, clock_mono_ms() + (n < 0 ? POLL_MS : 0));
 }

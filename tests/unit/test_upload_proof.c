@@ -247,6 +247,23 @@ static void test_vanished_and_tried_again(void **state)
 	bench_end(b);
 }
 
+static void test_other_naming(void **state)
+{
+	struct bench *b = bench_begin(true);
+	uint64_t ino;
+
+	(void)state;
+	b->config.naming.mode = NAMING_HOLD;
+	bench_open_upload(b);
+	ino = write_text(b, "p/a b/one", "hello");
+	wait_state(b, ino, FILE_HELD);
+	b->config.naming.mode = NAMING_CLEAN;
+	bench_restart(b);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/ab/one", "hello", 5));
+	bench_end(b);
+}
+
 /* Opened anew as after a power cut right now. */
 static struct store *after_power_cut(struct bench *b, char dir[128])
 {
@@ -330,6 +347,7 @@ int main(void)
 		cmocka_unit_test(test_held_is_in_nobodys_way),
 		cmocka_unit_test(test_conflict_evicted_and_tried_again),
 		cmocka_unit_test(test_vanished_and_tried_again),
+		cmocka_unit_test(test_other_naming),
 		cmocka_unit_test(test_other_naming_and_its_objects),
 		cmocka_unit_test(test_fetched_is_safe_before_its_object_goes),
 	};
