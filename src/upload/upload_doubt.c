@@ -265,10 +265,54 @@ static int recover_state(struct upload *u, const struct map *inos, enum file_sta
 	return n;
 }
 
+/* What is open takes no more parts: S3 gave it its ACL when it was begun. */
+static int abort_open_uploads(struct upload *u)
+{
+	struct store_attempt *window = u->sched.attempts;
+	uint64_t after = 0;
+	int n;
+
+	while ((n = store_attempts(u->store, after, window, ATTEMPTS_WINDOW)) > 0) {
+		for (int i = 0; i < n; i++) {
+			enum attempt_phase phase = window[i].phase;
+			int r = 0;
+
+			if (window[i].upload_id[0] && phase != ATTEMPT_COMPLETING &&
+				phase != ATTEMPT_DOUBTFUL) {
+				window[i].phase = ATTEMPT_ABORTING;
+				r = store_attempt_update(u->store, &window[i]);
+			}
+			if (r < 0)
+				return r;
+		}
+		after = window[n - 1].id;
+	}
+	return n;
+}
+
+/* Was this cache mounted with another --acl before? */
+static int recover_acl(struct upload *u)
+{
+	static const char name[] = "upload-acl";
+	const char *now = u->acl ? u->acl : "";
+	char before[128];
+	int r = store_setting_get(u->store, name, before, sizeof(before));
+
+	if (r < 0 && r != -ENOENT && r != -ERANGE)
+		return r;
+	if (r == 0 && strcmp(before, now) == 0)
+		return 0;
+	r = r == -ENOENT ? 0 : abort_open_uploads(u);
+	return r < 0 ? r : store_setting_set(u->store, name, now);
+}
+
 int doubt_recover(struct upload *u)
 {
 	struct map inos = {0};
-	int r = recover_attempts(u, &inos);
+	int r = recover_acl(u);
+
+	if (r == 0)
+		r = recover_attempts(u, &inos);
 
 	if (r == 0)
 		r = recover_state(u, &inos, FILE_SENDING);

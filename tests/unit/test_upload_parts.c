@@ -372,6 +372,38 @@ static void test_killed_at_create_and_complete(void **state)
 	killed_at(S3_COMPLETE_MULTIPART, true, 0);
 }
 
+static void killed_and_with_acl(const char *before, const char *after)
+{
+	struct bench *b = bench_begin(true);
+	uint8_t *data = pattern(LEN, 1);
+	uint64_t ino;
+	struct fake_object *o;
+
+	b->config.acl = before;
+	bench_open_upload(b);
+	fake_set_hold(b->fake, S3_UPLOAD_PART, true);
+	ino = write_file(b, "p/big", data, LEN);
+	wait_until(fake_count(b->fake, S3_UPLOAD_PART) >= 1);
+	bench_kill(b, true);
+	b->config.acl = after;
+	bench_open_upload(b);
+	check_done(b, ino, "p/big", data);
+	lock_take(&b->fake->lock);
+	o = fake_find(b->fake, "p/big");
+	assert_string_equal(o->acl, after ? after : "");
+	lock_drop(&b->fake->lock);
+	free(data);
+	bench_end(b);
+}
+
+/* The next mount has another --acl, which an upload gets when it is begun. */
+static void test_killed_and_with_another_acl(void **state)
+{
+	(void)state;
+	killed_and_with_acl(NULL, "bucket-owner-full-control");
+	killed_and_with_acl("bucket-owner-full-control", NULL);
+}
+
 /* Killed while sending, and the file is another one when we come back: the upload is aborted. */
 static void test_killed_then_rewritten(void **state)
 {
@@ -439,6 +471,7 @@ int main(void)
 		cmocka_unit_test(test_denied_part),
 		cmocka_unit_test(test_killed_while_sending_parts),
 		cmocka_unit_test(test_killed_at_create_and_complete),
+		cmocka_unit_test(test_killed_and_with_another_acl),
 		cmocka_unit_test(test_killed_then_rewritten),
 		cmocka_unit_test(test_large_does_not_starve_small),
 	};

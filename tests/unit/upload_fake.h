@@ -31,11 +31,13 @@ struct fake_object {
 	size_t len;
 	char etag[S3_ETAG_MAX];
 	uint64_t crc64nvme;
+	char acl[32]; /* of those made in parts */
 };
 
 struct fake_upload {
 	char id[32];
 	char key[256];
+	char acl[32];
 	bool open;
 	struct fake_object *parts; /* FAKE_PARTS while it is open; etag set: there */
 };
@@ -372,6 +374,7 @@ static inline void fake_do_create(struct fake *f, const struct fake_request *q, 
 	assert_true(up < f->uploads + FAKE_UPLOADS);
 	snprintf(up->id, sizeof(up->id), "upload-%u", (unsigned)++f->next_upload);
 	assert_true(text_copy(up->key, q->key, sizeof(up->key)));
+	(void)text_copy(up->acl, q->req.acl ? q->req.acl : "", sizeof(up->acl));
 	up->open = true;
 	up->parts = calloc(FAKE_PARTS, sizeof(*up->parts));
 	(void)text_copy(r->upload_id, up->id, sizeof(r->upload_id));
@@ -467,6 +470,7 @@ static inline void fake_do_complete(struct fake *f, const struct fake_request *q
 		return;
 	}
 	o = fake_store(f, q->key, data, len);
+	memcpy(o->acl, up->acl, sizeof(o->acl));
 	assert_true(etag_of_parts((const uint8_t(*)[16])md5s, q->req.part_count, o->etag));
 	if (f->opaque_etags)
 		o->etag[0] = 'x';
