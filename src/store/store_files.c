@@ -1,6 +1,8 @@
 /*
  * store_files - the files in use: one struct store_file per inode, its descriptor and chunk bits.
  */
+#define LOG_ROOM "store"
+
 #include "store_private.h"
 
 #include <fcntl.h>
@@ -273,6 +275,38 @@ static int data_check_size(struct store_file *f, int fd)
 	return (uint64_t)st.st_size >= atomic_load(&f->size_bytes) ? 0 : -ENODATA;
 }
 
+/* A data file with bytes stands where that of a new file is to be: the index is older than it (it was put
+ * back from a copy). Nobody's bytes are kept, and never show through the holes of another file. */
+static int set_aside(struct store_file *f, const char *path)
+{
+	struct store *s = f->store;
+	struct stat st;
+	char to[64];
+	if (f->generation != 1 || fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		st.st_size == 0)
+		return 0;
+	snprintf(to, sizeof(to), "orphans/%016" PRIx64 ".%" PRId64, f->ino, clock_wall_ns());
+	if ((mkdirat(s->dir_fd, "orphans", 0700) < 0 && errno != EEXIST) ||
+		renameat(s->dir_fd, path, s->dir_fd, to) < 0)
+		return -errno;
+	log_warn("%s/%s: bytes that the index knows nothing of were in the way of a new file, and are "
+		 "kept there",
+		s->dir, to);
+	return 1;
+}
+
+/* The data file of a file without bytes, which has none yet: 1. 0: it has one. */
+static int make_new(struct store_file *f, const char *path)
+{
+	int r;
+	do
+		r = io_openat(f->store->dir_fd, path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600,
+			&f->fd);
+	while (r == -EEXIST && (r = set_aside(f, path)) > 0);
+	f->is_new_data = f->is_new_data || f->fd >= 0;
+	return r == 0 && f->fd >= 0 ? 1 : r;
+}
+
 int file_fd(struct store_file *f, bool make)
 {
 	lock_assert_held(&f->lock);
@@ -282,13 +316,12 @@ int file_fd(struct store_file *f, bool make)
 	data_path(f->ino, path);
 	cleanup_fd int fd = -1;
 	bool expected = data_expected(f);
-	if (make && atomic_load(&f->size_bytes) == 0 && !f->is_stranded &&
-		io_openat(f->store->dir_fd, path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, &f->fd) ==
-			0) { /* the usual one: a new file */
-		f->is_new_data = true;
-		return 0;
-	}
-	int r = io_openat(f->store->dir_fd, path, (f->is_stranded ? O_RDONLY : O_RDWR) | O_NOFOLLOW, 0, &fd);
+	int r = 0;
+	if (make && atomic_load(&f->size_bytes) == 0 && !f->is_stranded) /* the usual one: a new file */
+		r = make_new(f, path);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = io_openat(f->store->dir_fd, path, (f->is_stranded ? O_RDONLY : O_RDWR) | O_NOFOLLOW, 0, &fd);
 	if (r == 0 && expected)
 		r = data_check_size(f, fd);
 	if (r == -ENOENT && expected)

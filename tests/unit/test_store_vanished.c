@@ -226,6 +226,42 @@ static void removed_when_it_has_no_name(void **state)
 	}
 }
 
+static void shell(struct rig *r, const char *command)
+{
+	char line[1024];
+
+	snprintf(line, sizeof(line), "cd '%s' && %s", r->dir, command);
+	must_eq(system(line), 0);
+}
+
+/* Index, journal and witness were put back as they were before; the data files are newer, and have the
+ * numbers that are given next. */
+static void restored_index_with_newer_data(void **state)
+{
+	struct rig *r = *state;
+	uint8_t got[300], want[300] = {0};
+	uint64_t before, ino, chunk;
+	struct store_file *f;
+
+	rig_close(r);
+	shell(r, "mkdir kept && cp -r index journal witness kept");
+	rig_open(r);
+	before = rig_put(r, STORE_ROOT_INO, "newer", 9000, 1);
+	rig_close(r);
+	shell(r, "rm -r index journal witness && mv kept/* . && rmdir kept");
+	rig_open(r);
+
+	ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE);
+	must_eq(ino, before);
+	f = rig_write_begin(r, ino);
+	rig_write_at(f, "x", 1, sizeof(want) - 1); /* all before it is a hole */
+	want[sizeof(want) - 1] = 'x';
+	must_eq(store_file_read(f, got, sizeof(got), 0, &chunk), sizeof(got));
+	must(memcmp(got, want, sizeof(got)) == 0);
+	rig_write_end(f);
+	shell(r, "test $(stat -c %s orphans/*) = 9000"); /* kept */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +274,7 @@ int main(void)
 		rig_test(removed_under_its_writer),
 		rig_test(cut_under_its_writer),
 		rig_test(removed_when_it_has_no_name),
+		rig_test(restored_index_with_newer_data),
 	};
 
 	return cmocka_run_group_tests_name("store vanished", tests, NULL, NULL);
