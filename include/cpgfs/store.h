@@ -546,9 +546,15 @@ struct store_walk {
 	char after[STORE_NAME_MAX + 1];
 	unsigned depth;
 	bool started;
+	bool passed_damage;
 };
+/* An error comes with no file: those before it came with the call before, and the same place is tried
+ * again. But with -EUCLEAN and cursor->passed_damage the record of one entry is damaged or missing, and
+ * the next call goes on behind it (and what is below it). */
 must_check int store_walk_next(struct store *s, uint64_t top_ino, struct store_walk *cursor,
 	uint64_t *out_inos, size_t max);
+/* The path of what the cursor stands behind. */
+must_check int store_walk_path(struct store *s, const struct store_walk *cursor, struct buf *out);
 
 struct store_job {
 	uint64_t id;

@@ -83,8 +83,13 @@ struct upload_status {
 	unsigned transfers_active, transfers_limit;
 	uint64_t retries_total;
 	uint64_t jobs_open;          /* re-key jobs not yet worked off */
+	/* … and those that met damaged records of the index: the rest was done, they stand until a repair */
+	unsigned jobs_damaged;
+	char damaged[512]; /* the first such record, for people, with the remedy; "": none */
 };
 void upload_status(struct upload *u, struct upload_status *ret);
+/* Is this re-key job one of jobs_damaged? */
+bool upload_job_is_damaged(struct upload *u, uint64_t job_id);
 
 /* ---- commands (all return how many files they touched, or -errno; path "" = everything) ---------- */
 

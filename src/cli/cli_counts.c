@@ -36,6 +36,8 @@ int cli_exit_of_counts(const json_t *counts)
 	}
 	if (json_integer_value(json_object_get(counts, "jobs")) > 0)
 		result = worse(result, EXIT_PENDING); /* renamed folders the bucket has to follow */
+	if (json_integer_value(json_object_get(counts, "jobs_damaged")) > 0)
+		result = EXIT_NEEDS_PERSON;
 	return result;
 }
 

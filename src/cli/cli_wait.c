@@ -43,9 +43,14 @@ static int add_counts(json_t *sum, const json_t *more)
 				return -ENOMEM;
 		}
 	}
-	json_int_t jobs = json_integer_value(json_object_get(sum, "jobs")) +
-		json_integer_value(json_object_get(more, "jobs"));
-	return json_object_set_new(sum, "jobs", json_integer(jobs)) < 0 ? -ENOMEM : 0;
+	static const char *const numbers[] = { "jobs", "jobs_damaged" };
+	for (size_t i = 0; i < array_len(numbers); i++) {
+		json_int_t jobs = json_integer_value(json_object_get(sum, numbers[i])) +
+			json_integer_value(json_object_get(more, numbers[i]));
+		if (json_object_set_new(sum, numbers[i], json_integer(jobs)) < 0)
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 /* One look at all paths. -ENOENT names (once) what does not exist; *ret_empty is a path that holds

@@ -206,11 +206,12 @@ static int jobs_read(struct control *c, struct store_job **ret)
 	return n;
 }
 
-/* Re-key jobs that concern a path: their folder lies below it, or it lies in their folder. */
-static int64_t jobs_of(struct control *c, const char *path)
+/* Re-key jobs that concern a path: their folder lies below it, or it lies in their folder. Returns how
+ * many, and apart from these how many have met something damaged. */
+static int64_t jobs_of(struct control *c, const char *path, int64_t *ret_damaged)
 {
 	cleanup_free struct store_job *jobs = NULL;
-	int64_t count = 0;
+	int64_t count = 0, damaged = 0;
 	int n = jobs_read(c, &jobs);
 
 	if (n < 0)
@@ -218,10 +219,15 @@ static int64_t jobs_of(struct control *c, const char *path)
 	for (int i = 0; i < n; i++) {
 		cleanup_buf struct buf folder = {0};
 
-		if (store_path(c->config.store, jobs[i].dir_ino, &folder) < 0 ||
-			is_below(buf_text(&folder), path) || is_below(path, buf_text(&folder)))
+		if (store_path(c->config.store, jobs[i].dir_ino, &folder) == 0 &&
+			!is_below(buf_text(&folder), path) && !is_below(path, buf_text(&folder)))
+			continue;
+		if (upload_job_is_damaged(c->config.upload, jobs[i].id))
+			damaged++;
+		else
 			count++;
 	}
+	*ret_damaged = damaged;
 	return count;
 }
 
@@ -229,7 +235,8 @@ static int64_t run_counts(struct control *c, const char *path, json_t *answer)
 {
 	struct store_counts counts = {0};
 	struct store_attr attr;
-	int64_t jobs = jobs_of(c, path); /* first: what one leaves behind is counted */
+	int64_t damaged = 0;
+	int64_t jobs = jobs_of(c, path, &damaged); /* first: what one leaves behind is counted */
 	int r = *path ? store_resolve(c->config.store, path, &attr) : 0;
 	bool here = r == 0;
 
@@ -246,7 +253,8 @@ static int64_t run_counts(struct control *c, const char *path, json_t *answer)
 	if (r < 0)
 		return r;
 	if (json_object_set_new(answer, "exists", json_boolean(here || bucket_has(c, path))) < 0 ||
-		json_object_set_new(answer, "jobs", json_integer(jobs)) < 0)
+		json_object_set_new(answer, "jobs", json_integer(jobs)) < 0 ||
+		json_object_set_new(answer, "jobs_damaged", json_integer(damaged)) < 0)
 		return -ENOMEM;
 	return 0;
 }

@@ -37,11 +37,11 @@ const char *control_held_remedy(enum held_kind kind)
 }
 
 /* 3 before 2 before 0: what needs a person does not go away by waiting. */
-int control_exit_of(const struct store_counts *counts, uint64_t jobs)
+int control_exit_of(const struct store_counts *counts, uint64_t jobs, uint64_t jobs_damaged)
 {
 	bool pending = jobs > 0 || counts->held[HELD_TEMPORARY] > 0;
 
-	if (counts->held[HELD_NAME] > 0)
+	if (counts->held[HELD_NAME] > 0 || jobs_damaged > 0)
 		return 3;
 	for (enum file_state s = FILE_NONE + 1; s < FILE_STATE_COUNT; s++) {
 		if (s == FILE_HELD || counts->files[s] == 0)
@@ -71,7 +71,8 @@ int control_facts_get(struct control *c, struct control_facts *ret)
 	auth_describe(config->auth, ret->credentials);
 	ret->remote_health = remote_health(
 		config->remote, ret->remote_message, sizeof(ret->remote_message));
-	ret->exit_code = control_exit_of(&ret->counts, ret->upload.jobs_open);
+	ret->exit_code = control_exit_of(
+		&ret->counts, ret->upload.jobs_open, ret->upload.jobs_damaged);
 	return 0;
 }
 

@@ -92,6 +92,8 @@ static int fill(struct control *c, const struct control_facts *f, json_t *o)
 		{"paused_reason", text_or_null(f->upload.paused_reason)},
 		{"paused_by_hand", json_boolean(f->upload.pauses & PAUSE_BY_HAND)},
 		{"jobs", number(f->upload.jobs_open)},
+		{"jobs_damaged", number(f->upload.jobs_damaged)},
+		{"damaged", text_or_null(f->upload.damaged)},
 		{"foreign_files", number(f->counts.foreign_files)},
 		{"cache", cache_of(f)},
 		{"transfers", transfers_of(f)},

@@ -59,7 +59,7 @@ static int layout_more(struct control *c, void *session, void *cursor, struct bu
 	n = store_walk_next(c->config.store, STORE_ROOT_INO, at, inos, BATCH);
 	for (int i = 0; i < n && r == 0; i++)
 		r = judge_ino(c, inos[i], out);
-	return r < 0 ? r : n > 0 ? 1 : n;
+	return r < 0 ? r : n > 0 || at->passed_damage ? 1 : n;
 }
 
 const struct control_source control_layout = {

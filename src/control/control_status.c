@@ -109,6 +109,9 @@ static void write_remedies(struct control *c, const struct control_facts *f, str
 		if (file_state_exit(s) == 3)
 			write_example(c, s, out);
 	}
+	if (f->upload.jobs_damaged > 0)
+		buf_printf(out, "renamed folders with something damaged below %u:\n    %s\n",
+			f->upload.jobs_damaged, f->upload.damaged);
 	for (enum held_kind k = HELD_NOT + 1; k < HELD_KIND_COUNT; k++) {
 		if (f->counts.held[k] > 0)
 			buf_printf(out, "held, %s %" PRIu64 " (rejected.tsv): %s\n",

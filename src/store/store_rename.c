@@ -355,8 +355,15 @@ static int walk_up(struct store *s, struct store_walk *w)
 	return 0;
 }
 
-/* The next entry of the folder on top of the stack. */
-static int walk_step(struct store *s, struct store_walk *w, uint64_t *ret_file)
+/* What the record of an entry is, or why it can't be told. */
+static int walk_record(struct store *s, struct bytes ino, struct record *ret)
+{
+	int r = ino.len == 8 ? record_get(s, get_be64(ino.data), ret) : -EUCLEAN;
+	return r == -ENOENT ? -EUCLEAN : r;
+}
+
+/* The next entry of the folder on top of the stack. One that is damaged is passed if told so. */
+static int walk_step(struct store *s, struct store_walk *w, bool pass, uint64_t *ret_file)
 {
 	uint64_t dir = *walk_current(w);
 	struct ikey from = ikey_ino_name(dir, w->after);
@@ -365,16 +372,18 @@ static int walk_step(struct store *s, struct store_walk *w, uint64_t *ret_file)
 	int r = index_seek(&s->index, TABLE_DIRENT, &from, true, &c);
 	if (r < 0 || c.key.len <= 8 || get_be64(c.key.data) != dir)
 		return r < 0 && r != -ENOENT ? r : walk_up(s, w);
-	uint64_t ino = get_be64(c.value.data);
+	struct record record;
+	r = walk_record(s, c.value, &record);
+	w->passed_damage = r == -EUCLEAN && pass;
+	if (r < 0 && !w->passed_damage)
+		return r;
 	memcpy(w->after, (const char *)c.key.data + 8, c.key.len - 8);
 	w->after[c.key.len - 8] = '\0';
-	struct record record;
-	r = record_get(s, ino, &record);
 	if (r < 0)
 		return r;
 	if (record.i.attr.type == STORE_DIR)
-		return walk_down(w, ino);
-	*ret_file = ino;
+		return walk_down(w, record.i.attr.ino);
+	*ret_file = record.i.attr.ino;
 	return 0;
 }
 
@@ -384,6 +393,7 @@ int store_walk_next(
 	struct record top;
 	size_t count = 0;
 	with_lock(&s->lock);
+	w->passed_damage = false;
 	int r = record_get(s, top_ino, &top);
 	if (r < 0)
 		return r;
@@ -398,8 +408,8 @@ int store_walk_next(
 	}
 	while (w->depth && count < max) {
 		uint64_t file;
-		r = walk_step(s, w, &file);
-		if (r == -ENOENT)
+		r = walk_step(s, w, count == 0, &file);
+		if (r == -ENOENT || (r < 0 && count > 0))
 			break;
 		if (r < 0)
 			return r;
@@ -407,4 +417,16 @@ int store_walk_next(
 			out_inos[count++] = file;
 	}
 	return (int)count;
+}
+
+int store_walk_path(struct store *s, const struct store_walk *w, struct buf *out)
+{
+	with_lock(&s->lock);
+	int r = w->depth ? path_get(s, w->stack[walk_level(w)], out) : -ENOENT;
+	if (r < 0)
+		return r;
+	if (out->len)
+		buf_add_char(out, '/');
+	buf_add_text(out, w->after);
+	return buf_error(out);
 }

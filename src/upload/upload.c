@@ -11,7 +11,7 @@
 #define PROBE_AFTER 256
 #define PROBE_AHEAD 64
 /* More open jobs than this are shown as so many. */
-#define JOBS_COUNTED_MAX 64
+#define JOBS_COUNTED_MAX (64 + JOBS_DAMAGED_MAX)
 
 static int upload_copy_texts(struct upload *u, const struct upload_config *config)
 {
@@ -238,9 +238,12 @@ static uint64_t jobs_open(struct upload *u)
 {
 	struct store_job *jobs = calloc(JOBS_COUNTED_MAX, sizeof(*jobs));
 	int n = jobs ? store_jobs(u->store, jobs, JOBS_COUNTED_MAX) : -ENOMEM;
+	uint64_t open = n >= 0 ? 0 : 1; /* what could not be asked for is not over */
 
+	for (int i = 0; i < n; i++)
+		open += !upload_job_is_damaged(u, jobs[i].id);
 	free(jobs);
-	return n >= 0 ? (uint64_t)n : 1; /* what could not be asked for is not over */
+	return open;
 }
 
 void upload_status(struct upload *u, struct upload_status *ret)
@@ -249,6 +252,8 @@ void upload_status(struct upload *u, struct upload_status *ret)
 
 	lock_take(&u->lock);
 	*ret = u->synced.status;
+	ret->jobs_damaged = u->synced.damaged_count;
+	memcpy(ret->damaged, u->synced.damaged, sizeof(ret->damaged));
 	lock_drop(&u->lock);
 	ret->jobs_open = jobs_open(u);
 	ret->eta_s = -1;

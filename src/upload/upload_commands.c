@@ -31,7 +31,9 @@ static int64_t apply_below(struct upload *u, uint64_t dir_ino, command_fn *comma
 	int64_t touched = 0, busy = 0;
 	int n;
 
-	while ((n = store_walk_next(u->store, dir_ino, &walk, inos, array_len(inos))) > 0) {
+	while ((n = store_walk_next(u->store, dir_ino, &walk, inos, array_len(inos))) > 0 ||
+		walk.passed_damage) {
+		busy = n < 0 ? n : busy; /* the others go on */
 		for (int i = 0; i < n; i++) {
 			int r = apply_one(u, inos[i], command);
 

@@ -619,6 +619,9 @@ void copy_large_release(struct task *t);
 void delete_pass(struct upload *u);
 void rekey_pass(struct upload *u);
 
+/* upload_rekey.c */
+bool job_is_damaged_locked(const struct upload *u, uint64_t id);
+
 /* ---- upload_schedule.c ------------------------------------------------------------------------- */
 
 void scheduler_run(void *user);
@@ -697,6 +700,7 @@ struct sched {
 	struct store_job job;
 	struct store_walk job_walk;
 	bool job_active, jobs_look;
+	bool job_met_damage;
 	/* Room for answers of the store that are too large for the stack; nothing nests in their use. */
 	struct store_inode owners[OWNERS_MAX];
 	struct store_attempt attempts[ATTEMPTS_WINDOW];
@@ -704,6 +708,7 @@ struct sched {
 	bool stopping;
 };
 
+#define JOBS_DAMAGED_MAX 64
 #define DELETES_MAX 64   /* on their way at once */
 #define UNDELETES_MAX 16 /* commands that take some back, at once: they find room however many those are */
 
@@ -746,6 +751,9 @@ struct upload {
 		bool growing_news;
 		uint64_t deleting_ino[DELETES_MAX + UNDELETES_MAX]; /* DELETE on its way: no undelete */
 		unsigned deleting_count;
+		uint64_t damaged_jobs[JOBS_DAMAGED_MAX]; /* they stand until the next mount */
+		unsigned damaged_count;
+		char damaged[512];
 		struct upload_status status;
 	} synced; /* by lock */
 

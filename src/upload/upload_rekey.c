@@ -3,7 +3,8 @@
  * the old path: each file below is looked at once, in batches, so that a large folder holds up
  * nothing else. The root's is that of a cache of an older build. A job that was interrupted is
  * simply walked again, and so is a batch of which something could not be read or recorded: nobody
- * else would look at its files.
+ * else would look at its files. What is damaged in the index is passed by and named; the job then stands
+ * until the next mount, or the repair that mends it, and others go on.
  */
 #include "upload_private.h"
 
@@ -62,27 +63,96 @@ static void rekey_file(struct upload *u, uint64_t ino)
 		;
 }
 
+/* ---- what is damaged ---------------------------------------------------------------------------- */
+
+bool job_is_damaged_locked(const struct upload *u, uint64_t id)
+{
+	for (unsigned i = 0; i < u->synced.damaged_count; i++) {
+		if (u->synced.damaged_jobs[i] == id)
+			return true;
+	}
+	return false;
+}
+
+bool upload_job_is_damaged(struct upload *u, uint64_t job_id)
+{
+	with_lock(&u->lock);
+	return job_is_damaged_locked(u, job_id);
+}
+
+/* The entry that the walk has passed, or the folder that can't be walked. */
+static void damage_note(struct upload *u, bool entry)
+{
+	cleanup_buf struct buf path = {0}, shown = {0};
+	char text[sizeof(u->synced.damaged)];
+
+	u->sched.job_met_damage = true;
+	if (entry && store_walk_path(u->store, &u->sched.job_walk, &path) == 0)
+		text_escape(&shown, buf_text(&path));
+	else
+		text_escape(&shown, u->sched.job.old_prefix);
+	snprintf(text, sizeof(text),
+		"%s%.300s: its record in the index is damaged, and the bucket does not follow a folder's new "
+		"name there: unmount, then `cpgfs repair`",
+		entry ? "" : "what was ", shown.len ? buf_text(&shown) : "/");
+	log_error("%s", text);
+	with_lock(&u->lock);
+	if (!u->synced.damaged[0])
+		memcpy(u->synced.damaged, text, sizeof(text));
+}
+
+/* False: there are too many of them. */
+static bool job_stands(struct upload *u, uint64_t id)
+{
+	with_lock(&u->lock);
+	if (u->synced.damaged_count == array_len(u->synced.damaged_jobs))
+		return false;
+	u->synced.damaged_jobs[u->synced.damaged_count++] = id;
+	return true;
+}
+
+/* ---- jobs --------------------------------------------------------------------------------------- */
+
 static void job_next(struct upload *u)
 {
-	struct store_job jobs[1];
-	int n = store_jobs(u->store, jobs, 1);
+	struct store_job *jobs = calloc(JOBS_DAMAGED_MAX + 1, sizeof(*jobs));
+	int n = jobs ? store_jobs(u->store, jobs, JOBS_DAMAGED_MAX + 1) : -ENOMEM;
 
-	u->sched.job_active = n > 0;
-	u->sched.jobs_look = false;
-	if (n <= 0)
-		return;
-	u->sched.job = jobs[0];
-	u->sched.job_walk = (struct store_walk){0};
+	u->sched.job_active = false;
+	u->sched.jobs_look = n < 0; /* again with the next look */
+	for (int i = 0; i < n && !u->sched.job_active; i++) {
+		if (upload_job_is_damaged(u, jobs[i].id))
+			continue;
+		u->sched.job_active = true;
+		u->sched.job_met_damage = false;
+		u->sched.job = jobs[i];
+		u->sched.job_walk = (struct store_walk){0};
+	}
+	free(jobs);
 }
 
 static void job_done(struct upload *u)
 {
-	int r = store_job_end(u->store, u->sched.job.id);
+	int r = 0;
 
+	if (!u->sched.job_met_damage) {
+		r = store_job_end(u->store, u->sched.job.id);
+	} else if (!job_stands(u, u->sched.job.id)) {
+		pause_note_store(u, -EUCLEAN); /* then it is begun anew */
+	}
 	u->sched.job_active = false;
 	u->sched.jobs_look = true;
 	if (r < 0 && r != -ENOENT)
 		pause_note_store(u, r);
+}
+
+static void job_damaged(struct upload *u)
+{
+	bool passed = u->sched.job_walk.passed_damage;
+
+	damage_note(u, passed);
+	if (!passed)
+		job_done(u);
 }
 
 void rekey_pass(struct upload *u)
@@ -106,6 +176,8 @@ void rekey_pass(struct upload *u)
 		u->sched.job_walk = from;
 	else if (n == 0 || n == -ENOENT) /* done, or its folder is gone */
 		job_done(u);
+	else if (n == -EUCLEAN)
+		job_damaged(u);
 	else if (n < 0)
 		pause_note_store(u, n);
 	wake_by(u, clock_mono_ms());

@@ -3,6 +3,8 @@
  */
 #include "store_rig.h"
 
+#include "store_private.h"
+
 #include <sys/xattr.h>
 
 /* ---- extended attributes --------------------------------------------------------------------------------- */
@@ -240,6 +242,41 @@ static void walk_below_a_folder_and_of_a_file(void **state)
 	must_eq(walk(r, rig_find(r, "a/aa"), 3, got, 64), 13);
 }
 
+/* A damaged record, and a name without one: each is passed by once, after what came before it. */
+static void walk_passes_what_is_damaged(void **state)
+{
+	struct rig *r = *state;
+	uint64_t d = rig_dir(r, STORE_ROOT_INO, "d"), got[8], ino[4];
+	struct store_walk cursor = {0};
+	cleanup_buf struct buf path = {0};
+
+	for (int i = 0; i < 4; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "f%d", i);
+		ino[i] = rig_put(r, d, name, 0, 1);
+	}
+	lock_take(&r->s->lock);
+	struct ikey damaged = ikey_ino(ino[1]), missing = ikey_ino(ino[2]);
+	must_eq(index_put(&r->s->index, TABLE_INODE, (struct bytes){damaged.data, damaged.len},
+			(struct bytes){"x", 1}), 0);
+	must_eq(index_del(&r->s->index, TABLE_INODE, (struct bytes){missing.data, missing.len}), 0);
+	lock_drop(&r->s->lock);
+	must_eq(store_walk_next(r->s, STORE_ROOT_INO, &cursor, got, 8), 1);
+	must_eq(got[0], ino[0]);
+	must(!cursor.passed_damage);
+	must_eq(store_walk_next(r->s, STORE_ROOT_INO, &cursor, got, 8), -EUCLEAN);
+	must(cursor.passed_damage);
+	must_eq(store_walk_path(r->s, &cursor, &path), 0);
+	must_text(buf_text(&path), "d/f1");
+	must_eq(store_walk_next(r->s, STORE_ROOT_INO, &cursor, got, 8), -EUCLEAN);
+	must(cursor.passed_damage);
+	must_eq(store_walk_next(r->s, STORE_ROOT_INO, &cursor, got, 8), 1);
+	must_eq(got[0], ino[3]);
+	must_eq(store_walk_next(r->s, STORE_ROOT_INO, &cursor, got, 8), 0);
+	must(!cursor.passed_damage);
+}
+
 /* What was not yet visited is found although entries come and go meanwhile. */
 static void walk_while_the_tree_changes(void **state)
 {
@@ -334,6 +371,7 @@ int main(void)
 		rig_test(settings_one_after_another),
 		rig_test(walk_sees_each_file_once),
 		rig_test(walk_below_a_folder_and_of_a_file),
+		rig_test(walk_passes_what_is_damaged),
 		rig_test(walk_while_the_tree_changes),
 		rig_test(walk_while_folders_are_renamed),
 		rig_test(walk_of_a_deep_tree),

@@ -236,11 +236,11 @@ static void test_folder_renamed(void **state)
 	}
 }
 
-static void make_format_3(struct bench *b)
+static void change_index(
+	struct bench *b, const char *table, const void *key, size_t key_len, const void *value)
 {
-	uint8_t format[8] = {3};
-	MDB_val key = {.mv_size = 6, .mv_data = "format"},
-		value = {.mv_size = 8, .mv_data = format};
+	MDB_val k = {.mv_size = key_len, .mv_data = (void *)key},
+		v = {.mv_size = 8, .mv_data = (void *)value};
 	char path[128];
 	MDB_env *env;
 	MDB_txn *txn;
@@ -251,10 +251,69 @@ static void make_format_3(struct bench *b)
 	assert_int_equal(mdb_env_set_maxdbs(env, 32), 0);
 	assert_int_equal(mdb_env_open(env, path, MDB_NOLOCK, 0600), 0);
 	assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
-	assert_int_equal(mdb_dbi_open(txn, "meta", 0, &dbi), 0);
-	assert_int_equal(mdb_put(txn, dbi, &key, &value, 0), 0);
+	assert_int_equal(mdb_dbi_open(txn, table, 0, &dbi), 0);
+	assert_int_equal(mdb_put(txn, dbi, &k, &v, 0), 0);
 	assert_int_equal(mdb_txn_commit(txn), 0);
 	mdb_env_close(env);
+}
+
+static void make_format_3(struct bench *b)
+{
+	change_index(b, "meta", "format", 6, (const uint8_t[8]){3});
+}
+
+static void damage_records(struct bench *b, const uint64_t *inos, unsigned count)
+{
+	if (b->upload)
+		bench_stop_upload(b);
+	bench_close_store(b);
+	for (unsigned i = 0; i < count; i++) {
+		uint8_t key[8];
+
+		put_be64(key, inos[i]);
+		change_index(b, "inode", key, sizeof(key), "damaged");
+	}
+	bench_open_store(b);
+	bench_open_upload(b);
+}
+
+/* A damaged record below a renamed folder (a file's, a folder's, that of the job's own folder): what can
+ * be read follows, everything else goes on, and the damage is named, now and after the next start. */
+static void test_damage_below_a_renamed_folder(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t inos[3];
+	struct upload_status status;
+	struct store_job job;
+
+	(void)state;
+	inos[0] = uploaded(b, "p/a/1", "one");
+	uploaded(b, "p/a/2/x", "two");
+	uploaded(b, "p/a/3", "three");
+	uploaded(b, "p/b/four", "four");
+	uploaded(b, "p/c/five", "five");
+	inos[1] = file_ino(b, "p/a/2", false);
+	damage_records(b, inos, 2);
+	rename_in(b, "p", "a", "n");
+	rename_in(b, "p", "b", "m");
+	wait_until(fake_has(b->fake, "p/n/3", "three", 5) && fake_has(b->fake, "p/m/four", "four", 4));
+	wait_until((upload_status(b->upload, &status), status.jobs_damaged == 1 && status.jobs_open == 0));
+	assert_int_equal(status.pauses, 0);
+	assert_non_null(strstr(status.damaged, "p/n/1: "));
+	assert_non_null(strstr(status.damaged, "cpgfs repair"));
+	assert_int_equal(store_jobs(b->store, &job, 1), 1);
+	assert_true(upload_job_is_damaged(b->upload, job.id));
+	uploaded(b, "p/n/6", "six");
+	assert_true(fake_has(b->fake, "p/a/1", "one", 3));
+
+	bench_stop_upload(b); /* the job's own folder, before it was looked at */
+	inos[2] = file_ino(b, "p/c", false);
+	rename_in(b, "p", "c", "o");
+	damage_records(b, inos, 3);
+	wait_until((upload_status(b->upload, &status), status.jobs_damaged == 2 && status.jobs_open == 0));
+	assert_int_equal(status.pauses, 0);
+	uploaded(b, "p/n/7", "seven");
+	bench_end(b);
 }
 
 /* An older build could leave a file that was renamed while it was sent "in the bucket" for ever,
@@ -961,6 +1020,7 @@ int main(void)
 		cmocka_unit_test(test_folder_renamed),
 		cmocka_unit_test(test_folder_renamed_in_flight),
 		cmocka_unit_test(test_left_under_the_old_name_by_an_older_build),
+		cmocka_unit_test(test_damage_below_a_renamed_folder),
 		cmocka_unit_test(test_evicted_follows_by_copy),
 		cmocka_unit_test(test_evicted_is_not_overwritten),
 		cmocka_unit_test(test_evicted_names_swapped),
