@@ -283,7 +283,7 @@ static int look_at_witness(struct repair *p, bool *ret_newer)
 		return 0;
 	if (r == 0)
 		r = witness_identity(fd, s->witness_identity, sizeof(s->witness_identity));
-	if (r == -ENOENT) /* it is of use all the same */
+	if (r == -ENOENT || r > 0) /* it is of use all the same */
 		r = 0;
 	s->has_witness = r == 0;
 	s->index_is_foreign = s->witness_identity[0] && s->index_identity[0] &&

@@ -258,7 +258,7 @@ int journal_scan(int fd, uint64_t from, journal_scan_fn *each, void *user)
 		if (r == 0)
 			r = scan_piece(&c, &from, &payload, each, user);
 	}
-	return r == -ENOENT ? c.failed : r;
+	return r == -ENOENT || r == -ECANCELED ? c.failed : r;
 }
 
 int journal_front(const struct journal *j, enum journal_front *ret, uint64_t *ret_epoch)

@@ -101,7 +101,8 @@ enum journal_front {
 };
 must_check int journal_front(const struct journal *j, enum journal_front *ret, uint64_t *ret_epoch);
 /* Every whole record from an offset on, wherever it stands and of whatever epoch, in file order.
- * Returns how many reads failed: records that stand there may be left out. */
+ * Returns how many reads failed: records that stand there may be left out. -ECANCELED of `each` ends it,
+ * and is no error. */
 typedef int journal_scan_fn(
 	void *user, uint64_t epoch, uint64_t number, const void *payload, size_t len);
 must_check int journal_scan(int fd, uint64_t from, journal_scan_fn *each, void *user);
@@ -482,7 +483,7 @@ must_check int purge_waiting(struct store *s);
 must_check int witness_open(struct store *s, char theirs[], size_t size);
 /* A record that is replayed: noted, unless it is there. */
 must_check int witness_replay(struct store *s, uint64_t number, const void *list, size_t len);
-/* Whose names stand in a witness. -ENOENT: it does not say. */
+/* Whose names stand in a witness; returns how many reads failed. -ENOENT: it does not say. */
 must_check int witness_identity(int fd, char theirs[], size_t size);
 /* After the replay. -EUCLEAN: it knows of more than index and journal do. */
 must_check int witness_opened(struct store *s, bool power_cut);

@@ -163,9 +163,9 @@ int witness_identity(int fd, char theirs[], size_t size)
 {
 	struct tail t = {.theirs = theirs, .size = size};
 	int r = journal_scan(fd, 0, first_each, &t); /* the first record that can be read */
-	if (r < 0 && r != -ECANCELED)
+	if (r < 0)
 		return r;
-	return t.has_header ? 0 : -ENOENT;
+	return t.has_header ? r : -ENOENT;
 }
 
 static int load(struct store *s, uint64_t size)
@@ -211,11 +211,11 @@ int witness_open(struct store *s, char theirs[], size_t size)
 		return 0;
 	}
 	r = witness_identity(s->witness.fd, theirs, size);
-	if (r == -ENOENT && st.st_size > 0) {
+	if (r > 0 || (r == -ENOENT && st.st_size > 0)) {
 		with_lock(&s->lock);
-		pending_failed(s, -EUCLEAN);
+		pending_failed(s, r > 0 ? -EIO : -EUCLEAN);
 	}
-	if (r == 0)
+	if (r >= 0)
 		r = meta_get_text(&s->index, "identity", ours, sizeof(ours));
 	if (r == 0 && strcmp(ours, theirs) != 0)
 		return -EXDEV;
