@@ -114,6 +114,7 @@ static void digest_failed(struct upload *u, const struct digest *d)
 		return;
 	}
 	if (is_shortage(d->error)) {
+		shortage_note(u, d->error);
 		wait_for(u, d->version.ino, AGAIN_MS);
 		return;
 	}
@@ -237,6 +238,8 @@ static bool digest_file(struct upload *u, uint64_t ino)
 	if (r == 0 || r == -ESTALE || r == -ENOENT)
 		return true;
 	if (r != -ENODATA) {
+		if (is_shortage(r))
+			shortage_note(u, r);
 		wait_for(u, ino, AGAIN_MS);
 		return false;
 	}

@@ -308,6 +308,8 @@ must_check int version_load(struct upload *u, uint64_t ino, struct version *ret)
 void version_of_inode(struct upload *u, const struct store_inode *inode, struct version *ret);
 /* No memory or no descriptor just now: says nothing of the file. */
 bool is_shortage(int error);
+/* Say so, once for each time that it is so. */
+void shortage_note(struct upload *u, int error);
 /* All its bytes, as it was closed? 1, 0, or why that can't be told just now. Any thread. */
 must_check int version_is_here(struct upload *u, const struct version *v);
 
@@ -664,6 +666,7 @@ struct sched {
 	struct map digests_of_ino;  /* inodes in the hash pool */
 	struct map keys;	    /* hash of a key -> the task that writes it */
 	bool answered;		    /* an object was sent: the server showed what it proves */
+	int64_t short_until_ms;	    /* a shortage was said, and is no news until then */
 	bool keys_taken;	    /* the last key that was asked about was not free */
 	struct probe probes[S3_CONDITIONS];
 	struct map shas;	    /* upload_digested.c */

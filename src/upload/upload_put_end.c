@@ -150,6 +150,8 @@ void put_unsent(struct upload *u, struct task *t, int error)
 {
 	struct s3_reply reply = {.class = S3_RETRY};
 
+	if (is_shortage(error))
+		shortage_note(u, error);
 	if (t->attempt.id == 0 && (error == -ESTALE || error == -ENOENT || error == -ENODATA)) {
 		task_destroy(u, t); /* the version is another one, or lost: its state says so */
 		return;

@@ -3,6 +3,8 @@
  */
 #include "upload_private.h"
 
+#define SHORTAGE_ENDS_MS (60 * MS_PER_S)
+
 /* The whole content's CRC from the chunks'. False: one is missing. */
 static bool full_crc(struct upload *u, const struct store_inode *inode, uint64_t *ret)
 {
@@ -54,6 +56,16 @@ int version_load(struct upload *u, uint64_t ino, struct version *ret)
 bool is_shortage(int error)
 {
 	return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+}
+
+void shortage_note(struct upload *u, int error)
+{
+	int64_t now_ms = clock_mono_ms();
+
+	if (now_ms >= u->sched.short_until_ms)
+		log_warn("no %s left (%s): files wait, and are tried again every second or so",
+			error == -ENOMEM ? "memory" : "file descriptors", strerror(-error));
+	u->sched.short_until_ms = now_ms + SHORTAGE_ENDS_MS;
 }
 
 int version_is_here(struct upload *u, const struct version *v)

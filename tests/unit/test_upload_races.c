@@ -418,16 +418,39 @@ static void test_copy_refused_while_nothing_can_be_opened(void **state)
 	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
 }
 
+static unsigned lines_of(const char *path, const char *part)
+{
+	char text[8192] = "";
+	unsigned count = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0 && read(fd, text, sizeof(text) - 1) >= 0);
+	close(fd);
+	for (const char *at = text; (at = strstr(at, part)); at++)
+		count++;
+	return count;
+}
+
+/* It is said once, however often it is met, and again when it comes back later. */
 static void test_written_while_nothing_can_be_opened(void **state)
 {
 	struct bench *b = *state;
+	char log[160];
 
+	snprintf(log, sizeof(log), "%s/log", b->dir);
+	assert_int_equal(log_open(LOG_LEVEL_WARN, log, false), 0);
 	snprintf(race.folder, sizeof(race.folder), "d");
 	atomic_store(&unopened, 2);
 	write_it(b, "p/d/one");
 	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
-	assert_int_equal(atomic_load(&unopened), 0);
-	assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+	assert_int_equal(lines_of(log, "no file descriptors left"), 1);
+	clock_fake_advance_ms(3600 * MS_PER_S);
+	atomic_store(&unopened, 1);
+	write_text(b, "p/d/two", "another");
+	wait_advancing(STEP_MS, atomic_load(&unopened) == 0 && fake_has(b->fake, "p/d/two", "another", 7));
+	assert_int_equal(lines_of(log, "no file descriptors left"), 2);
+	assert_int_equal(log_open(LOG_LEVEL_ERROR, NULL, false), 0);
+	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
 }
 
 /* Whether an older file's bytes are here can't be told just now: its object is not replaced. */
