@@ -329,13 +329,20 @@ void copy_large_begin(struct upload *u, struct task *t)
 		.content_type = content_type_of(t->version.name),
 		.has_mtime = true,
 		.mtime_ns = t->version.mtime_ns};
-	int fd, r = store_version_open(u->store, t->version.ino, t->version.generation, &fd);
+	int r, here = version_is_here(u, &t->version);
 
-	if (r == 0) {
-		close(fd);
+	if (here > 0) {
 		move_by_sending(u, t, "", FILE_FAILED);
 		return;
 	}
+	if (is_shortage(here)) {
+		shortage_note(u, here);
+		move_again(u, t);
+		return;
+	}
+	if (here < 0)
+		log_warn("%s: its bytes here cannot be read (%s): it is copied inside the bucket", t->key,
+			strerror(-here));
 	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
 	r = copy_create(u, t);
 	if (r == 0)

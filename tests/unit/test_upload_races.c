@@ -418,6 +418,22 @@ static void test_copy_refused_while_nothing_can_be_opened(void **state)
 	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
 }
 
+/* The same of what is larger than one copy can be: it is not copied in parts for that. */
+static void test_large_one_renamed_while_nothing_can_be_opened(void **state)
+{
+	struct bench *b = *state;
+
+	snprintf(race.folder, sizeof(race.folder), "d");
+	b->upload->copy_max_bytes = 2;
+	upload_it(b, "p/d/one");
+	atomic_store(&unopened, 1);
+	rename_it(b, "one", "two");
+	wait_advancing(STEP_MS, has_arrived(b, TEXT, strlen(TEXT)));
+	assert_int_equal(atomic_load(&unopened), 0);
+	assert_int_equal(fake_count(b->fake, S3_CREATE_MULTIPART), 0);
+	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
+}
+
 static unsigned lines_of(const char *path, const char *part)
 {
 	char text[8192] = "";
@@ -610,6 +626,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_unreadable_while_its_folder_is_renamed, begin, end),
 		cmocka_unit_test_setup_teardown(
 			test_copy_refused_while_nothing_can_be_opened, begin, end),
+		cmocka_unit_test_setup_teardown(
+			test_large_one_renamed_while_nothing_can_be_opened, begin, end),
 		cmocka_unit_test_setup_teardown(
 			test_written_while_nothing_can_be_opened, begin, end),
 		cmocka_unit_test_setup_teardown(
