@@ -9,6 +9,7 @@
 
 #define LOG_ROOM "verify"
 #define READDIR_BATCH 64
+#define FOLDERS_PAGE 16
 
 void verify_notice_listed(struct verify *v, const char *prefix, int error)
 {
@@ -79,35 +80,77 @@ static bool lacks_something(
 	return false;
 }
 
-/* The local folder of a prefix. (Where names are cleaned on the way to the key, only a folder that
- * has its clean name is found; the others are looked at when something is uploaded there.) */
-static int local_folder(struct verify *v, const char *prefix, uint64_t *ret_ino)
-{
-	struct store_attr attr;
-	int r = store_resolve(v->store, prefix, &attr);
+/* ---- the local folders of a prefix: more than one where names are cleaned on the way to the key --- */
 
-	if (r < 0)
-		return r;
-	*ret_ino = attr.ino;
-	return attr.type == STORE_DIR ? 0 : -ENOTDIR;
+struct listed {
+	struct verify *verify;
+	const char *prefix;
+	int64_t at_ns;
+};
+
+static void look_in(const struct listed *l, uint64_t dir_ino)
+{
+	int r;
+
+	if (!lacks_something(l->verify, l->prefix, l->at_ns, dir_ino))
+		return;
+	r = verify_check_gone(l->verify, l->prefix, dir_ino);
+	if (r < 0 && r != -ESHUTDOWN)
+		log_debug("\"%s\" can't be listed now (%s)", l->prefix, strerror(-r));
+}
+
+static void look_below(const struct listed *l, uint64_t dir_ino, const char *rest, unsigned depth);
+
+/* Folders of other names that are cleaned to this one. */
+static void look_in_cleaned(const struct listed *l, uint64_t dir_ino, const char *name,
+	const char *rest, unsigned depth)
+{
+	const struct verify *v = l->verify;
+	struct store_entry page[FOLDERS_PAGE];
+	char after[STORE_NAME_MAX + 1] = "", cleaned[STORE_NAME_MAX + 1];
+	int n;
+
+	while ((n = store_readdir_folders(v->store, dir_ino, after, page, FOLDERS_PAGE)) > 0) {
+		for (int i = 0; i < n; i++) {
+			if (strcmp(page[i].name, name) != 0 &&
+				name_clean(&v->naming, page[i].name, cleaned, sizeof(cleaned)) == 0 &&
+				strcmp(cleaned, name) == 0)
+				look_below(l, page[i].attr.ino, rest, depth + 1);
+		}
+		memcpy(after, page[n - 1].name, sizeof(after));
+	}
+}
+
+static void look_below(const struct listed *l, uint64_t dir_ino, const char *rest, unsigned depth)
+{
+	size_t len = strcspn(rest, "/");
+	char name[STORE_NAME_MAX + 1];
+	struct store_attr attr;
+
+	if (len == 0) {
+		look_in(l, dir_ino);
+		return;
+	}
+	if (len >= sizeof(name))
+		return;
+	memcpy(name, rest, len);
+	name[len] = '\0';
+	rest += len + (rest[len] == '/');
+	if (store_lookup(l->verify->store, dir_ino, name, &attr) == 0 && attr.type == STORE_DIR)
+		look_below(l, attr.ino, rest, depth + 1);
+	if (l->verify->naming.mode == NAMING_CLEAN && depth <= NAMING_STRICT_DEPTH)
+		look_in_cleaned(l, dir_ino, name, rest, depth);
 }
 
 bool verify_gone_pass(struct verify *v)
 {
 	cleanup_free char *prefix = take_listed(v);
-	int64_t listed_at_ns;
-	uint64_t dir_ino;
-	int r;
+	struct listed l = {.verify = v, .prefix = prefix};
 
 	if (!prefix)
 		return false;
-	listed_at_ns = remote_listed_at(v->remote, prefix);
-	if (!listed_at_ns || !is_new(v, prefix, listed_at_ns) ||
-		local_folder(v, prefix, &dir_ino) < 0 ||
-		!lacks_something(v, prefix, listed_at_ns, dir_ino))
-		return true;
-	r = verify_check_gone(v, prefix, dir_ino);
-	if (r < 0 && r != -ESHUTDOWN)
-		log_debug("\"%s\" can't be listed now (%s)", prefix, strerror(-r));
+	l.at_ns = remote_listed_at(v->remote, prefix);
+	if (l.at_ns && is_new(v, prefix, l.at_ns))
+		look_below(&l, STORE_ROOT_INO, prefix, 1);
 	return true;
 }

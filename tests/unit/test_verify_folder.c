@@ -268,6 +268,51 @@ static void a_verified_object_that_vanished_is_gone(void **state)
 	wait_state(old, FILE_GONE);
 }
 
+static int no_entry(void *user, const struct remote_walk_entry *entry)
+{
+	return -EEXIST;
+}
+
+/* The same below a folder whose name is another in the bucket, beside one that has that name here. */
+static void gone_below_a_cleaned_name(void **state)
+{
+	struct store_create odd = {
+		.parent = folder_ino, .name = "my plate", .type = STORE_DIR, .mode = 0755};
+	struct store_create clean = {
+		.parent = folder_ino, .name = "myplate", .type = STORE_DIR, .mode = 0755};
+	uint64_t top = folder_ino, ino[2];
+	struct store_attr attr;
+
+	verify_destroy(verify);
+	assert_int_equal(verify_create(&verify,
+				 &(struct verify_config){.quiet_ms = 1,
+					 .store = store,
+					 .remote = the_remote,
+					 .naming = {.mode = NAMING_CLEAN}}),
+		0);
+	for (unsigned i = 0; i < 2; i++) {
+		char name[8], key[32];
+
+		assert_int_equal(store_create(store, i ? &clean : &odd, &attr), 0);
+		folder_ino = attr.ino;
+		snprintf(name, sizeof(name), "f%u", i);
+		snprintf(key, sizeof(key), "p/myplate/%s", name);
+		ino[i] = file_written(name);
+		fake_put(bucket, key, 7, "tag");
+		file_sent(ino[i], key, "tag");
+	}
+	folder_ino = top;
+	assert_int_equal(verify_start(verify), 0);
+	for (unsigned i = 0; i < 2; i++)
+		wait_state(ino[i], FILE_VERIFIED);
+	fake_remove(bucket, "p/myplate/f0");
+	fake_remove(bucket, "p/myplate/f1");
+	assert_int_equal(remote_walk(the_remote, "p/myplate/", false, INT64_MAX, no_entry, NULL, NULL), 0);
+	verify_notice_listed(verify, "p/myplate/", 0);
+	wait_state(ino[0], FILE_GONE);
+	wait_state(ino[1], FILE_GONE);
+}
+
 static void a_verified_object_that_was_replaced_is_a_conflict(void **state)
 {
 	uint64_t old = uploaded("old"), new;
@@ -510,6 +555,7 @@ int main(void)
 			what_a_listing_does_not_show_yet_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_verified_object_that_vanished_is_gone, setup, teardown),
+		cmocka_unit_test_setup_teardown(gone_below_a_cleaned_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_verified_object_that_was_replaced_is_a_conflict, setup, teardown),
 		cmocka_unit_test_setup_teardown(
