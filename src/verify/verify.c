@@ -201,12 +201,15 @@ static void check_one(struct verify *v, struct verify_folder *f)
 	f->not_before_ms = clock_mono_ms() + REST_FACTOR * (clock_mono_ms() - begun_ms);
 	if (r < 0) {
 		verify_folder_failed(f, r);
-		if (r != -ESHUTDOWN && f->failures == 1)
-			log_info("\"%s\" can't be verified now (%s); will try again", f->prefix,
-				strerror(-r));
+		if (r != -ESHUTDOWN && f->failures == 1 && v->told != r)
+			log_info("\"%s\" can't be verified now (%s); will try again, and whatever "
+				 "fails likewise",
+				f->prefix, strerror(-r));
 		else if (r != -ESHUTDOWN)
 			log_debug("\"%s\" can't be verified yet (%s)", f->prefix, strerror(-r));
 	}
+	if (r != -ESHUTDOWN)
+		v->told = r;
 	verify_folders_settle(&v->folders, f);
 }
 

@@ -90,6 +90,7 @@ struct verify {
 		unsigned times;
 	} lost[64]; /* uploads that vanished before they were verified: round robin */
 	unsigned lost_next;
+	int told; /* how the last folder failed; 0: it did not */
 	uint64_t names; /* store_names() before what is judged was read */
 	struct verify_seen { /* listings that were looked at, by hash of the folder */
 		uint64_t prefix_hash;

@@ -11,6 +11,7 @@
 #include "fake_bucket.h"
 #include "scratch.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <sched.h>
 
@@ -409,6 +410,52 @@ static void a_refused_listing_verifies_nothing(void **state)
 	assert_int_equal(fake_count(bucket, S3_LIST), 1); /* not again at once */
 }
 
+static unsigned lines_of(const char *path, const char *part)
+{
+	char text[8192] = "";
+	unsigned count = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0 && read(fd, text, sizeof(text) - 1) >= 0);
+	close(fd);
+	for (const char *at = text; (at = strstr(at, part)); at++)
+		count++;
+	return count;
+}
+
+/* The log has one line for all folders of an outage, and another one for the next. */
+static void an_outage_is_told_of_once(void **state)
+{
+	uint64_t ino[8];
+	char log[96];
+
+	snprintf(log, sizeof(log), "%s/log", dir);
+	assert_int_equal(log_open(LOG_LEVEL_INFO, log, false), 0);
+	assert_int_equal(verify_start(verify), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		unsigned lists = fake_count(bucket, S3_LIST);
+
+		bucket->answer = deny;
+		for (unsigned i = 0; i < 4; i++) {
+			char name[16], key[32];
+
+			snprintf(name, sizeof(name), "f%u-%u", round, i);
+			snprintf(key, sizeof(key), "p/%u/%s", i, name);
+			ino[4 * round + i] = file_written(name);
+			fake_put(bucket, key, 7, "tag");
+			file_sent(ino[4 * round + i], key, "tag");
+		}
+		while (fake_count(bucket, S3_LIST) < lists + 4)
+			sched_yield();
+		bucket->answer = NULL;
+		verify_again(verify);
+		for (unsigned i = 0; i < 4; i++)
+			wait_state(ino[4 * round + i], FILE_VERIFIED);
+		assert_int_equal(lines_of(log, "can't be verified now"), round + 1);
+	}
+	assert_int_equal(log_open(LOG_LEVEL_INFO, NULL, false), 0);
+}
+
 static void stopping_does_not_wait_for_a_dead_server(void **state)
 {
 	(void)uploaded("file");
@@ -566,6 +613,7 @@ int main(void)
 			an_upload_lost_again_and_again_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_refused_listing_verifies_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_outage_is_told_of_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			stopping_does_not_wait_for_a_dead_server, setup, teardown),
 		cmocka_unit_test_setup_teardown(moved_and_a_twin_came, setup, teardown),
