@@ -607,7 +607,8 @@ struct store_repair_report {
 	uint64_t folders, files;  /* in the new index */
 	uint64_t to_check;        /* files that wait to be compared with their checksums, then uploaded */
 	uint64_t in_bucket_only;  /* evicted ones: a listing shows whether the bucket has them */
-	uint64_t as_before;       /* held, failed, in conflict, incomplete, torn as they were */
+	uint64_t as_before;       /* held by name, failed, in conflict, incomplete, torn as they were */
+	uint64_t set_aside;       /* junk, temporary names, gone: as they were, and need nobody */
 	uint64_t incomplete, torn, lost; /* by this repair */
 	uint64_t deletes_dropped; /* objects whose deletion was due: they stay in the bucket */
 	uint64_t orphans, orphan_bytes;

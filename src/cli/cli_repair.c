@@ -42,7 +42,8 @@ static void repair_usage(FILE *out)
 		"(the\n"
 		"message says why); 2 dry run: there is something to repair; 3 repaired, and "
 		"something\n"
-		"needs a person: torn, lost or incomplete files, orphans.\n");
+		"needs a person: torn, lost or incomplete files, orphans, or files that needed one\n"
+		"before (held by their name, failed, in conflict).\n");
 }
 
 /* ---- the words ------------------------------------------------------------------------------- */
@@ -166,6 +167,7 @@ static void say_report(const struct store_repair_report *p, bool dry_run)
 			"are in the bucket only: a listing shows whether they still are");
 		say_count(p->as_before,
 			"needed a person before and do still (held, failed, in conflict, …)");
+		say_count(p->set_aside, "stay set aside (junk, temporary names, gone from the bucket)");
 		say_count(p->incomplete, "incomplete: nothing says that their writer had finished");
 		say_count(p->torn, "torn: no checksum was left to compare their bytes with");
 		say_count(p->lost, "lost: their bytes are gone");
@@ -189,8 +191,9 @@ static int exit_of(const struct store_repair_report *p, bool dry_run)
 {
 	if (dry_run && (p->was_damaged || p->orphans))
 		return EXIT_PENDING;
-	return p->torn || p->lost || p->incomplete || p->orphans ? EXIT_NEEDS_PERSON
-								 : EXIT_VERIFIED;
+	return p->torn || p->lost || p->incomplete || p->orphans || p->as_before
+		       ? EXIT_NEEDS_PERSON
+		       : EXIT_VERIFIED;
 }
 
 static int run(const struct request *q)

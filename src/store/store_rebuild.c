@@ -402,6 +402,17 @@ static bool bytes_match(struct repair *p, struct found *f)
 	return true;
 }
 
+static void stays_as_before(struct repair *p, const struct record *r)
+{
+	bool needs_nobody =
+		r->i.attr.state == FILE_HELD ? r->i.held != HELD_NAME : r->i.attr.state == FILE_GONE;
+
+	if (needs_nobody)
+		p->report->set_aside++;
+	else
+		p->report->as_before++;
+}
+
 static void judge_present(struct repair *p, struct found *f)
 {
 	bool proof = f->crcs == f->r.i.chunk_count;
@@ -419,7 +430,7 @@ static void judge_present(struct repair *p, struct found *f)
 	case FILE_TORN:
 		if (!f->is_latest)
 			resize(&f->r, f->data_bytes);
-		p->report->as_before++;
+		stays_as_before(p, &f->r);
 		return;
 	case FILE_GONE: /* nobody compares its bytes later: it is never sent again, and may be
 			   evicted */
@@ -429,7 +440,7 @@ static void judge_present(struct repair *p, struct found *f)
 	case FILE_FAILED:
 	case FILE_HELD:
 		if (f->is_latest || proof)
-			p->report->as_before++;
+			stays_as_before(p, &f->r);
 		else
 			without_proof(p, f);
 		return;

@@ -86,6 +86,22 @@ test_index_is_overwritten() {
 	goes_on "$(f02)"
 }
 
+# A script must be able to tell, whatever the repair itself could do.
+test_what_needed_a_person_still_does() {
+	expect_log 'holds something else under this key'
+	make_file "$T/src/ours" 6000 ours
+	make_file "$T/src/theirs" 5000 theirs
+	s3d_start
+	put_elsewhere "$PREFIX/images/a.bin" "$T/src/theirs"
+	mount_start
+	cp "$T/src/ours" "$M/$PREFIX/images/a.bin"
+	exits 3 "$CPGFS" wait --timeout 60 "$M"
+	mount_end
+	rm "$T/cache/index/data.mdb"
+	repairs 3
+	says "1 needed a person before"
+}
+
 witness_names() { # FILE…
 	local file
 	for file in "$@"; do

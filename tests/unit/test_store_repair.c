@@ -683,6 +683,8 @@ static void states_after_a_repair(void **state)
 	rig_child(r, work_states, NULL, CHILD_KILLED);
 	lose(r, "index/data.mdb"); /* the journal tells it all, but may be outdated */
 	repair(r);
+	must_eq(report.as_before, 2); /* failed, conflict */
+	must_eq(report.set_aside, 1); /* gone */
 	rig_open(r);
 	must_become(r, "closed", FILE_TORN);
 	must_become(r, "settled", FILE_TORN);
