@@ -1,5 +1,8 @@
 /*
  * cli_umount - `cpgfs umount`: unmount, and wait until the daemon has ended.
+ *
+ * The lock of its cache directory tells that, also from another pid namespace, where the daemon's pid is
+ * nobody's or somebody else's. Its process is waited for where there is no such directory here.
  */
 #include "cli_private.h"
 
@@ -7,18 +10,24 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define BUSY_TRIES 10
 #define BUSY_WAIT_MS 100
+#define LOCK_LOOK_MS 20
+#define EXIT_GRACE_MS 2000 /* from letting go of the cache to the end of the process */
+#define TIMEOUT_MAX_MS (3600 * MS_PER_S)
 
 static void umount_usage(FILE *out)
 {
 	fprintf(out, "Usage: cpgfs umount [--lazy] [--drain] [--timeout SECONDS] MOUNTPOINT\n\n"
 		     "Unmount and wait until the daemon has ended. What is pending stays in the cache and\n"
 		     "goes on at the next mount; --drain uploads it first (as cpgfs wait does); --lazy\n"
-		     "unmounts although files are open.\n");
+		     "unmounts although files are open. Exit code: 0 done (with --drain that of cpgfs\n"
+		     "wait); 1 not unmounted; 2 unmounted, but the daemon has not ended, or nothing here\n"
+		     "tells whether it has.\n");
 }
 
 static int run_program(char *const argv[])
@@ -52,17 +61,65 @@ static int unmount(const char *root, bool lazy)
 	return run_program(program);
 }
 
-static int daemon_pidfd(const char *root)
+/* What tells that the daemon has ended; -1: it is not to be had here. */
+struct daemon {
+	int pidfd, lock_fd;
+};
+
+static int lock_open(const char *cache_dir)
 {
+	char path[4096];
+	int fd = -1;
+	if (!cache_dir || snprintf(path, sizeof(path), "%s/lock", cache_dir) >= (int)sizeof(path) ||
+		io_open(path, O_RDONLY | O_NOFOLLOW, 0, &fd) < 0)
+		return -1;
+	if (flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+		return fd;
+	close(fd); /* nobody holds it: another directory of that name */
+	return -1;
+}
+
+static struct daemon daemon_find(const char *root)
+{
+	struct daemon d = { -1, -1 };
 	cleanup_buf struct buf text;
 	buf_init(&text, 0);
 	if (cli_read(root, "status.json", &text) < 0)
-		return -1;
+		return d;
 	json_error_t error;
 	json_t *status = json_loadb(buf_text(&text), text.len, 0, &error);
 	json_int_t pid = json_integer_value(json_object_get(status, "pid"));
+	d.lock_fd = lock_open(
+		json_string_value(json_object_get(json_object_get(status, "mount"), "cache_dir")));
 	json_decref(status);
-	return pid > 1 ? (int)syscall(SYS_pidfd_open, (pid_t)pid, 0) : -1;
+	if (pid > 1)
+		d.pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+	return d;
+}
+
+static bool process_ends(int pidfd, int64_t wait_ms)
+{
+	struct pollfd ended = { .fd = pidfd, .events = POLLIN };
+	return poll(&ended, 1, (int)wait_ms) != 0;
+}
+
+/* 0, -ETIMEDOUT, or -ENODATA: nothing here tells. */
+static int daemon_ends(const struct daemon *d, int64_t timeout_ms)
+{
+	int64_t deadline_ms = clock_mono_ms() + timeout_ms;
+	if (d->lock_fd < 0 && d->pidfd < 0)
+		return -ENODATA;
+	if (d->lock_fd < 0)
+		return process_ends(d->pidfd, timeout_ms) ? 0 : -ETIMEDOUT;
+	while (flock(d->lock_fd, LOCK_SH | LOCK_NB) < 0) {
+		if (clock_mono_ms() >= deadline_ms)
+			return -ETIMEDOUT;
+		(void)poll(NULL, 0, LOCK_LOOK_MS); /* the pace of looking, not a condition */
+	}
+	(void)flock(d->lock_fd, LOCK_UN);
+	if (d->pidfd >= 0)
+		(void)process_ends(d->pidfd, EXIT_GRACE_MS);
+	return 0;
 }
 
 static int drain_first(const char *root)
@@ -100,7 +157,8 @@ int cmd_umount(int argc, char **argv)
 		cli_error("%s is inside the mount %s: unmount that", argv[optind], target.root);
 		return EXIT_USAGE;
 	}
-	cleanup_fd int pidfd = daemon_pidfd(target.root);
+	struct daemon d = daemon_find(target.root);
+	cleanup_fd int pidfd = d.pidfd, lock_fd = d.lock_fd;
 	int code = drain ? drain_first(target.root) : EXIT_VERIFIED;
 	int r = unmount(target.root, lazy);
 	if (r != 0) {
@@ -109,10 +167,12 @@ int cmd_umount(int argc, char **argv)
 				 : ": end what uses it (`fuser -vm`), or use --lazy");
 		return EXIT_USAGE;
 	}
-	struct pollfd ended = { .fd = pidfd, .events = POLLIN };
-	if (pidfd >= 0 && poll(&ended, 1, (int)(timeout_ms > 3600000 ? 3600000 : timeout_ms)) == 0) {
+	r = daemon_ends(&d, timeout_ms > TIMEOUT_MAX_MS ? TIMEOUT_MAX_MS : timeout_ms);
+	if (r == -ETIMEDOUT)
 		cli_error("%s is unmounted, but its daemon has not ended yet", target.root);
-		return EXIT_PENDING;
-	}
-	return code;
+	if (r == -ENODATA)
+		cli_error("%s is unmounted; whether its daemon has ended can't be seen from here "
+			  "(neither its process nor its cache directory): this did not wait for it",
+			target.root);
+	return r < 0 ? EXIT_PENDING : code;
 }

@@ -232,6 +232,25 @@ test_umount_with_drain_uploads_first() {
 	same_in_bucket "$SRC" "$PREFIX"
 }
 
+# The daemon's pid says nothing there: the lock of its cache tells when it has ended.
+test_umount_from_another_pid_namespace_waits() {
+	local pid
+	unshare --pid --fork true || skip "no pid namespace can be made here"
+	make_plate
+	s3d_start --delay-ms 20
+	mount_start --drain
+	copy_plate
+	exits 0 unshare --pid --fork "$CPGFS" umount "$M"
+	exits 0 flock --nonblock "$T/cache/lock" true
+	same_in_bucket "$SRC" "$PREFIX"
+	mount_start
+	pid=$(daemon_pid)
+	mv "$T/cache/lock" "$T/cache/lock.away" # nothing is left that tells
+	exits 2 unshare --pid --fork "$CPGFS" umount "$M"
+	says "did not wait"
+	wait_for 40 ended "$pid"
+}
+
 test_term_with_drain_uploads_first() {
 	make_plate
 	s3d_start --delay-ms 20
