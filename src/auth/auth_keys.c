@@ -118,9 +118,10 @@ static int expiry_from_json(const json_t *object, int64_t *ret_ns)
 	if (!json_is_integer(number))
 		return 0;
 	json_int_t value = json_integer_value(number);
-	if (value <= 0 || value > INT64_C(9000000000000))
+	int64_t unit_ns = value > INT64_C(100000000000) ? NS_PER_S / 1000 : NS_PER_S;
+	if (value <= 0 || value > INT64_MAX / unit_ns)
 		return -EBADMSG;
-	*ret_ns = value > INT64_C(100000000000) ? value * (NS_PER_S / 1000) : value * NS_PER_S;
+	*ret_ns = value * unit_ns;
 	return 0;
 }
 

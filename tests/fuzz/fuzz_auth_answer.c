@@ -30,7 +30,7 @@ static void try_json(const char *text, size_t len)
 	if (!root)
 		return;
 	if (auth_keys_from_json(root, &keys, &wrong) == 0)
-		must(!wrong && !auth_keys_check(&keys));
+		must(!wrong && !auth_keys_check(&keys) && keys.expires_at_ns >= 0);
 	else
 		must(wrong && wrong[0]);
 }
