@@ -308,7 +308,8 @@ bool process_is_ending(pid_t pid);
 
 /* "8M", "1.5G", "500" (binary K M G T P, optional B/iB) to bytes; "90", "90s", "10m", "12h",
  * "2d", "250ms" to milliseconds (no unit: seconds). Units in either case. -EINVAL for anything
- * else (signs, blanks, junk), -ERANGE when it does not fit; the caller names the option. */
+ * else (signs, blanks, junk), -ERANGE when it does not fit, or is longer than 100 years; the caller
+ * names the option. */
 must_check int size_parse(const char *text, uint64_t *ret_bytes);
 must_check int duration_parse(const char *text, int64_t *ret_ms);
 /* "2.5 MiB", "60 GiB": for people. */

@@ -114,6 +114,9 @@ int size_parse(const char *text, uint64_t *ret_bytes)
 	return parse_with_unit(text, units, array_len(units), UINT64_MAX, ret_bytes);
 }
 
+/* What is added to a time in nanoseconds must not pass their end, in 2262. */
+#define DURATION_MAX_MS UINT64_C(3155760000000) /* 100 years */
+
 int duration_parse(const char *text, int64_t *ret_ms)
 {
 	static const struct unit units[] = {
@@ -126,7 +129,7 @@ int duration_parse(const char *text, int64_t *ret_ms)
 		{"d", 86400000},
 	};
 	uint64_t ms;
-	int r = parse_with_unit(text, units, array_len(units), INT64_MAX, &ms);
+	int r = parse_with_unit(text, units, array_len(units), DURATION_MAX_MS, &ms);
 
 	if (r < 0)
 		return r;

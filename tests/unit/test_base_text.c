@@ -128,12 +128,14 @@ static void durations_read(void **state)
 		int64_t ms;
 	} good[] = {{"90", 90000}, {"90s", 90000}, {"0", 0}, {"10m", 600000}, {"10min", 600000},
 		{"12h", 43200000}, {"2d", 172800000}, {"250ms", 250}, {"1.5h", 5400000},
-		{"0.25", 250}, {"9223372036854775807ms", INT64_MAX}};
+		{"0.25", 250}, {"36525d", INT64_C(3155760000000)}};
 	static const char *const bad[] = {"", "s", "-1s", "1 s", "1w", "1.5ms", "1h30m", "1s "};
 	int64_t ms = 42;
 
 	for (size_t i = 0; i < array_len(bad); i++)
 		assert_int_equal(duration_parse(bad[i], &ms), -EINVAL);
+	/* whoever means "never" must not get "at once", as if the clock had gone round */
+	assert_int_equal(duration_parse("36526d", &ms), -ERANGE);
 	assert_int_equal(duration_parse("9223372036854775808ms", &ms), -ERANGE);
 	assert_int_equal(duration_parse("9223372036854775807s", &ms), -ERANGE);
 	assert_int_equal(ms, 42);
