@@ -349,6 +349,7 @@ static void killed_at(enum s3_op op, bool carried_out, unsigned uploads_left)
 	uint8_t *data = pattern(LEN, 1);
 	uint64_t ino;
 
+	b->uploads_left = uploads_left;
 	fake_set_hold(b->fake, op, true);
 	ino = write_file(b, "p/big", data, LEN);
 	wait_until(fake_count(b->fake, op) == 1);

@@ -608,6 +608,7 @@ static void killed_at(enum s3_op op, bool carried_out, unsigned uploads_left)
 	struct bench *b = open_bench(true);
 	struct writer w = begin_file(b, "p/big", LEN);
 
+	b->uploads_left = uploads_left;
 	print_message("killed at %s, %scarried out\n", s3_op_text(op), carried_out ? "" : "not ");
 	fake_set_hold(b->fake, op, true);
 	clock_fake_advance_ms(QUIET_MS);

@@ -927,6 +927,7 @@ struct bench {
 	int64_t settle_ms;
 	uint64_t part_size_bytes;
 	void (*look)(const struct store_change *change); /* NULL; any thread, after each record */
+	unsigned uploads_left; /* in parts, that the test leaves open on the server: it says why */
 };
 
 static inline void bench_changed(void *user, const struct store_change *change)
@@ -1061,20 +1062,6 @@ static inline void bench_restart(struct bench *b)
 	bench_open_upload(b);
 }
 
-static inline void bench_end(struct bench *b)
-{
-	char command[128];
-
-	assert_int_equal(b->fake->writes_per_key_max <= 1, 1);
-	if (b->upload)
-		bench_stop_upload(b);
-	bench_close_store(b);
-	s3_destroy(&b->fake->s3);
-	snprintf(command, sizeof(command), "rm -rf %s", b->dir);
-	assert_int_equal(system(command), 0);
-	free(b);
-}
-
 /* ---- files -------------------------------------------------------------------------------------- */
 
 /* Folders are made as needed; the last component is created if missing. */
@@ -1176,6 +1163,21 @@ static inline void reason_of(struct bench *b, uint64_t ino, char out[256])
 /* The same with the fake clock moving on. */
 #define wait_advancing(step_ms, cond)                                                              \
 	wait_until((clock_fake_advance_ms(step_ms), (cond)))
+
+static inline void bench_end(struct bench *b)
+{
+	char command[128];
+
+	assert_int_equal(b->fake->writes_per_key_max <= 1, 1);
+	wait_until(fake_open_uploads(b->fake) == b->uploads_left);
+	if (b->upload)
+		bench_stop_upload(b);
+	bench_close_store(b);
+	s3_destroy(&b->fake->s3);
+	snprintf(command, sizeof(command), "rm -rf %s", b->dir);
+	assert_int_equal(system(command), 0);
+	free(b);
+}
 
 static inline void wait_state(struct bench *b, uint64_t ino, enum file_state state)
 {
