@@ -91,8 +91,7 @@ class FaultRun(point.Run):
             for path, want in pending.files.items())
 
     def work(self):
-        Workload(self.daemon.mount, self.ledger, self.seed, self.daemon.wait_idle,
-                 self.point.closes, self.is_done_after).run()
+        Workload(self.daemon, self.ledger, self.seed, self.point.closes, self.is_done_after).run()
 
     def must_be_told(self):
         """An error is told to a program or to the log; what a second try healed has nothing to tell."""

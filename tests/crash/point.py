@@ -55,8 +55,7 @@ class Run:
 
     def work(self):
         """The script until its end or the daemon's. Errors while the daemon lives are failures."""
-        workload = Workload(self.daemon.mount, self.ledger, self.seed, self.daemon.wait_idle,
-                            self.point.closes)
+        workload = Workload(self.daemon, self.ledger, self.seed, self.point.closes)
         try:
             workload.run()
             return True

@@ -76,22 +76,28 @@ class Control:
 
 
 class Server:
-    """s3d; started again it has the same port and, unless the folder was changed, the same objects."""
+    """s3d; started again it has the same port and, unless the folder was changed, the same objects. The
+    second part of HELD stays on its way until let_go()."""
+    HELD = "cancelled.bin"
 
     def __init__(self, top):
         self.top, self.port, self.process = top, 0, None
         self.root = os.path.join(top, "s3")
         self.requests = os.path.join(top, "requests.log")
+        self.go = os.path.join(top, "go")
 
     def start(self):
         port_file = os.path.join(self.top, "port")
         if os.path.exists(port_file):
             os.unlink(port_file)
+        with open(os.path.join(self.top, "faults"), "w") as faults:
+            faults.write("UploadPart key=*/%s n=2 hold=%s at=mid-body\n" % (self.HELD, self.go))
         with open(os.path.join(self.top, "s3d.log"), "ab") as log:
             self.process = subprocess.Popen(
                 [os.environ["S3D"], "--listen", "127.0.0.1:%d" % self.port, "--port-file", port_file,
                  "--root", self.root, "--key", KEY + ":" + SECRET, "--bucket", BUCKET,
                  "--request-log", self.requests, "--keep-versions",
+                 "--fault-script", os.path.join(self.top, "faults"),
                  "--require-acl", "bucket-owner-full-control"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for(20, "s3d", lambda: os.path.exists(port_file) and os.path.getsize(port_file))
@@ -104,6 +110,13 @@ class Server:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def holds(self):
+        return os.path.exists(self.go + ".held")
+
+    def let_go(self):
+        with open(self.go, "w"):
+            pass
 
     @property
     def endpoint(self):
@@ -257,6 +270,20 @@ class Daemon:
             wait_for(seconds, "all uploads", idle)
         except Failure:
             raise Failure("not all is uploaded after %d s: %s" % (seconds * SLOW, self.in_short())) from None
+        return not self.died()
+
+    def wait_held(self, path):
+        """Until the server holds a part of it, it goes nowhere, or the daemon died. Whether it lives."""
+        going = ("open", "closed", "settled", "queued", "sending", "unknown")
+
+        def held():
+            try:
+                return self.died() or self.server.holds() or self.state_of(path) not in going
+            except OSError:
+                if not self.died():
+                    time.sleep(0.05)
+                return self.died()
+        wait_for(20, "a part of %s to be on its way" % path, held)
         return not self.died()
 
     def in_short(self):

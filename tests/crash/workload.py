@@ -6,7 +6,7 @@ import random
 import signal
 
 from ledger import Version
-from rig import PREFIX
+from rig import PREFIX, Server
 
 TOP = PREFIX + "/workspace/software/crash"
 
@@ -31,9 +31,9 @@ def is_end(error):
 class Workload:
     """Operations below one folder of the mount. Sizes and bytes depend on the seed only."""
 
-    def __init__(self, mount, ledger, seed, wait_idle, close_syncs=False, is_done_after=is_end):
-        self.top = os.path.join(mount, TOP)
-        self.ledger, self.seed, self.wait_idle = ledger, seed, wait_idle
+    def __init__(self, daemon, ledger, seed, close_syncs=False, is_done_after=is_end):
+        self.top = os.path.join(daemon.mount, TOP)
+        self.daemon, self.ledger, self.seed = daemon, ledger, seed
         self.close_syncs = close_syncs  # every close is an fsync
         self.is_done_after = is_done_after
         self.serial = 0
@@ -181,8 +181,18 @@ class Workload:
         os.statvfs(self.top)  # the daemon did not end first: it was told of the end of the writer
         self.ledger.end()
 
+    def cancel(self, path, size):
+        """Written anew while its parts are on their way: that upload is given up."""
+        server = self.daemon.server
+        try:
+            if not self.daemon.wait_held(os.path.join(TOP, path)):
+                raise ConnectionAbortedError("the daemon ended before it sent parts")
+            self.write(path, size)
+        finally:
+            server.let_go()
+
     def idle(self, uploaded_is_enough=False):
-        if not self.wait_idle(uploaded_is_enough):
+        if not self.daemon.wait_idle(uploaded_is_enough):
             raise ConnectionAbortedError("the daemon ended while its uploads were waited for")
 
     # ---- the script ----
@@ -218,6 +228,8 @@ class Workload:
         self.patch("big.bin", 5300000, 5000)
         self.write("often.csv", 200000)
         self.write("often.csv", 150000)
+        self.write(Server.HELD, 6 * 1000 * 1000, piece=1 << 20)
+        self.cancel(Server.HELD, 3000)
         self.map_write("four/b.csv", 8000, 4096)
         self.fsync("often.csv")
         self.append("often.csv", 10)

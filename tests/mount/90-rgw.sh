@@ -257,7 +257,8 @@ sent_bytes_at_least() { # NUMBER
 	[ "$(metric sent_bytes_total)" -ge "$1" ]
 }
 
-open_uploads() { # only the owner may list them
+# For judge_uploads, too. Only the owner may list them.
+open_uploads() {
 	AWS_ACCESS_KEY_ID=$CPGFS_RGW_OWNER_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$CPGFS_RGW_OWNER_SECRET_KEY \
 		"$TOOLS/s3" uploads "$BUCKET"
 }

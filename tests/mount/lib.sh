@@ -218,7 +218,7 @@ may_stay_open() {
 	echo "$1" >>"$T/may-stay-open"
 }
 
-# The keys of the multipart uploads that s3d still holds, read from its disk.
+# The keys of the multipart uploads that s3d still holds, read from its disk (90-rgw has its own).
 open_uploads() {
 	local file
 	for file in "$T"/s3/.s3d/*/uploads/*/upload.tsv; do
@@ -228,8 +228,9 @@ open_uploads() {
 
 # Somebody pays for what is never completed and never aborted.
 judge_uploads() {
-	local odd
-	odd=$(open_uploads | grep -vEf <(cat "$T/may-stay-open" 2>/dev/null) || true)
+	local open odd
+	open=$(open_uploads) || fail "which uploads are open cannot be told"
+	odd=$(grep -vEf <(cat "$T/may-stay-open" 2>/dev/null) <<<"$open" || true)
 	[ -z "$odd" ] || fail "uploads left open on the server:
 $(head -n 10 <<<"$odd")"
 }
