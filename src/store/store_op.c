@@ -153,8 +153,9 @@ static int count_add(struct index *x, uint64_t ino, uint8_t slot, int64_t files,
 		now[0] = (int64_t)get_le64(v.data);
 		now[1] = (int64_t)get_le64((const uint8_t *)v.data + 8);
 	}
-	now[0] += files;
-	now[1] += bytes;
+	if (__builtin_add_overflow(now[0], files, &now[0]) ||
+		__builtin_add_overflow(now[1], bytes, &now[1]))
+		return -EUCLEAN;
 	if (now[0] == 0 && now[1] == 0)
 		return index_del(x, TABLE_COUNT, (struct bytes){ k.data, k.len });
 	uint8_t out[16];
