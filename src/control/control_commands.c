@@ -128,9 +128,12 @@ static int64_t run_refresh(struct control *c, const char *path, json_t *answer)
 	char prefix[KEY_MAX_BYTES + 2] = "";
 	struct store_attr attr;
 	struct fs *fs = c->config.fs ? c->config.fs(c->config.fs_user) : NULL;
-	bool is_file = store_resolve(c->config.store, path, &attr) == 0 && attr.type == STORE_FILE;
-	int r = *path ? path_to_key(&c->config.naming, path, !is_file, prefix) : 0;
+	int r = store_resolve(c->config.store, path, &attr);
+	bool is_file = r == 0 && attr.type == STORE_FILE;
 
+	if (r < 0 && r != -ENOENT && r != -ENOTDIR)
+		return r;
+	r = *path ? path_to_key(&c->config.naming, path, !is_file, prefix) : 0;
 	if (r < 0)
 		return r;
 	if (is_file)
@@ -147,7 +150,6 @@ static int64_t run_refresh(struct control *c, const char *path, json_t *answer)
 
 static int found(void *user, const struct remote_walk_entry *entry)
 {
-	*(bool *)user = true;
 	return 1; /* one is enough */
 }
 
@@ -160,22 +162,23 @@ static int found_exactly(void *user, const struct remote_walk_entry *entry)
 
 #define ASK_MAX_MS 20000
 
-/* Has the bucket an object of this key, or anything below it? */
-static bool bucket_has(struct control *c, const char *path)
+/* Has the bucket an object of this key, or anything below it? 1, 0, or why that can't be told. */
+static int bucket_has(struct control *c, const char *path)
 {
 	char key[KEY_MAX_BYTES + 2];
-	bool below = false;
 	int64_t deadline_ms = clock_mono_ms() + ASK_MAX_MS;
+	int r;
 
 	if (path_to_key(&c->config.naming, path, false, key) < 0)
-		return false;
-	if (remote_walk(c->config.remote, key, true, deadline_ms, found_exactly, key, NULL) == 1)
-		return true;
+		return 0;
+	r = remote_walk(c->config.remote, key, true, deadline_ms, found_exactly, key, NULL);
+	if (r == 1 || (r < 0 && r != -ENOENT && r != -EACCES))
+		return r;
 	strcat(key, "/"); /* KEY_MAX_BYTES + 2 */
 	if (text_starts(c->prefix, key))
-		return true; /* a level above the mounted prefix, or that itself */
-	return remote_walk(c->config.remote, key, true, deadline_ms, found, &below, NULL) == 1 &&
-	       below;
+		return 1; /* a level above the mounted prefix, or that itself */
+	r = remote_walk(c->config.remote, key, true, deadline_ms, found, NULL, NULL);
+	return r == -EACCES ? 0 : r;
 }
 
 static bool is_below(const char *path, const char *top)
@@ -250,9 +253,11 @@ static int64_t run_counts(struct control *c, const char *path, json_t *answer)
 		r = 0;
 	if (r == 0)
 		r = control_json_counts(answer, &counts);
+	if (r == 0)
+		r = here ? 1 : bucket_has(c, path);
 	if (r < 0)
 		return r;
-	if (json_object_set_new(answer, "exists", json_boolean(here || bucket_has(c, path))) < 0 ||
+	if (json_object_set_new(answer, "exists", json_boolean(r)) < 0 ||
 		json_object_set_new(answer, "jobs", json_integer(jobs)) < 0 ||
 		json_object_set_new(answer, "jobs_damaged", json_integer(damaged)) < 0)
 		return -ENOMEM;

@@ -86,6 +86,19 @@ json_t *control_json_text(const char *text)
 	return buf_error(&escaped) < 0 ? NULL : json_string(buf_text(&escaped));
 }
 
+static int add_bytes(const char *data, size_t len, void *out)
+{
+	buf_add(out, data, len);
+	return buf_error(out);
+}
+
+int control_json_write(const json_t *json, size_t flags, struct buf *out)
+{
+	int r = json_dump_callback(json, add_bytes, out, flags);
+
+	return buf_error(out) < 0 ? buf_error(out) : r < 0 ? -ENOMEM : 0;
+}
+
 static int set_number(json_t *object, const char *name, uint64_t value)
 {
 	return json_object_set_new(object, name, json_integer((json_int_t)value));

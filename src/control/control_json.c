@@ -123,18 +123,14 @@ int control_write_json(struct control *c, struct buf *out)
 	struct control_facts facts;
 	int r = control_facts_get(c, &facts);
 	json_t *o;
-	char *text;
 
 	if (r < 0)
 		return r;
 	o = json_object();
 	r = o ? fill(c, &facts, o) : -ENOMEM;
-	text = r == 0 ? json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
+	if (r == 0)
+		r = control_json_write(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER, out);
 	json_decref(o);
-	if (!text)
-		return -ENOMEM;
-	buf_add_text(out, text);
 	buf_add_char(out, '\n');
-	free(text);
-	return 0;
+	return r;
 }

@@ -22,6 +22,8 @@ static int judge(struct control *c, const char *path, struct buf *out)
 	if (r < 0 || m.class < LAYOUT_WARN)
 		return r;
 	layout_explain(c->config.layout, key, &m, &reason);
+	if (buf_error(&reason) < 0)
+		return buf_error(&reason);
 	text_escape(out, path);
 	buf_printf(out, "\t%s\t%s\t", m.class == LAYOUT_WARN ? "warn" : "wrong",
 		layout_rule_name(c->config.layout, m.rule));

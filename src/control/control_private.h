@@ -113,6 +113,8 @@ int control_exit_of(const struct store_counts *counts, uint64_t jobs, uint64_t j
 must_check int control_json_counts(json_t *object, const struct store_counts *counts);
 /* A string whatever its bytes are (escaped if they are not UTF-8). */
 json_t *control_json_text(const char *text);
+/* Not json_dumps: jansson 2.14 leaves out a key for which it finds no memory, and goes on. */
+must_check int control_json_write(const json_t *json, size_t flags, struct buf *out);
 
 /* ---- control_space.c: what fills the cache ------------------------------------------------------- */
 struct control_fill {

@@ -61,7 +61,8 @@ void control_reply_keep(struct control *c, const char *token, char *text, size_t
 void control_answer_keep(struct control *c, const char *token, int64_t result,
 	const char *error_text, json_t *answer)
 {
-	char *text;
+	cleanup_buf struct buf text = {0};
+	size_t len;
 	int r;
 
 	if (result < 0) {
@@ -71,9 +72,10 @@ void control_answer_keep(struct control *c, const char *token, int64_t result,
 		r = json_object_set_new(answer, "ok", json_true()) |
 		    json_object_set_new(answer, "count", json_integer(result));
 	}
-	text = r == 0 ? json_dumps(answer, JSON_COMPACT) : NULL;
-	if (text)
-		control_reply_keep(c, token, text, strlen(text));
+	if (r < 0 || control_json_write(answer, JSON_COMPACT, &text) < 0)
+		return;
+	len = text.len;
+	control_reply_keep(c, token, buf_steal(&text), len);
 }
 
 static struct fs_virtual_attr attr_of(const struct control_reply *p)

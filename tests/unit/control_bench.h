@@ -130,7 +130,7 @@ static inline int read_as(uid_t uid, const char *path, struct buf *out)
 	struct fs_virtual_attr attr;
 	void *stream = NULL;
 	char block[5000];
-	ssize_t n;
+	ssize_t n = 0;
 	int r = look(path, &attr);
 
 	buf_clear(out);
@@ -138,7 +138,8 @@ static inline int read_as(uid_t uid, const char *path, struct buf *out)
 		r = tree.stream_open(tree.user, attr.id, uid, &stream);
 	if (r < 0 || !stream)
 		return r < 0 ? r : tree.read_all(tree.user, attr.id, uid, out);
-	while ((n = tree.stream_read(tree.user, stream, block, sizeof(block), out->len)) > 0)
+	while (buf_error(out) == 0 &&
+		(n = tree.stream_read(tree.user, stream, block, sizeof(block), out->len)) > 0)
 		buf_add(out, block, (size_t)n);
 	tree.stream_close(tree.user, stream);
 	return n < 0 ? (int)n : buf_error(out);
