@@ -59,6 +59,19 @@ static inline void bench_rooms(const char *prefix)
 	assert_int_equal(auth_start(auth), 0);
 }
 
+/* Commands reach the uploads' own thread in their time. */
+static inline void wait_paused(bool paused)
+{
+	int64_t deadline_ms = clock_mono_ms() + 20000;
+	struct upload_status status;
+
+	do {
+		assert_true(clock_mono_ms() < deadline_ms);
+		sched_yield();
+		upload_status(upload, &status);
+	} while (((status.pauses & PAUSE_BY_HAND) != 0) != paused);
+}
+
 static inline int bench_setup(const char *prefix)
 {
 	static const char *const options[] = {"acl=none", "list-ttl=60", NULL};
@@ -88,6 +101,7 @@ static inline int bench_setup(const char *prefix)
 	assert_int_equal(upload_start(upload), 0);
 	assert_int_equal(control_create(&control, &config), 0);
 	tree = control_virtual(control);
+	wait_paused(true); /* it has looked at what was there before */
 	return 0;
 }
 
@@ -156,19 +170,6 @@ static inline int command_as(uid_t uid, const char *text)
 static inline int command(const char *text)
 {
 	return command_as(OWNER, text);
-}
-
-/* Commands reach the uploads' own thread in their time. */
-static inline void wait_paused(bool paused)
-{
-	int64_t deadline_ms = clock_mono_ms() + 20000;
-	struct upload_status status;
-
-	do {
-		assert_true(clock_mono_ms() < deadline_ms);
-		sched_yield();
-		upload_status(upload, &status);
-	} while (((status.pauses & PAUSE_BY_HAND) != 0) != paused);
 }
 
 /* The answer to a token; the caller decrefs it. */
