@@ -89,6 +89,7 @@ enum store_type { STORE_FILE = 1, STORE_DIR = 2 };
 #define STORE_FLAG_STRANDED 0x200u /* a program of an earlier mount may still write into it */
 #define STORE_FLAG_COPY 0x400u     /* until it is closed or synced only a copy of what the bucket has:
 				    * the start after a kill removes it */
+#define STORE_FLAG_ELSEWHERE 0x800u /* DELETING: no file of ours, an object from elsewhere */
 
 /* What listings and stat need. */
 struct store_attr {
@@ -524,7 +525,7 @@ must_check int store_inodes_of_key(
 /* Is an object with this key ours: that of a file here, or one that is being made, deleted or moved
  * away? Listings show it as that file, under the name that this has now, or not at all. */
 bool store_key_is_ours(struct store *s, const char *key);
-/* An object of ours that no file stands for: delete it when due. */
+/* An object from elsewhere is to be deleted when due; store_forget() takes that back. */
 must_check int store_stray_add(
 	struct store *s, const struct store_object *object, int64_t due_at_ns);
 /* A DELETING inode is done (object deleted, replaced or vanished): forget it and its data. */

@@ -242,7 +242,7 @@ static bool outcome_apply(struct store *s, struct record *new, const struct stor
 	}
 	if (object) {
 		if (new->i.object.key[0] && strcmp(new->i.object.key, object->key) != 0)
-			op_stray(s, &new->i.object, clock_wall_ns());
+			op_stray(s, &new->i.object, clock_wall_ns(), 0);
 		new->i.object = *object;
 	}
 	if (unlinked) {
@@ -292,7 +292,7 @@ static int end_locked(struct store *s, uint64_t id, const struct store_transitio
 	if (object)
 		op_claims_void(s, object->key, a.ino);
 	if (object && !applied)
-		op_stray(s, object, clock_wall_ns());
+		op_stray(s, object, clock_wall_ns(), 0);
 	r = op_commit(s);
 	*ret_purge = *ret_purge && r == 0;
 	if (r == 0)
@@ -460,7 +460,7 @@ int store_stray_add(struct store *s, const struct store_object *object, int64_t 
 	struct news news = { 0 };
 	store_enter(s);
 	op_begin(s);
-	op_stray(s, object, due_at_ns);
+	op_stray(s, object, due_at_ns, STORE_FLAG_ELSEWHERE);
 	int r = op_commit(s);
 	store_leave(s, &news);
 	news_fire(s, &news);

@@ -448,7 +448,8 @@ void op_dir_gone(struct store *s, const struct record *dir);
 /* Does a request stand that may replace or delete what is under this key? */
 must_check int key_is_in_doubt(struct store *s, const char *key);
 /* Record a nameless inode that only stands for an object to delete. */
-void op_stray(struct store *s, const struct store_object *object, int64_t due_at_ns);
+void op_stray(
+	struct store *s, const struct store_object *object, int64_t due_at_ns, uint32_t flags);
 
 /* An object of ours was made under this key: what other records said of it is over. */
 void op_claims_void(struct store *s, const char *key, uint64_t but_ino);

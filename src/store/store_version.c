@@ -130,7 +130,7 @@ static int state_set_locked(struct store *s, const struct store_transition *t,
 	record_transition(&new, t);
 	if (object) {
 		if (old.i.object.key[0] && strcmp(old.i.object.key, object->key) != 0)
-			op_stray(s, &old.i.object, clock_wall_ns());
+			op_stray(s, &old.i.object, clock_wall_ns(), 0);
 		new.i.object = *object;
 		op_claims_void(s, object->key, t->ino);
 	}

@@ -255,21 +255,36 @@ static const char *why_not_undeleted(int error)
 	}
 }
 
-/* A file of a person, not an object that nothing here stands for any more. */
-static bool was_a_file(struct upload *u, uint64_t ino)
+/* A file of a person, or an object from elsewhere that one removed; not an object that nothing here stands
+ * for any more. */
+static bool was_removed(const struct store_inode *inode)
 {
-	struct store_attr attr;
+	return inode->attr.flags & STORE_FLAG_ELSEWHERE ? inode->object.key[0] != '\0'
+							: inode->attr.mode != 0;
+}
 
-	return store_attr(u->store, ino, &attr) == 0 && attr.mode != 0;
+/* What was never ours just stays, unless it may be gone already. */
+static int undelete(struct upload *u, const struct store_inode *inode)
+{
+	struct store_attempt attempt;
+	int n;
+
+	if (!(inode->attr.flags & STORE_FLAG_ELSEWHERE))
+		return store_undelete(u->store, inode->attr.ino);
+	n = store_attempts_of_key(u->store, inode->object.key, &attempt, 1);
+	if (n != 0)
+		return n < 0 ? n : -EBUSY;
+	return store_forget(u->store, inode->attr.ino);
 }
 
 static int undelete_one(struct upload *u, uint64_t ino, const char *top,
 	upload_refused_fn *refused, void *user)
 {
 	cleanup_buf struct buf path = {0}, shown = {0};
+	struct store_inode inode;
 	int r = store_path(u->store, ino, &path);
 
-	if (r == -ENOENT || !was_a_file(u, ino))
+	if (r == -ENOENT || store_inode(u->store, ino, &inode) < 0 || !was_removed(&inode))
 		return 0;
 	if (r < 0 || buf_error(&path) < 0)
 		return r < 0 ? r : -ENOMEM;
@@ -277,7 +292,7 @@ static int undelete_one(struct upload *u, uint64_t ino, const char *top,
 		return 0;
 	r = undelete_claim(u, ino);
 	if (r == 0) {
-		r = store_undelete(u->store, ino);
+		r = undelete(u, &inode);
 		undelete_release(u, ino);
 	}
 	if (r == 0)

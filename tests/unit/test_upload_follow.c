@@ -836,6 +836,31 @@ static void test_undelete(void **state)
 	bench_end(b);
 }
 
+/* An object from elsewhere (--allow-delete): it just stays, and an own file that came in its place is none. */
+static void test_undelete_of_what_was_never_ours(void **state)
+{
+	struct bench *b = open_bench(true);
+	struct store_object object = {.key = "p/theirs", .size_bytes = 6};
+	int64_t later = clock_wall_ns() + 600 * NS_PER_S;
+	struct store_counts counts;
+
+	(void)state;
+	fake_put(b->fake, "p/theirs", "theirs");
+	md5_hex_of("theirs", 6, object.etag);
+	assert_int_equal(store_stray_add(b->store, &object, later), 0);
+	assert_true(store_key_is_ours(b->store, "p/theirs"));
+	assert_int_equal(upload_undelete(b->upload, "p", NULL, NULL), 1);
+	assert_false(store_key_is_ours(b->store, "p/theirs"));
+	assert_int_equal(store_counts(b->store, STORE_ROOT_INO, &counts), 0);
+	assert_int_equal(counts.files[FILE_DELETING], 0);
+	assert_true(fake_has(b->fake, "p/theirs", "theirs", 6));
+
+	assert_int_equal(store_stray_add(b->store, &object, later), 0);
+	uploaded(b, "p/theirs", "theirs");
+	assert_int_equal(upload_undelete(b->upload, "p", NULL, NULL), 0);
+	bench_end(b);
+}
+
 static void test_undelete_too_late(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -1040,6 +1065,7 @@ int main(void)
 		cmocka_unit_test(test_deleted_when_due),
 		cmocka_unit_test(test_deleted_but_written_again_under_a_cleaned_name),
 		cmocka_unit_test(test_undelete),
+		cmocka_unit_test(test_undelete_of_what_was_never_ours),
 		cmocka_unit_test(test_undelete_too_late),
 		cmocka_unit_test(test_undelete_where_the_name_is_taken),
 		cmocka_unit_test(test_deleted_but_changed_by_someone_else),
