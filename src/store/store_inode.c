@@ -343,6 +343,12 @@ void op_chunk(struct store *s, uint64_t ino, uint64_t n, const struct chunk_reco
 		s->op.list.error = r;
 }
 
+bool object_has_version(const struct store_inode *i)
+{
+	return i->object.key[0] &&
+		(i->object.generation == i->attr.generation || (i->attr.flags & STORE_FLAG_FOREIGN));
+}
+
 bool is_suspect(struct store *s, uint64_t ino)
 {
 	struct ikey k = ikey_ino(ino);

@@ -435,6 +435,8 @@ must_check int gone_put(struct index *x, const struct record *r);
 must_check int count_apply(
 	struct index *x, uint64_t dir_ino, uint8_t slot, int64_t files, int64_t bytes);
 void op_chunk(struct store *s, uint64_t ino, uint64_t n, const struct chunk_record *c);
+/* Is its object this very version? Else chunks that say "filled" were changed since, or have no object. */
+bool object_has_version(const struct store_inode *i);
 void op_unsynced(struct store *s, uint64_t ino);
 bool is_unsynced(struct store *s, uint64_t ino);
 /* Unsynced, and a sync of it failed: the next one that succeeds proves nothing. */

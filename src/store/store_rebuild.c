@@ -304,7 +304,8 @@ static int look_at_chunks(struct repair *p, struct found *f)
 
 		if (r < 0)
 			return r;
-		f->any_absent |= c.absent || (c.filled && p->sources.power_cut);
+		f->any_absent |= c.absent ||
+			(c.filled && p->sources.power_cut && object_has_version(&f->r.i));
 		f->crcs += c.has_crc && !c.absent;
 	}
 	return 0;

@@ -148,13 +148,14 @@ static int bury_all(struct store *s)
 
 /* ---- after a power cut ------------------------------------------------------------------------------------------ */
 
-/* Chunks fetched from the bucket whose bytes may not have reached the disk. */
+/* Chunks fetched from the bucket whose bytes may not have reached the disk. A version that was changed
+ * since has bytes that its object lacks: it stands or falls with its checksums, as any other. */
 static int drop_filled(struct store *s, uint64_t ino)
 {
 	struct record old;
 	with_lock(&s->lock);
 	int r = record_get(s, ino, &old);
-	if (r < 0)
+	if (r < 0 || !object_has_version(&old.i))
 		return r;
 	struct record new = old;
 	op_begin(s);

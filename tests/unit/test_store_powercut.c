@@ -369,6 +369,86 @@ static void filled_chunks_are_dropped_after_a_power_cut(void **state)
 	must_eq(space.used_bytes, 0);
 }
 
+/* Fetched again after all of it left the cache. */
+static void fetch(struct rig *r, uint64_t ino)
+{
+	struct store_file *f = rig_file(r, ino);
+	uint8_t data[P];
+
+	for (uint64_t n = 0; n < 2; n++) {
+		rig_pattern(data, P, n * P, 1);
+		must_eq(store_chunk_fill_begin(f, n), 0);
+		must_eq(store_chunk_fill_write(f, n, 0, data, P), 0);
+		must_eq(store_chunk_fill_end(f, n, true), 0);
+	}
+	store_file_close(f);
+}
+
+static void change_at(struct rig *r, uint64_t ino, uint64_t off)
+{
+	struct store_file *f = rig_write_begin(r, ino);
+
+	rig_write_pattern(f, off, 10, 2);
+	rig_write_end(f);
+}
+
+static void work_changed_after_fetch(struct rig *r, void *arg)
+{
+	static const char *const which[] = {"synced", "closed", "queued", "again"};
+	uint64_t inos[4];
+	struct store_file *f;
+
+	for (int i = 0; i < 4; i++) {
+		inos[i] = rig_put(r, STORE_ROOT_INO, which[i], 2 * P, 1);
+		rig_bring(r, inos[i], FILE_VERIFIED);
+	}
+	must_eq(store_flush_all(r->s), 0);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	for (int i = 0; i < 4; i++)
+		fetch(r, inos[i]);
+	must_eq(store_flush_all(r->s), 0);
+	change_at(r, inos[3], 5);
+	must_eq(store_flush_all(r->s), 0); /* that is safe, and the bucket has not got it */
+	change_at(r, inos[3], P + 5);
+	change_at(r, inos[1], 5);
+	change_at(r, inos[2], 5);
+	rig_bring(r, inos[2], FILE_QUEUED);
+	f = rig_write_begin(r, inos[0]);
+	rig_write_pattern(f, 5, 10, 2);
+	must_eq(store_file_sync(f, false), 0);
+}
+
+static void must_be_changed(struct rig *r, const char *name, enum file_state state, uint64_t off)
+{
+	struct store_file *f = rig_file(r, rig_find(r, name));
+	uint8_t want[2 * P], changed[10];
+
+	must_state(state_of(r, name), state);
+	rig_pattern(want, 2 * P, 0, 1);
+	rig_pattern(changed, 10, 5, 2);
+	memcpy(want + 5, changed, 10);
+	if (off > 5) {
+		rig_pattern(changed, 10, off, 2);
+		memcpy(want + off, changed, 10);
+	}
+	rig_must_read(f, 0, want, 2 * P);
+	store_file_close(f);
+}
+
+/* Its bytes are no longer the object's: fetched again they would be those of before the change. */
+static void changed_after_it_was_fetched(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_changed_after_fetch, NULL, CHILD_KILLED);
+	r->config.boot_id = "boot-2";
+	rig_open(r);
+	must_be_changed(r, "synced", FILE_INCOMPLETE, 5);
+	must_be_changed(r, "closed", FILE_TORN, 5);
+	must_be_changed(r, "queued", FILE_QUEUED, 5);
+	must_be_changed(r, "again", FILE_TORN, P + 5);
+}
+
 /* ---- records that never reached the disk ------------------------------------------------------------------------------ */
 
 static void copy_front(const char *from, const char *to, size_t len)
@@ -462,6 +542,7 @@ int main(void)
 		rig_test_closed(open_at_a_power_cut_is_incomplete),
 		rig_test_closed(closed_after_an_fsync_is_safe),
 		rig_test_closed(filled_chunks_are_dropped_after_a_power_cut),
+		rig_test_closed(changed_after_it_was_fetched),
 		rig_test_closed(orphans_are_kept_and_their_numbers_spared),
 	};
 
