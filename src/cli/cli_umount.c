@@ -66,6 +66,12 @@ struct daemon {
 	int pidfd, lock_fd;
 };
 
+static void daemon_release(struct daemon *d)
+{
+	cleanup_fd_fn(&d->pidfd);
+	cleanup_fd_fn(&d->lock_fd);
+}
+
 static int lock_open(const char *cache_dir)
 {
 	char path[4096];
@@ -157,8 +163,7 @@ int cmd_umount(int argc, char **argv)
 		cli_error("%s is inside the mount %s: unmount that", argv[optind], target.root);
 		return EXIT_USAGE;
 	}
-	struct daemon d = daemon_find(target.root);
-	cleanup_fd int pidfd = d.pidfd, lock_fd = d.lock_fd;
+	cleanup_with(daemon_release) struct daemon d = daemon_find(target.root);
 	int code = drain ? drain_first(target.root) : EXIT_VERIFIED;
 	int r = unmount(target.root, lazy);
 	if (r != 0) {
