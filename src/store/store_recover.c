@@ -200,9 +200,15 @@ static bool bytes_match(struct store *s, const struct store_inode *i)
 	return true;
 }
 
+/* What undelete brings back of a DELETING one. */
+static enum file_state state_of_bytes(const struct store_inode *i)
+{
+	return i->attr.state == FILE_DELETING ? i->state_before : i->attr.state;
+}
+
 static bool bucket_holds(const struct store_inode *i)
 {
-	enum file_state state = i->attr.state;
+	enum file_state state = state_of_bytes(i);
 	return (state == FILE_UPLOADED || state == FILE_VERIFIED || state == FILE_MOVING) &&
 		i->object.key[0] && i->object.generation == i->attr.generation;
 }
@@ -221,6 +227,8 @@ static int mark_torn(struct store *s, const struct store_inode *i)
 		for (uint64_t n = 0; n < i->chunk_count; n++)
 			op_chunk(s, i->attr.ino, n, &absent);
 		new.present_bytes = 0;
+	} else if (i->attr.state == FILE_DELETING) {
+		new.i.state_before = FILE_TORN;
 	} else {
 		record_enter(&new, FILE_TORN);
 		(void)text_copy(new.i.reason, "not synced before a power cut, and its bytes differ from " /* fits */
@@ -235,8 +243,7 @@ static int mark_torn(struct store *s, const struct store_inode *i)
 /* States whose bytes are already in doubt, or count for nothing. */
 static bool needs_no_proof(enum file_state state)
 {
-	return state == FILE_LOST || state == FILE_TORN || state == FILE_INCOMPLETE ||
-		state == FILE_NONE || state == FILE_DELETING;
+	return state == FILE_LOST || state == FILE_TORN || state == FILE_INCOMPLETE || state == FILE_NONE;
 }
 
 static int check_unsynced(struct store *s, uint64_t ino)
@@ -246,7 +253,7 @@ static int check_unsynced(struct store *s, uint64_t ino)
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	r = drop_filled(s, ino);
-	if (r < 0 || needs_no_proof(i.attr.state))
+	if (r < 0 || needs_no_proof(state_of_bytes(&i)))
 		return r;
 	r = store_inode(s, ino, &i);
 	if (r == 0 && !bytes_match(s, &i))

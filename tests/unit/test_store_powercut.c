@@ -316,6 +316,52 @@ static void closed_after_an_fsync_is_safe(void **state)
 	rig_must_hold(r, rig_find(r, "synced"), 2 * P + 5, 7);
 }
 
+/* ---- deleted, and taken back ------------------------------------------------------------------------------------ */
+
+static const char *const deleted[] = {"rewritten", "verified", "verified-bad"};
+
+/* The object of the first one is an older version; the bytes of the last one are damaged. */
+static void work_delete(struct rig *r, void *arg)
+{
+	uint64_t *inos = arg;
+	char path[4096];
+
+	for (size_t i = 0; i < array_len(deleted); i++) {
+		inos[i] = rig_put(r, STORE_ROOT_INO, deleted[i], 2 * P, 1);
+		rig_bring(r, inos[i], FILE_VERIFIED);
+		if (i == 0) {
+			struct store_file *f = rig_write_begin(r, inos[i]);
+
+			rig_write_pattern(f, 0, 2 * P, 2);
+			rig_write_end(f);
+		}
+		must_eq(store_unlink(r->s, STORE_ROOT_INO, deleted[i], 600000), 0);
+	}
+	rig_data_path(r, inos[2], path);
+	damage(path, P + 1);
+}
+
+static void deleted_ones_must_prove_their_bytes(void **state)
+{
+	struct rig *r = *state;
+	uint64_t *inos = rig_shared(4096);
+
+	rig_child(r, work_delete, inos, CHILD_KILLED);
+	r->config.boot_id = "boot-2";
+	rig_open(r);
+	for (size_t i = 0; i < array_len(deleted); i++) {
+		must_state(rig_state(r, inos[i]), FILE_DELETING);
+		must_eq(store_undelete(r->s, inos[i]), 0);
+	}
+	must_state(state_of(r, "rewritten"), FILE_TORN);
+	must_state(state_of(r, "verified"), FILE_VERIFIED);
+	must(present(r, "verified"));
+	must_state(state_of(r, "verified-bad"), FILE_VERIFIED);
+	must(!present(r, "verified-bad"));
+	rig_must_count(r, STORE_ROOT_INO);
+	munmap(inos, 4096);
+}
+
 /* ---- fetched chunks ------------------------------------------------------------------------------------------------ */
 
 static void work_fill(struct rig *r, void *arg)
@@ -541,6 +587,7 @@ int main(void)
 		rig_test_closed(changed_after_the_flush_is_in_doubt_again),
 		rig_test_closed(open_at_a_power_cut_is_incomplete),
 		rig_test_closed(closed_after_an_fsync_is_safe),
+		rig_test_closed(deleted_ones_must_prove_their_bytes),
 		rig_test_closed(filled_chunks_are_dropped_after_a_power_cut),
 		rig_test_closed(changed_after_it_was_fetched),
 		rig_test_closed(orphans_are_kept_and_their_numbers_spared),
