@@ -154,6 +154,7 @@ struct store_config {
 	uint64_t lend_room_bytes;   /* store_file_lend wants so much room, and 1/8 of it for each file that is
 				     * lent already; 0: 8 GiB */
 	const char *boot_id;        /* NULL: /proc/sys/kernel/random/boot_id */
+	uint64_t disk_seq;          /* 0: what the kernel says of the disk below dir */
 };
 
 /*
@@ -597,6 +598,7 @@ struct store_repair_config {
 	const char *identity; /* NULL: what the cache says of itself */
 	bool dry_run;         /* look and say; change nothing in the directory but its lock */
 	const char *boot_id;  /* NULL: this machine's */
+	uint64_t disk_seq;    /* as in store_config */
 	/* One thing that a person should know of: a file (its path) and what became of it. NULL: none. */
 	void (*note)(void *user, const char *path, const char *what);
 	void *user;

@@ -129,7 +129,7 @@ static void write_recovery(const struct control_facts *f, struct buf *out)
 		"the last run ended without warning%s: %" PRIu64 " records replayed, %" PRIu64
 		" files torn, %" PRIu64 " incomplete, %" PRIu64 " lost, %" PRIu64
 		" data files without a name\n",
-		r->power_cut ? " (power cut or crash of the machine)" : "", r->replayed_records,
+		r->power_cut ? " (power cut, crash of the machine or loss of the cache's disk)" : "", r->replayed_records,
 		r->torn_files, r->incomplete_files, r->lost_files, r->orphan_data_files);
 }
 

@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #define LOCK_RETRY_MS 100
 
@@ -386,6 +387,7 @@ static int mark_clean(struct store *s, bool clean)
 	op_begin(s);
 	op_meta_u64(s, "clean", clean);
 	op_put(s, TABLE_META, &boot, s->boot_id, strlen(s->boot_id));
+	op_meta_u64(s, META_DISK_SEQ, s->disk_seq);
 	int r = op_commit(s);
 	return r < 0 ? r : checkpoint_locked(s);
 }
@@ -404,6 +406,30 @@ int store_boot_id(const char *given, char out[64])
 	return 0;
 }
 
+/* A partition has that of its disk. */
+uint64_t store_disk_seq(uint64_t given, int dir_fd)
+{
+	static const char *const places[] = { "", "../" };
+	struct stat st;
+	uint64_t seq = 0;
+	if (given || fstat(dir_fd, &st) < 0)
+		return given;
+	for (size_t i = 0; i < array_len(places) && !seq; i++) {
+		char path[64], text[32];
+		cleanup_fd int fd = -1;
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%sdiskseq", major(st.st_dev),
+			minor(st.st_dev), places[i]);
+		if (io_open(path, O_RDONLY, 0, &fd) < 0)
+			continue;
+		ssize_t n = read(fd, text, sizeof(text) - 1);
+		text[n > 0 ? n : 0] = '\0';
+		text[strcspn(text, "\n")] = '\0';
+		if (u64_parse(text, &seq) < 0)
+			seq = 0;
+	}
+	return seq;
+}
+
 static int open_parts(struct store *s, const struct store_config *config, int64_t lock_wait_ms,
 	char **ret_message)
 {
@@ -412,6 +438,8 @@ static int open_parts(struct store *s, const struct store_config *config, int64_
 		r = store_take_lock(s, lock_wait_ms, ret_message);
 	if (r == 0)
 		r = store_boot_id(config->boot_id, s->boot_id);
+	if (r == 0)
+		s->disk_seq = store_disk_seq(config->disk_seq, s->dir_fd);
 	if (r == 0)
 		r = open_index(s, config->identity, ret_message);
 	if (r == 0)

@@ -100,7 +100,7 @@ static int meta_each(void *user, const char *table, struct bytes key, struct byt
 		const char *name;
 		uint64_t *where;
 	} numbers[] = {{"format", &s->format}, {"epoch", &s->epoch}, {"number", &s->number},
-		{"clean", &s->clean}};
+		{"clean", &s->clean}, {META_DISK_SEQ, &s->disk_seq}};
 
 	for (size_t i = 0; i < array_len(numbers); i++)
 		if (key_is(key, numbers[i].name) && value.len == 8)
@@ -145,6 +145,14 @@ static int sense_each(void *user, const char *table, struct bytes key, struct by
 	return 0;
 }
 
+/* As a mount would judge it (store_recover.c). */
+static bool disk_is_another(const struct repair *p)
+{
+	uint64_t seq = p->sources.disk_seq;
+
+	return seq && p->s->disk_seq && seq != p->s->disk_seq;
+}
+
 static int look_at_index(struct repair *p)
 {
 	struct sources *s = &p->sources;
@@ -163,7 +171,8 @@ static int look_at_index(struct repair *p)
 	r = salvage_index(fd, "meta", meta_each, s, &report);
 	if (r == 0)
 		s->power_cut =
-			salvage_index(fd, "meta", boot_each, p->s->boot_id, &report) == -ESTALE &&
+			(salvage_index(fd, "meta", boot_each, p->s->boot_id, &report) == -ESTALE ||
+				disk_is_another(p)) &&
 			s->clean == 0;
 	s->meta_known = r == 0 && s->epoch != UINT64_MAX && s->number != UINT64_MAX &&
 			s->clean != UINT64_MAX && s->index_identity[0] && s->format;

@@ -345,6 +345,7 @@ struct store {
 	int64_t settle_ms, flush_ms;
 	bool durability_close;
 	char boot_id[64];
+	uint64_t disk_seq; /* 0: not known */
 	struct store_events subscribers[SUBSCRIBERS_MAX];
 	size_t subscriber_count;
 	struct store_recovery recovery;
@@ -383,10 +384,15 @@ void store_free(struct store *s);
 /* Waits only for a holder that says it is stopping, or has not said anything yet. */
 must_check int store_take_lock(struct store *s, int64_t wait_ms, char **ret_message);
 must_check int store_boot_id(const char *given, char out[64]);
+/* The kernel's number of this attachment of the disk that holds the cache: another one after it was pulled
+ * out and put back, when what was in the page cache is gone. 0: not known (no block device directly below, or
+ * a kernel before 5.15). */
+uint64_t store_disk_seq(uint64_t given, int dir_fd);
 /* One line for a person, unless there is one already. */
 void store_say(char **ret_message, const char *fmt, ...) printf_like(2, 3);
 char *store_quoted(const char *path); /* as a shell needs it */
 #define FORMAT_VERSION 4
+#define META_DISK_SEQ "disk-seq"
 
 /* For the log, which the maintenance thread writes (or the end). Index lock held. */
 void disk_note(struct store *s, int error, const char *what);

@@ -699,7 +699,8 @@ static int put_meta(struct repair *p)
 		uint64_t value;
 	} numbers[] = {{"format", FORMAT_VERSION}, {"epoch", p->highest_epoch + 1},
 		{"number", p->highest_number}, {"clean", 1}, {"next-ino", p->next_ino},
-		{"next-attempt", p->next_attempt}, {"next-job", p->next_job}};
+		{"next-attempt", p->next_attempt}, {"next-job", p->next_job},
+		{META_DISK_SEQ, p->s->disk_seq}};
 	struct ikey boot = ikey_text("boot-id"), identity = ikey_text("identity");
 	const char *whose = p->report->identity;
 

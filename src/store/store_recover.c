@@ -2,8 +2,9 @@
  * store_recover - from what a kill or a power cut left to a consistent store.
  *
  * The journal is replayed on the index and committed. Files that were OPEN are INCOMPLETE: no FLUSH
- * said that they are whole. After a power cut (another boot id), every file whose bytes were not synced
- * must prove them by its chunk CRCs, or is TORN; chunks fetched again since the last sync are dropped.
+ * said that they are whole. After a power cut (another boot id, or the disk was attached anew), every file
+ * whose bytes were not synced must prove them by its chunk CRCs, or is TORN; chunks fetched again since the
+ * last sync are dropped.
  */
 #include "store_private.h"
 
@@ -231,8 +232,9 @@ static int mark_torn(struct store *s, const struct store_inode *i)
 		new.i.state_before = FILE_TORN;
 	} else {
 		record_enter(&new, FILE_TORN);
-		(void)text_copy(new.i.reason, "not synced before a power cut, and its bytes differ from " /* fits */
-					      "what was written or cannot be checked",
+		(void)text_copy(new.i.reason,
+			"not synced before a power cut or the loss of the disk, and its bytes differ from " /* fits */
+			"what was written or cannot be checked",
 			sizeof(new.i.reason));
 		s->recovery.torn_files++;
 	}
@@ -443,9 +445,20 @@ static int check_run(struct store *s)
 	return r == 0 && later ? -EUCLEAN : r;
 }
 
+/* The disk was pulled out and put back, or its file attached anew: the page cache was lost with it, as in
+ * a power cut. */
+static int disk_is_another(struct store *s, bool *ret)
+{
+	uint64_t seq = 0;
+	int r = meta_get_u64(&s->index, META_DISK_SEQ, &seq);
+	*ret = seq && s->disk_seq && seq != s->disk_seq;
+	return r == -ENOENT ? 0 : r; /* a cache of an earlier cpgfs */
+}
+
 int recover(struct store *s, char **ret_message)
 {
 	uint64_t clean = 0;
+	bool other_disk = false;
 	char boot[64] = "";
 	lock_take(&s->lock);
 	int r = replay(s);
@@ -453,9 +466,11 @@ int recover(struct store *s, char **ret_message)
 		r = meta_get_u64(&s->index, "clean", &clean);
 	if (r == 0)
 		r = meta_get_text(&s->index, "boot-id", boot, sizeof(boot));
+	if (r == 0)
+		r = disk_is_another(s, &other_disk);
 	s->recovery.was_unclean = !clean;
 	s->recovery.same_boot = strcmp(boot, s->boot_id) == 0;
-	s->recovery.power_cut = !clean && strcmp(boot, s->boot_id) != 0;
+	s->recovery.power_cut = !clean && (!s->recovery.same_boot || other_disk);
 	if (r == 0)
 		r = check_run(s);
 	if (r == 0)

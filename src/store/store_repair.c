@@ -288,6 +288,8 @@ static int repair(struct repair *p)
 	if (r == 0)
 		r = store_boot_id(p->config->boot_id, p->s->boot_id);
 	if (r == 0)
+		p->s->disk_seq = store_disk_seq(p->config->disk_seq, p->s->dir_fd);
+	if (r == 0)
 		r = finish_earlier(p);
 	if (r == 0)
 		r = sources_look(p);

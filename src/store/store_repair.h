@@ -20,7 +20,7 @@ struct sources {
 	bool power_cut;
 	bool sound; /* nothing to rebuild */
 	char index_identity[KEY_MAX_BYTES + 1024], witness_identity[KEY_MAX_BYTES + 1024];
-	uint64_t format, epoch, number, clean;
+	uint64_t format, epoch, number, clean, disk_seq;
 	uint64_t front_number; /* the first record of the newest epoch in the journal */
 	uint64_t run_end;      /* the last record that a mount would replay */
 	uint64_t journal_epoch;

@@ -195,6 +195,7 @@ static void kill_alone_tears_nothing(void **state)
 	struct paths *p = rig_shared(sizeof(*p));
 	struct store_recovery got;
 
+	r->config.disk_seq = 7;
 	rig_child(r, work_one_of_each, p, CHILD_KILLED);
 	rig_open(r);
 	store_recovery_report(r->s, &got);
@@ -203,6 +204,25 @@ static void kill_alone_tears_nothing(void **state)
 	must_state(state_of(r, "unchecked"), FILE_CLOSED);
 	must_state(state_of(r, "held"), FILE_HELD);
 	munmap(p, sizeof(*p));
+}
+
+/* The machine went on, but the disk was gone for a moment, and with it what it had not been given yet. */
+static void disk_pulled_out_and_put_back(void **state)
+{
+	struct rig *r = *state;
+	struct store_recovery got;
+
+	r->config.disk_seq = 7;
+	play_power_cut(r);
+	r->config.boot_id = "boot-1";
+	r->config.disk_seq = 8;
+	rig_open(r);
+	store_recovery_report(r->s, &got);
+	must(got.power_cut);
+	must_be_judged(r);
+	rig_reopen(r);
+	store_recovery_report(r->s, &got);
+	must(!got.power_cut);
 }
 
 static void clean_end_before_the_reboot(void **state)
@@ -581,6 +601,7 @@ int main(void)
 		rig_test_closed(each_is_judged_by_what_it_can_prove),
 		rig_test_closed(judged_once),
 		rig_test_closed(accepted_stays_accepted),
+		rig_test_closed(disk_pulled_out_and_put_back),
 		rig_test_closed(kill_alone_tears_nothing),
 		rig_test_closed(clean_end_before_the_reboot),
 		rig_test_closed(flushed_stands),

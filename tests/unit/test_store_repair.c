@@ -155,6 +155,7 @@ static int try_repair(struct rig *r, bool dry_run, const char *identity, char **
 		.identity = identity,
 		.dry_run = dry_run,
 		.boot_id = r->config.boot_id,
+		.disk_seq = r->config.disk_seq,
 		.note = note};
 
 	noted[0] = '\0';
@@ -819,11 +820,15 @@ static void what_a_power_cut_took_is_not_believed(void **state)
 {
 	struct rig *r = *state;
 
-	for (int damaged = 0; damaged < 2; damaged++) {
+	for (int i = 0; i < 4; i++) {
+		bool damaged = i & 1, by_disk = i & 2; /* pulled out, the machine went on */
+
 		rig_empty(r);
 		r->config.boot_id = "boot-1";
+		r->config.disk_seq = 7;
 		rig_child(r, work_removed, NULL, CHILD_KILLED);
-		r->config.boot_id = "boot-2";
+		r->config.boot_id = by_disk ? "boot-1" : "boot-2";
+		r->config.disk_seq = by_disk ? 8 : 7;
 		overwrite(r, "journal", 0, 32, 0); /* the first record since the checkpoint */
 		if (damaged)
 			damage_pages_with(r, "kept");
