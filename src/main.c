@@ -220,7 +220,15 @@ static int build_log(struct stack *s)
 	return r < 0 ? fail(s, r, path ? path : "the log") : 0;
 }
 
-/* The cache must not lie in its own mount, nor in another one; a network file system as cache is a bad idea. */
+static void warn(struct stack *s, const char *message)
+{
+	log_warn("%s", message);
+	if (!s->options.foreground) /* there the log is standard error */
+		fprintf(stderr, "cpgfs: warning: %s\n", message);
+}
+
+/* The cache must not lie in its own mount, nor in another one; a network file system or memory as cache is
+ * a bad idea. */
 static int check_cache_place(struct stack *s)
 {
 	const struct cli_mount *o = &s->options;
@@ -229,15 +237,11 @@ static int check_cache_place(struct stack *s)
 		return fail(s, -errno, o->mountpoint);
 	if (is_inside(cache, mount) || is_in_a_mount_of_ours(cache))
 		return refuse_cache(s, cache);
-	static const unsigned long remote_types[] = { 0x6969, 0xff534d42, 0xfe534d42, 0x517b,
-		0x65735546, 0x01021997 }; /* NFS, CIFS, SMB2, SMB, FUSE, 9P */
 	struct statfs st;
-	if (statfs(cache, &st) == 0)
-		for (size_t i = 0; i < array_len(remote_types); i++)
-			if ((unsigned long)st.f_type == remote_types[i])
-				log_warn("the cache directory %s is on a network or FUSE file system: "
-					 "locks and syncs may not hold there; use a local disk",
-					cache);
+	const char *flaw = statfs(cache, &st) == 0 ? cli_cache_warning((unsigned long)st.f_type) : NULL;
+	cleanup_free char *text = NULL;
+	if (flaw && text_printf(&text, "the cache directory %s is %s", cache, flaw) == 0)
+		warn(s, text);
 	return 0;
 }
 
@@ -289,13 +293,6 @@ static int leave_folder(struct stack *s)
 	if (s->is_daemon && chdir("/") < 0)
 		return fail(s, -errno, "/");
 	return 0;
-}
-
-static void warn(struct stack *s, const char *message)
-{
-	log_warn("%s", message);
-	if (!s->options.foreground) /* there the log is standard error */
-		fprintf(stderr, "cpgfs: warning: %s\n", message);
 }
 
 /* What a person must set right refuses the mount; what comes by itself, or by a sign-in, does not. */

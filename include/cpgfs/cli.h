@@ -59,6 +59,10 @@ void cli_mount_release(struct cli_mount *m);
  * code, and it was said why. */
 must_check int cli_check_before_mount(const struct cli_mount *m);
 
+/* What a person should know of a cache directory on a file system of this kind (f_type of statfs), to be
+ * read behind "the cache directory DIR is "; NULL: nothing. */
+const char *cli_cache_warning(unsigned long magic);
+
 /* A layout by name (that of a gallery; NULL: the Cell Painting Gallery's) or by the path of its file.
  * *ret_message (malloc'ed) names the file and what is wrong in it. */
 must_check int cli_layout_load(const char *name, struct layout **ret, char **ret_message);

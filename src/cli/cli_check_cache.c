@@ -153,6 +153,21 @@ void check_judge_kind(struct check_report *r, unsigned long magic, bool punches_
 	}
 }
 
+const char *cli_cache_warning(unsigned long magic)
+{
+	for (size_t i = 0; i < array_len(kinds); i++) {
+		if (kinds[i].magic != (magic & 0xffffffff))
+			continue;
+		if (kinds[i].class == REMOTE)
+			return "on a network or FUSE file system: locks and syncs may not hold "
+			       "there; use a local disk";
+		if (kinds[i].class == IN_MEMORY)
+			return "in memory (tmpfs): what waits there is gone after a reboot; use a "
+			       "disk";
+	}
+	return NULL;
+}
+
 void check_judge_inodes(struct check_report *r, uint64_t total, uint64_t available)
 {
 	if (total == 0) {

@@ -98,6 +98,16 @@ static void kind(void **state)
 	assert_said("FAIL", "cache-kind", "locked");
 }
 
+/* What a mount says of it. */
+static void kind_at_mount(void **state)
+{
+	assert_null(cli_cache_warning(0xef53));
+	assert_null(cli_cache_warning(0x794c7630));
+	assert_non_null(strstr(cli_cache_warning(0x01021994), "after a reboot"));
+	assert_non_null(strstr(cli_cache_warning(0x6969), "network"));
+	assert_non_null(strstr(cli_cache_warning(0xffffffffff534d42), "network")); /* f_type is signed */
+}
+
 static void inodes(void **state)
 {
 	check_judge_inodes(&report, 0, 0); /* btrfs */
@@ -223,6 +233,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(speed, begin, end),
 		cmocka_unit_test_setup_teardown(space, begin, end),
 		cmocka_unit_test_setup_teardown(kind, begin, end),
+		cmocka_unit_test_setup_teardown(kind_at_mount, begin, end),
 		cmocka_unit_test_setup_teardown(inodes, begin, end),
 		cmocka_unit_test_setup_teardown(the_clock, begin, end),
 		cmocka_unit_test_setup_teardown(no_device, begin, end),
