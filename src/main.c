@@ -523,35 +523,62 @@ static int stack_build(struct stack *s)
 
 /* ---- running and taking down -------------------------------------------------------------------- */
 
-static uint64_t pending_files(struct stack *s)
+struct left {
+	uint64_t pending, needs_person; /* files */
+	uint64_t jobs;		       /* renames of folders that the bucket has not followed */
+	bool known;
+};
+
+static struct left what_is_left(struct stack *s)
 {
+	struct left left = { 0 };
+	struct upload_status status;
 	struct store_counts counts;
-	uint64_t pending = 0;
-	if (store_counts(s->store, STORE_ROOT_INO, &counts) < 0)
-		return 0;
-	for (enum file_state state = FILE_NONE + 1; state < FILE_STATE_COUNT; state++)
+	upload_status(s->upload, &status); /* jobs first: what one leaves behind is counted */
+	left.jobs = status.jobs_open;
+	left.known = store_counts(s->store, STORE_ROOT_INO, &counts) == 0;
+	for (enum file_state state = FILE_NONE + 1; left.known && state < FILE_STATE_COUNT; state++) {
 		if (file_state_exit(state) == EXIT_PENDING)
-			pending += counts.files[state];
-	return pending;
+			left.pending += counts.files[state];
+		else if (state != FILE_HELD && file_state_exit(state) == EXIT_NEEDS_PERSON)
+			left.needs_person += counts.files[state];
+	}
+	left.needs_person += left.known ? counts.held[HELD_NAME] : 0;
+	return left;
 }
 
 static void drain(struct stack *s)
 {
 	sig_atomic_t before = stop_signals;
 	log_info("uploading what is pending before the end; another signal ends at once");
-	while (pending_files(s) > 0 && stop_signals == before)
+	for (;;) {
+		struct left left = what_is_left(s);
+		if (!left.known || left.pending + left.jobs == 0 || stop_signals != before)
+			return;
 		(void)poll(NULL, 0, 200); /* the pace of looking */
+	}
 }
 
 static void say_what_is_left(struct stack *s)
 {
-	uint64_t pending = pending_files(s);
-	if (pending)
+	struct left left = what_is_left(s);
+	if (!left.known)
+		log_info("stopped; what is left to upload cannot be told now: it is safe in %s",
+			s->options.cache_dir);
+	else if (left.pending)
 		log_info("stopped with %" PRIu64
 			 " file%s still to upload: safe in %s, the next mount goes on",
-			pending, pending == 1 ? "" : "s", s->options.cache_dir);
-	else
+			left.pending, left.pending == 1 ? "" : "s", s->options.cache_dir);
+	else if (left.jobs)
+		log_info("stopped while the bucket follows a renamed folder: the next mount goes on");
+	else if (!left.needs_person)
 		log_info("stopped; nothing is left to upload");
+	if (left.needs_person)
+		log_info("stopped with %" PRIu64 " file%s that need%s you, and %s kept in %s: `cpgfs status` "
+			 "tells after the next mount",
+			left.needs_person, left.needs_person == 1 ? "" : "s",
+			left.needs_person == 1 ? "s" : "", left.needs_person == 1 ? "is" : "are",
+			s->options.cache_dir);
 }
 
 static void stack_take_down(struct stack *s)

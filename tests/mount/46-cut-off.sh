@@ -77,6 +77,8 @@ test_still_kept_back_after_a_remount() {
 	killed_writer KILL "$I/a.bin"
 	kept_back "$I/a.bin"
 	mount_end
+	grep -q 'stopped with 1 file that needs you' "$T/cpgfs.log" || fail "the log does not tell of it"
+	not grep 'nothing is left' "$T/cpgfs.log"
 	mount_start
 	kept_back "$I/a.bin"
 }
