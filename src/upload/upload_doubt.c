@@ -265,7 +265,8 @@ static int recover_state(struct upload *u, const struct map *inos, enum file_sta
 	return n;
 }
 
-/* What is open takes no more parts: S3 gave it its ACL when it was begun. */
+/* What is open takes no more parts and is not completed: S3 gave it its ACL when it was begun. (What was
+ * completed already is found by its object when the upload turns out to be gone.) */
 static int abort_open_uploads(struct upload *u)
 {
 	struct store_attempt *window = u->sched.attempts;
@@ -274,11 +275,9 @@ static int abort_open_uploads(struct upload *u)
 
 	while ((n = store_attempts(u->store, after, window, ATTEMPTS_WINDOW)) > 0) {
 		for (int i = 0; i < n; i++) {
-			enum attempt_phase phase = window[i].phase;
 			int r = 0;
 
-			if (window[i].upload_id[0] && phase != ATTEMPT_COMPLETING &&
-				phase != ATTEMPT_DOUBTFUL) {
+			if (window[i].upload_id[0]) {
 				window[i].phase = ATTEMPT_ABORTING;
 				r = store_attempt_update(u->store, &window[i]);
 			}

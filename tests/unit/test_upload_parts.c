@@ -373,7 +373,7 @@ static void test_killed_at_create_and_complete(void **state)
 	killed_at(S3_COMPLETE_MULTIPART, true, 0);
 }
 
-static void killed_and_with_acl(const char *before, const char *after)
+static void killed_and_with_acl(enum s3_op op, const char *before, const char *after)
 {
 	struct bench *b = bench_begin(true);
 	uint8_t *data = pattern(LEN, 1);
@@ -382,10 +382,10 @@ static void killed_and_with_acl(const char *before, const char *after)
 
 	b->config.acl = before;
 	bench_open_upload(b);
-	fake_set_hold(b->fake, S3_UPLOAD_PART, true);
+	fake_set_hold(b->fake, op, true);
 	ino = write_file(b, "p/big", data, LEN);
-	wait_until(fake_count(b->fake, S3_UPLOAD_PART) >= 1);
-	bench_kill(b, true);
+	wait_until(fake_count(b->fake, op) >= 1);
+	bench_kill(b, op == S3_UPLOAD_PART);
 	b->config.acl = after;
 	bench_open_upload(b);
 	check_done(b, ino, "p/big", data);
@@ -401,8 +401,9 @@ static void killed_and_with_acl(const char *before, const char *after)
 static void test_killed_and_with_another_acl(void **state)
 {
 	(void)state;
-	killed_and_with_acl(NULL, "bucket-owner-full-control");
-	killed_and_with_acl("bucket-owner-full-control", NULL);
+	killed_and_with_acl(S3_UPLOAD_PART, NULL, "bucket-owner-full-control");
+	killed_and_with_acl(S3_UPLOAD_PART, "bucket-owner-full-control", NULL);
+	killed_and_with_acl(S3_COMPLETE_MULTIPART, NULL, "bucket-owner-full-control");
 }
 
 /* Killed while sending, and the file is another one when we come back: the upload is aborted. */
