@@ -41,16 +41,32 @@ void delete_release(struct upload *u, uint64_t ino)
 	}
 }
 
+/* It may have come back meanwhile, and even have another object by now. */
+static bool stands_for_object(struct upload *u, const struct task *t)
+{
+	struct store_inode now;
+
+	return store_inode(u->store, t->version.ino, &now) == 0 && now.attr.state == FILE_DELETING &&
+	       strcmp(now.object.key, t->key) == 0;
+}
+
+/* Before the attempt ends: a record that stands without one says that its object is there, to whoever
+ * undeletes it. */
 static void delete_forget(struct upload *u, struct task *t)
 {
-	int r = store_forget(u->store, t->version.ino);
+	int r = stands_for_object(u, t) ? store_forget(u->store, t->version.ino) : 0;
 
-	if (r < 0 && r != -ENOENT)
+	if (r < 0 && r != -ENOENT) {
 		pause_note_store(u, r);
+		if (t->attempt.id != 0)
+			doubt_add(u, t->attempt.id, READ_AGAIN_MS);
+	} else if (t->attempt.id != 0) {
+		(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
+	}
 	task_destroy(u, t);
 }
 
-static void delete_gone(struct upload *u, struct task *t)
+void delete_gone(struct upload *u, struct task *t)
 {
 	if (u->remote)
 		remote_note_delete(u->remote, t->key);
@@ -78,7 +94,7 @@ static void delete_doubted(struct upload *u, struct task *t)
 	else if (strcmp(t->found.object.etag, t->object.etag) != 0)
 		delete_foreign(u, t);
 	else
-		task_retry_later(u, t, &again);
+		task_transient(u, t, &again);
 }
 
 static void delete_failed(struct upload *u, struct task *t, const struct s3_reply *reply)
@@ -107,17 +123,16 @@ static void delete_answered(struct upload *u, struct task *t, struct request *rq
 
 	if (applied == APPLIED_PERHAPS) {
 		task_transient(u, t, reply); /* the attempt stays: the bucket is asked */
-		return;
-	}
-	if (!task_attempt_end(u, t, FILE_NONE, NULL, false, NULL))
-		t->attempt.id = 0;
-	if (applied == APPLIED_YES && reply->request_id[0] != '\0')
+	} else if (applied == APPLIED_YES && reply->request_id[0] != '\0') {
 		delete_gone(u, t);
-	else if (applied == APPLIED_YES || reply->class == S3_NOT_FOUND ||
-		 reply->http_status == 412)
+	} else if (applied == APPLIED_YES || reply->class == S3_NOT_FOUND ||
+		   reply->http_status == 412) {
 		ask_bucket(u, t, t->key, true, delete_doubted); /* gone, or another one? */
-	else
+	} else {
+		if (!task_attempt_end(u, t, FILE_NONE, NULL, false, NULL))
+			t->attempt.id = 0;
 		delete_failed(u, t, reply);
+	}
 }
 
 static void delete_send(struct upload *u, struct task *t)

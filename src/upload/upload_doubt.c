@@ -87,15 +87,13 @@ static bool reading_may_tell(struct upload *u, const struct task *t)
 
 static void doubt_delete(struct upload *u, struct task *t)
 {
-	bool gone = t->found.says == BUCKET_ABSENT;
-
-	if (!gone && asked_too_soon(u, t))
+	if (t->found.says == BUCKET_ABSENT) {
+		delete_gone(u, t);
+		return;
+	}
+	if (asked_too_soon(u, t))
 		return;
 	(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
-	if (gone && u->remote)
-		remote_note_delete(u->remote, t->key);
-	if (gone && t->version.state == FILE_DELETING && store_forget(u->store, t->version.ino) < 0)
-		log_debug("%s: deleted; its record stays for now", t->key);
 	task_destroy(u, t);
 }
 

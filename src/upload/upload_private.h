@@ -598,6 +598,8 @@ int doubt_recover(struct upload *u);
 bool attempt_find(struct upload *u, uint64_t id, struct store_attempt *ret);
 
 void delete_release(struct upload *u, uint64_t ino);
+/* The object is not there (any more): its record goes, then t's attempt, if one stands. Ends the task. */
+void delete_gone(struct upload *u, struct task *t);
 /* Was something sent for this file whose outcome is not known, beside that attempt? */
 bool attempts_of_inode(struct upload *u, uint64_t ino, uint64_t but_id);
 void move_pass(struct upload *u);

@@ -861,6 +861,34 @@ static void test_undelete_of_what_was_never_ours(void **state)
 	bench_end(b);
 }
 
+/* Carried out, but answered by something in between, and the daemon is killed before the bucket was asked:
+ * it is sent again from what is here, or stays deleted. */
+static void test_undelete_of_what_may_be_deleted(void **state)
+{
+	(void)state;
+	for (unsigned is_here = 0; is_here < 2; is_here++) {
+		struct bench *b = open_bench(true);
+		uint64_t ino = uploaded(b, "p/d/one", "hello");
+
+		if (!is_here)
+			assert_int_equal(store_evict(b->store, UINT64_MAX / 2), 0);
+		fake_fault(b->fake, (struct fake_fault){.op = S3_DELETE, .kind = FAULT_BY_PROXY,
+			.class = S3_DONE, .http_status = 204, .code = ""});
+		fake_set_hold(b->fake, S3_HEAD, true);
+		unlink_in(b, "p/d", "one", 0);
+		wait_until(fake_in_flight(b->fake, S3_HEAD) == 1);
+		fake_delete(b->fake, "p/d/one");
+		bench_kill(b, false);
+		assert_int_equal(store_undelete(b->store, ino), is_here ? 0 : -EBUSY);
+		bench_open_upload(b);
+		if (is_here)
+			wait_only(b, "p/d/one", "hello");
+		wait_until(deleting_count(b) == 0 && attempts_standing(b) == 0);
+		assert_int_equal(file_ino(b, "p/d/one", false), is_here ? ino : 0);
+		bench_end(b);
+	}
+}
+
 static void test_undelete_too_late(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -1066,6 +1094,7 @@ int main(void)
 		cmocka_unit_test(test_deleted_but_written_again_under_a_cleaned_name),
 		cmocka_unit_test(test_undelete),
 		cmocka_unit_test(test_undelete_of_what_was_never_ours),
+		cmocka_unit_test(test_undelete_of_what_may_be_deleted),
 		cmocka_unit_test(test_undelete_too_late),
 		cmocka_unit_test(test_undelete_where_the_name_is_taken),
 		cmocka_unit_test(test_deleted_but_changed_by_someone_else),
