@@ -239,7 +239,7 @@ must_check int store_create(
 
 /* Remember an object from elsewhere so that its chunks can be cached: an inode without a name,
  * state NONE, all chunks absent, number store_ino_of_key(object->key). Called again with another
- * ETag it drops the cached chunks (-EBUSY while open). */
+ * ETag it drops the cached chunks (-EBUSY while open; may wait for the disk). */
 must_check int store_import(
 	struct store *s, const struct store_object *object, struct store_attr *ret);
 

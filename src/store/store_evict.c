@@ -115,8 +115,7 @@ static int64_t record_all_absent(struct store *s, uint64_t ino)
 	return r < 0 ? r : (int64_t)old.present_bytes;
 }
 
-/* The records are durable: the bytes may go, if nobody fetched them again meanwhile. */
-static void unlink_data(struct store *s, uint64_t ino)
+void unlink_data(struct store *s, uint64_t ino)
 {
 	char path[64];
 	struct record r;

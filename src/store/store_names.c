@@ -291,8 +291,9 @@ int store_import(struct store *s, const struct store_object *object, struct stor
 	store_enter(s);
 	int r = import_locked(s, object, ret, &dropped);
 	store_leave(s, &news);
-	if (dropped) /* old bytes are of no use; the record says absent already */
-		purge_now(s, store_ino_of_key(object->key));
+	/* the old bytes are of no use; after a power cut their record must not find other ones */
+	if (dropped && journal_sync(s, journal_last(s)) == 0)
+		unlink_data(s, store_ino_of_key(object->key));
 	news_fire(s, &news);
 	return r;
 }

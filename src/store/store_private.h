@@ -483,6 +483,9 @@ void op_purge(struct store *s, const struct record *r);
 void purge_data(struct store *s, uint64_t ino);
 void purge_now(struct store *s, uint64_t ino);
 bool purges_wait(struct store *s);
+/* That nothing of it is here is recorded, and on the disk: its bytes may go, if nobody fetches them again
+ * meanwhile. */
+void unlink_data(struct store *s, uint64_t ino);
 /* All that wait; waits for the disk. Not synced: they go on waiting. */
 must_check int purge_waiting(struct store *s);
 

@@ -54,7 +54,7 @@ void purge_now(struct store *s, uint64_t ino)
 		return; /* the grave entry stays */
 	}
 	if (record_get(s, ino, &r) == 0)
-		return; /* an import that dropped its bytes: no grave */
+		return; /* from the bucket, and there again */
 	op_begin(s);
 	op_del(s, TABLE_GRAVE, &k);
 	if (op_commit(s) < 0)

@@ -116,6 +116,21 @@ static void bytes_are_there(struct store_file *f, uint64_t from, uint64_t to)
 		f->lacks_to = from;
 }
 
+/* What the records said until now is over on the disk, too. f->lock is dropped meanwhile; nobody else begins
+ * a change. number 0: nothing to do. */
+static int sync_before_change(struct store_file *f, uint64_t number)
+{
+	if (!number)
+		return 0;
+	f->flushing = true;
+	lock_drop(&f->lock);
+	int r = journal_sync(f->store, number);
+	lock_take(&f->lock);
+	f->flushing = false;
+	cond_broadcast(&f->idle);
+	return r;
+}
+
 int file_before_change(struct store_file *f, uint64_t off, uint64_t len, struct news *news)
 {
 	uint64_t size = atomic_load(&f->size_bytes), sync_number = 0;
@@ -135,15 +150,7 @@ int file_before_change(struct store_file *f, uint64_t off, uint64_t len, struct 
 	atomic_store(&f->is_dirty_hint, true);
 	for (uint64_t n = first; n <= last && n < STORE_CHUNKS_MAX; n++)
 		bit_set(f->recorded, n, false);
-	if (!sync_number)
-		return 0;
-	f->flushing = true;
-	lock_drop(&f->lock);
-	r = journal_sync(f->store, sync_number);
-	lock_take(&f->lock);
-	f->flushing = false;
-	cond_broadcast(&f->idle);
-	return r;
+	return sync_before_change(f, sync_number);
 }
 
 /* ---- writing --------------------------------------------------------------------------------------------- */
@@ -295,8 +302,9 @@ void store_file_write_failed(struct store_file *f)
 
 /* ---- truncate --------------------------------------------------------------------------------------------- */
 
-/* A file that becomes empty needs nothing of what is absent, or lost. */
-static int forget_bytes(struct store_file *f, struct news *news)
+/* A file that becomes empty needs nothing of what is absent, or lost. *ret_sync_number: the record that must
+ * be on the disk before what is here goes; 0: none. */
+static int forget_bytes(struct store_file *f, struct news *news, uint64_t *ret_sync_number)
 {
 	struct store *s = f->store;
 	struct chunk_record none = { 0 };
@@ -305,12 +313,14 @@ static int forget_bytes(struct store_file *f, struct news *news)
 	struct record old;
 	int r = record_get(s, f->ino, &old);
 	if (r == 0) {
+		bool durable = f->absent_count < count && !is_unsynced(s, f->ino);
 		op_begin(s);
 		open_version(s, &old);
 		op_unsynced(s, f->ino);
 		for (uint64_t n = 0; n < count; n++)
 			op_chunk(s, f->ino, n, &none);
 		r = op_commit(s);
+		*ret_sync_number = durable ? s->journal.next_number - 1 : 0;
 	}
 	store_leave(s, news);
 	if (r < 0)
@@ -386,8 +396,9 @@ static int truncate_locked(
 	bool stranded = to == 0 && f->is_stranded;
 	if (r < 0 && r != -ENODATA)
 		return r;
+	uint64_t sync_number = 0;
 	if (to == 0 && (f->absent_count || r == -ENODATA || stranded))
-		r = forget_bytes(f, news);
+		r = forget_bytes(f, news, &sync_number);
 	else if (to != size || !f->dirty)
 		r = prepare_change(f, to < size ? to : size, to < size ? size - to : to - size,
 			growth, ret_chunk, news);
@@ -395,11 +406,14 @@ static int truncate_locked(
 		return r;
 	space_arrived(f->store, growth); /* no bytes, but a hole */
 	f->is_sparse = f->is_sparse || growth;
+	int synced = sync_before_change(f, sync_number); /* it is empty in memory: its bytes go in any case */
 	struct span span = heat_begin(f, to < size ? to : size, to < size ? size : to, news);
 	r = stranded ? lent_replace(f) : file_fd(f, true);
 	if (r == 0)
 		r = io_truncate(f->fd, to);
 	heat_end(f, span);
+	if (r == 0)
+		r = synced;
 	if (r < 0) {
 		f->write_error = true;
 		return r;

@@ -83,10 +83,10 @@ static bool needs_its_object(struct upload *u, const struct store_inode *other)
 	if (state == FILE_UPLOADED || state == FILE_VERIFIED || state == FILE_MOVING)
 		return true;
 	r = store_version_open(u->store, other->attr.ino, other->attr.generation, &fd);
-	if (r == 0) {
+	if (r == 0)
 		close(fd);
+	if (r == 0 || r == -ESTALE) /* it is being changed: what was fetched for that has to stay, too */
 		return store_make_durable(u->store, other->attr.ino) < 0;
-	}
 	return r == -EREMOTE || is_shortage(r); /* not known: it may be */
 }
 

@@ -107,6 +107,65 @@ static void first_change_of_a_durable_file_is_synced(void **state)
 	rig_write_end(f);
 }
 
+/* The same where it becomes empty while a part of it is not here. */
+static void emptied_though_not_all_is_here_is_synced(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 2 * P, 1), chunk;
+	uint8_t data[P] = {1};
+	struct store_file *f;
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	must_eq(store_flush_all(r->s), 0);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	f = rig_file(r, ino);
+	must_eq(store_chunk_fill_begin(f, 0), 0);
+	must_eq(store_chunk_fill_write(f, 0, 0, data, P), 0);
+	must_eq(store_chunk_fill_end(f, 0, true), 0);
+	must_eq(store_flush_all(r->s), 0);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SIZE;
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_truncate(f, 0, &chunk), -EIO);
+	must_eq(syncs(DISK_JOURNAL), 1); /* when its bytes were to go */
+	disk_off();
+	store_file_close(f);
+}
+
+/* The bytes of a foreign object that was replaced: its record must not come back without them. */
+static void replaced_object_is_synced_before_its_bytes_go(void **state)
+{
+	struct rig *r = *state;
+	struct store_object o = {.key = "k", .etag = "e", .size_bytes = P};
+	uint8_t data[P] = {1};
+	struct store_file *f;
+	struct store_attr a;
+
+	must_eq(store_import(r->s, &o, &a), 0);
+	f = rig_file(r, a.ino);
+	must_eq(store_chunk_fill_begin(f, 0), 0);
+	must_eq(store_chunk_fill_write(f, 0, 0, data, P), 0);
+	must_eq(store_chunk_fill_end(f, 0, true), 0);
+	store_file_close(f);
+	must_eq(store_flush_all(r->s), 0);
+	(void)text_copy(o.etag, "other", sizeof(o.etag));
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_JOURNAL | 1u << DISK_INDEX;
+	disk.lasts = true;
+	must_eq(store_import(r->s, &o, &a), 0);
+	disk_off();
+	must_eq(rig_data_files(r), 1);
+	(void)text_copy(o.etag, "third", sizeof(o.etag));
+	f = rig_file(r, a.ino);
+	must_eq(store_chunk_fill_begin(f, 0), 0);
+	must_eq(store_chunk_fill_write(f, 0, 0, data, P), 0);
+	must_eq(store_chunk_fill_end(f, 0, true), 0);
+	store_file_close(f);
+	must_eq(store_import(r->s, &o, &a), 0);
+	must_eq(rig_data_files(r), 0);
+}
+
 static void durability_close_syncs_each(void **state)
 {
 	struct rig *r = *state;
@@ -305,6 +364,8 @@ int main(void)
 		rig_test(a_close_is_one_journal_write),
 		rig_test(fsync_syncs_data_then_journal),
 		rig_test(first_change_of_a_durable_file_is_synced),
+		rig_test(emptied_though_not_all_is_here_is_synced),
+		rig_test(replaced_object_is_synced_before_its_bytes_go),
 		rig_test(durability_close_syncs_each),
 		rig_test(flush_takes_all_at_once),
 		rig_test_clock(flush_comes_by_itself),

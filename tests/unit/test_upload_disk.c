@@ -116,6 +116,44 @@ static void test_folder_renamed(void **state)
 	close_bench(b);
 }
 
+static unsigned data_syncs(void)
+{
+	return atomic_load(&disk.seen[DISK_DATA][DISK_SYNC]);
+}
+
+/* What was fetched to be changed in place is on the disk before another file replaces its object. */
+static void test_replaced_while_it_is_changed(void **state)
+{
+	struct bench *b = open_bench();
+	uint64_t one = write_text(b, "p/d/one", "first"), again, chunk;
+	struct store_file *f;
+
+	(void)state;
+	wait_patiently(b, all_uploaded(b, 1));
+	assert_int_equal(store_evict(b->store, UINT64_MAX / 2), 0);
+	upload_pause(b->upload);
+	wait_patiently(b, upload_pauses(b) == PAUSE_BY_HAND);
+	rename_patiently(b, "p/d", "one", "two");
+	assert_int_equal(store_file_open(b->store, one, &f), 0);
+	store_file_writer_add(f);
+	assert_int_equal(store_chunk_fill_begin(f, 0), 0);
+	assert_int_equal(store_chunk_fill_write(f, 0, 0, "first", 5), 0);
+	assert_int_equal(store_chunk_fill_end(f, 0, true), 0);
+	assert_int_equal(store_file_write(f, "F", 1, 0, false, &chunk), 0);
+	again = write_text(b, "p/d/one", "second");
+	disk_on(DISK_PASS, 0, 0);
+	upload_resume(b->upload);
+	wait_patiently(b, state_of(b, again) == FILE_UPLOADED);
+	assert_true(data_syncs() > 0);
+	disk_off();
+	assert_int_equal(store_file_flush(f, false, NULL), 0);
+	store_file_writer_drop(f);
+	store_file_close(f);
+	wait_patiently(b, all_uploaded(b, 2));
+	assert_true(fake_has(b->fake, "p/d/two", "First", 5));
+	close_bench(b);
+}
+
 /* ---- each record of a day ------------------------------------------------------------------------ */
 
 /* Renames in mid-upload, of a folder, and a delete, while the n-th record and those that follow
@@ -162,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_verdicts_on_a_version_that_is_over),
 		cmocka_unit_test(test_folder_renamed),
+		cmocka_unit_test(test_replaced_while_it_is_changed),
 		cmocka_unit_test(test_each_record_of_a_day),
 	};
 
