@@ -276,7 +276,7 @@ void fs_notice_store(struct fs *fs, const struct store_change *change)
 {
 	if (change->from != change->to &&
 		(change->to == FILE_DELETING || change->to == FILE_MOVING))
-		(void)fs_hidden_add_object(fs, change->ino);
+		(void)fs_hidden_add_object(fs, change->ino); /* it may have none */
 	if (!atomic_load(&fs->live))
 		return;
 	if (is_news_to_kernel(change))

@@ -62,6 +62,13 @@ static void add(struct fs *fs, uint64_t hash)
 	*slot = hash;
 }
 
+/* Something went, and its key cannot be read: every folder may be one. */
+static void add_unknown(struct fs *fs)
+{
+	with_lock(&fs->lock);
+	fs->hidden.all = true;
+}
+
 /* A whole folder stands in the set under its prefix and one of these: it went, or it did so under
  * an earlier mount and only what the bucket still has of it is left to hide. */
 #define TREE_MARK "\1"
@@ -143,11 +150,13 @@ bool fs_hidden_below(struct fs *fs, const char *prefix)
 bool fs_hidden_add_object(struct fs *fs, uint64_t ino)
 {
 	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+	int r = inode ? store_inode(fs->config.store, ino, inode) : -ENOMEM;
 
-	if (!inode || store_inode(fs->config.store, ino, inode) < 0 || !inode->object.key[0])
-		return false;
-	fs_hidden_add(fs, inode->object.key);
-	return true;
+	if (r == 0 && inode->object.key[0])
+		fs_hidden_add(fs, inode->object.key);
+	else if (r < 0 && r != -ENOENT)
+		add_unknown(fs);
+	return r == 0 ? inode->object.key[0] != '\0' : r != -ENOENT;
 }
 
 /* ---- what was moved ---- */
