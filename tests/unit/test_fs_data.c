@@ -817,6 +817,35 @@ static void an_object_is_made_longer_than_there_is_room(void **state)
 	rig_free(r);
 }
 
+/* The disk does not take it: no handle's close would say how that version ended. */
+static void a_file_that_cannot_be_made_longer(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param file;
+	struct rlimit before, less;
+	struct store_attr attr;
+	struct stat st = {.st_size = 129 * MIB};
+	struct fuse_req *req;
+
+	(void)state;
+	rig_start(r);
+	file = rig_put(r, 1, "a", "text");
+	rig_upload(r, file.ino, "a");
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	less = before;
+	less.rlim_cur = 128 * MIB;
+	assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &less), 0);
+	req = rig_req(r);
+	fs_operations.setattr(req, file.ino, &st, FUSE_SET_ATTR_SIZE, NULL);
+	assert_int_equal(rig_result(req), -EFBIG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(store_attr(r->store, file.ino, &attr), 0);
+	assert_int_equal(attr.state, FILE_INCOMPLETE);
+	assert_int_equal(attr.size_bytes, 4);
+	rig_free(r);
+}
+
 /* The cache takes no new data file: the object is as it was. */
 static void an_object_that_cannot_be_emptied(void **state)
 {
@@ -1000,6 +1029,7 @@ int main(void)
 		cmocka_unit_test(taking_over_does_not_undo_a_replacement),
 		cmocka_unit_test(what_is_taken_over_is_marked_until_it_is_whole),
 		cmocka_unit_test(an_object_is_made_longer_than_there_is_room),
+		cmocka_unit_test(a_file_that_cannot_be_made_longer),
 		cmocka_unit_test(an_object_that_cannot_be_emptied),
 		cmocka_unit_test(times_set_on_an_object_are_kept_here),
 		cmocka_unit_test(space_tells_the_truth),
