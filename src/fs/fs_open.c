@@ -241,6 +241,16 @@ static int open_foreign(struct fs_call *c, struct fs_place *p)
 	return r;
 }
 
+/* Not by its name, but by `cpgfs discard`, while somebody has it open: the kernel does not know that, and
+ * may keep the name for a moment. (What a program removed has a path: where it was.) */
+static bool was_discarded(struct fs *fs, const struct store_attr *attr)
+{
+	cleanup_buf struct buf path = {0};
+
+	return (attr->flags & STORE_FLAG_UNLINKED) &&
+	       store_path(fs->config.store, attr->ino, &path) == 0 && path.len == 0;
+}
+
 int fs_do_open(struct fs_call *c)
 {
 	cleanup_place struct fs_place p = {0};
@@ -258,6 +268,8 @@ int fs_do_open(struct fs_call *c)
 	case FS_STORE:
 		break;
 	}
+	if (may_write(c->fi.flags) && was_discarded(c->fs, &p.attr))
+		return -ESTALE; /* the kernel looks the name up again */
 	return open_in_store(c, p.attr.ino, false);
 }
 

@@ -817,6 +817,35 @@ static void an_object_is_made_longer_than_there_is_room(void **state)
 	rig_free(r);
 }
 
+/* The kernel may keep its name for a second longer: what came by that would be in no file. */
+static void discarded_while_it_is_read(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param file;
+	struct fuse_file_info reader = {0}, writer = {0};
+	struct store_attr attr;
+
+	(void)state;
+	rig_start(r);
+	file = rig_put(r, 1, "a", "text");
+	rig_step(r, file.ino, FILE_CLOSED, FILE_SETTLED);
+	rig_step(r, file.ino, FILE_SETTLED, FILE_CONFLICT);
+	assert_int_equal(rig_open(r, file.ino, O_RDONLY, &reader), 0);
+	assert_int_equal(store_attr(r->store, file.ino, &attr), 0);
+	assert_int_equal(
+		store_discard(r->store, file.ino, attr.generation, FILE_CONFLICT), 0);
+	assert_int_equal(rig_open(r, file.ino, O_WRONLY | O_TRUNC, &writer), -ESTALE);
+	rig_close(r, file.ino, &reader);
+	/* one that a program removed while it has it open is that program's */
+	file = rig_put(r, 1, "b", "text");
+	assert_int_equal(rig_open(r, file.ino, O_RDONLY, &reader), 0);
+	assert_int_equal(rig_unlink(r, 1, "b"), 0);
+	assert_int_equal(rig_open(r, file.ino, O_WRONLY, &writer), 0);
+	rig_close(r, file.ino, &writer);
+	rig_close(r, file.ino, &reader);
+	rig_free(r);
+}
+
 /* The disk does not take it: no handle's close would say how that version ended. */
 static void a_file_that_cannot_be_made_longer(void **state)
 {
@@ -1029,6 +1058,7 @@ int main(void)
 		cmocka_unit_test(taking_over_does_not_undo_a_replacement),
 		cmocka_unit_test(what_is_taken_over_is_marked_until_it_is_whole),
 		cmocka_unit_test(an_object_is_made_longer_than_there_is_room),
+		cmocka_unit_test(discarded_while_it_is_read),
 		cmocka_unit_test(a_file_that_cannot_be_made_longer),
 		cmocka_unit_test(an_object_that_cannot_be_emptied),
 		cmocka_unit_test(times_set_on_an_object_are_kept_here),
