@@ -248,6 +248,23 @@ static bool needs_no_proof(enum file_state state)
 	return state == FILE_LOST || state == FILE_TORN || state == FILE_INCOMPLETE || state == FILE_NONE;
 }
 
+/* Whoever accepts it knows perhaps that its writer had done all, but not this. */
+static int note_doubt(struct store *s, const struct store_inode *i)
+{
+	static const char doubt[] = "not synced before a power cut, which may have damaged it, too";
+	struct record old;
+	with_lock(&s->lock);
+	int r = record_get(s, i->attr.ino, &old);
+	if (r < 0 || strstr(old.i.reason, doubt))
+		return r;
+	struct record new = old;
+	snprintf(new.i.reason, sizeof(new.i.reason), "%.180s%s%s", old.i.reason, /* the rest fits */
+		old.i.reason[0] ? "; " : "", doubt);
+	op_begin(s);
+	op_inode(s, &old, &new);
+	return op_commit(s);
+}
+
 static int check_unsynced(struct store *s, uint64_t ino)
 {
 	struct store_inode i;
@@ -255,6 +272,8 @@ static int check_unsynced(struct store *s, uint64_t ino)
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	r = drop_filled(s, ino);
+	if (r == 0 && i.attr.state == FILE_INCOMPLETE && !bytes_match(s, &i))
+		return note_doubt(s, &i);
 	if (r < 0 || needs_no_proof(state_of_bytes(&i)))
 		return r;
 	r = store_inode(s, ino, &i);

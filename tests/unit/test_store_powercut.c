@@ -145,6 +145,7 @@ static void each_is_judged_by_what_it_can_prove(void **state)
 	must_eq(got.incomplete_files, 0);
 	must_be_judged(r);
 	must(rig_inode(r, rig_find(r, "checked-bad"))->reason[0] != '\0');
+	must(strstr(rig_inode(r, rig_find(r, "incomplete"))->reason, "power cut") != NULL);
 	rig_must_hold(r, rig_find(r, "checked"), 2 * P + 5, CHECKED);
 	rig_must_hold(r, rig_find(r, "durable"), 2 * P + 5, DURABLE);
 	/* shown, never deleted: a person looks at it */
