@@ -78,6 +78,24 @@ static bool asked_in_vain(struct upload *u, struct task *t)
 	return true;
 }
 
+/* Until somebody allows it, what became of this version stays unknown: a person has to hear why. */
+static void tell_refused(struct upload *u, const struct task *t, const struct s3_reply *reply)
+{
+	char reason[REASON_MAX];
+	struct store_inode now;
+
+	snprintf(reason, sizeof(reason),
+		"sent, but the answer was lost, and whether it arrived may not be asked (%.64s): reading or "
+		"listing has to be allowed",
+		reply->code);
+	if (t->version.state != FILE_UNKNOWN || store_inode(u->store, t->version.ino, &now) < 0 ||
+		strcmp(now.reason, reason) == 0)
+		return;
+	if (state_set(u, &t->version,
+		    &(struct state_change){.to = FILE_UNKNOWN, .reason = reason}) == 0)
+		log_warn("%s: %s", t->key, reason);
+}
+
 static void ask_listed(struct upload *u, struct task *t, struct request *rq)
 {
 	const struct s3_list_page *page = &rq->reply.list;
@@ -94,6 +112,7 @@ static void ask_listed(struct upload *u, struct task *t, struct request *rq)
 		if (!asked_in_vain(u, t))
 			put_failed(u, t, &rq->reply);
 	} else {
+		tell_refused(u, t, &rq->reply);
 		task_transient(u, t, &rq->reply);
 	}
 }

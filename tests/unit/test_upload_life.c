@@ -260,6 +260,37 @@ static void test_answer_lost_where_etags_say_nothing(void **state)
 	bench_end(b);
 }
 
+static bool reason_has(struct bench *b, uint64_t ino, const char *text)
+{
+	char reason[256];
+
+	reason_of(b, ino, reason);
+	return strstr(reason, text) != NULL;
+}
+
+/* Nor may anybody ask what became of it. */
+static void test_answer_lost_where_nobody_may_ask(void **state)
+{
+	struct bench *b = open_bench(true);
+	struct fake_fault denied = {.kind = FAULT_REFUSE, .times = 1, .class = S3_DENIED,
+		.http_status = 403, .code = "AccessDenied"};
+	uint64_t ino;
+
+	(void)state;
+	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LOSE_AFTER});
+	denied.op = S3_HEAD;
+	fake_fault(b->fake, denied);
+	denied.op = S3_LIST;
+	fake_fault(b->fake, denied);
+	ino = write_text(b, "p/one", "hello");
+	wait_until(reason_has(b, ino, "may not be asked (AccessDenied)"));
+	assert_int_equal(state_of(b, ino), FILE_UNKNOWN);
+	bench_restart(b);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+	bench_end(b);
+}
+
 /* Applied, answer lost, and then the file is rewritten: the object is ours, not a conflict. */
 static void test_lost_answer_then_rewritten(void **state)
 {
@@ -422,6 +453,7 @@ int main(void)
 		cmocka_unit_test(test_answer_lost_before_applying),
 		cmocka_unit_test(test_answer_without_proof_is_asked),
 		cmocka_unit_test(test_answer_lost_where_etags_say_nothing),
+		cmocka_unit_test(test_answer_lost_where_nobody_may_ask),
 		cmocka_unit_test(test_lost_answer_then_rewritten),
 		cmocka_unit_test(test_applied_after_it_was_asked_for),
 		cmocka_unit_test(test_rewritten_while_sent),
