@@ -259,8 +259,9 @@ class Daemon:
                 return ""
             raise
 
-    def wait_idle(self, uploaded_is_enough=False, seconds=20):
-        """Until nothing is on its way, or the daemon died. Whether it lives."""
+    def wait_idle(self, uploaded_is_enough=False, seconds=70):
+        """Until nothing is on its way, or the daemon died. Whether it lives. After several errors in a row
+        (three parts that a failing disk cannot read) it may wait 60 s before the next attempt."""
         def idle():
             try:
                 return self.died() or self.on_their_way(uploaded_is_enough) == 0
