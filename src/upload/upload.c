@@ -184,11 +184,13 @@ static void notice_stale_locked(struct upload *u, uint64_t ino)
 static void tell_lost(struct upload *u, uint64_t ino)
 {
 	cleanup_buf struct buf path = {0}, shown = {0};
+	struct store_inode inode;
+	bool has_reason = store_inode(u->store, ino, &inode) == 0 && inode.reason[0];
 
 	if (store_path(u->store, ino, &path) == 0)
 		text_escape(&shown, buf_text(&path));
-	log_error("%s: its bytes vanished from the cache directory: it is not sent; copy it again",
-		shown.len ? buf_text(&shown) : "a file");
+	log_error("%s: %s: it is not sent; copy it again", shown.len ? buf_text(&shown) : "a file",
+		has_reason ? inode.reason : "its bytes are not here any more");
 }
 
 /* What copying in brings by the thousand (files made and closed, folders touched): waking the

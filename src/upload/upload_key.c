@@ -116,9 +116,9 @@ static enum key_owner owner_judge(
 {
 	uint64_t names;
 
-	if (other->attr.ino == t->version.ino || other->attr.state == FILE_DELETING ||
-		other->attr.state == FILE_GONE || (other->attr.flags & STORE_FLAG_UNLINKED) ||
-		!needs_its_object(u, other))
+	if (other->attr.ino == t->version.ino || other->attr.ino == t->without_object ||
+		other->attr.state == FILE_DELETING || other->attr.state == FILE_GONE ||
+		(other->attr.flags & STORE_FLAG_UNLINKED) || !needs_its_object(u, other))
 		return KEY_FREE;
 	if (key_is(u, other->attr.ino, t->key, &names))
 		return KEY_TAKEN;

@@ -234,6 +234,7 @@ struct task {
 	/* what is known */
 	bool own_known, own_same;
 	uint64_t blocked_by; /* KEY_WAIT: whose only copy is under its key; 0: nobody's */
+	uint64_t without_object; /* whose copy is there no more, as the bucket said; 0: nobody's */
 	char own_etag[S3_ETAG_MAX];
 	char condition[S3_ETAG_MAX]; /* If-Match; "": If-None-Match: * */
 	bool asked_surely;

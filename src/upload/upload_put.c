@@ -11,7 +11,7 @@
 
 #define LARGE_FILES_MAX 8
 #define BLOCKED_MS 5000
-#define BLOCKED_SOON_MS 200
+#define BLOCKED_SOON_MS 1000
 
 /* ---- plan --------------------------------------------------------------------------------------- */
 
@@ -290,43 +290,6 @@ static enum start put_may_begin(struct upload *u, const struct version *v, struc
 	return r == 0 ? START_LEFT : START_STAYS;
 }
 
-/* The only copy of another file here is under its key. One that is not held goes to where it belongs; the
- * bytes of the other are fetched. */
-static void put_blocked(struct upload *u, const struct task *t)
-{
-	struct version other;
-	bool comes = false;
-
-	if (t->blocked_by == 0 || version_load(u, t->blocked_by, &other) < 0 ||
-		other.state == FILE_MOVING)
-		return;
-	if (other.state == FILE_UPLOADED || other.state == FILE_VERIFIED)
-		state_set(u, &other, &(struct state_change){.to = FILE_MOVING});
-	else
-		comes = fetch_some(u, &other);
-	wait_for(u, t->version.ino, comes ? BLOCKED_SOON_MS : BLOCKED_MS);
-}
-
-/* The task is made, nothing is claimed yet: may it have its key? */
-static enum start put_take_key(struct upload *u, struct task *t)
-{
-	switch (key_owner_of(u, t)) {
-	case KEY_FREE:
-		return task_claim_key(u, t, t->key) == 0 ? START_BEGUN : START_STAYS;
-	case KEY_WAIT:
-		put_blocked(u, t);
-		return START_STAYS;
-	case KEY_PENDING:
-		return START_STAYS;
-	case KEY_TAKEN:
-		break;
-	}
-	state_set_under(u, &t->version, t->key,
-		&(struct state_change){.to = FILE_HELD, .held = HELD_NAME,
-			.reason = "another file here has the same key: rename one of them"});
-	return START_LEFT;
-}
-
 /* Parts were sent while it was larger. */
 static void put_without_parts(struct upload *u, struct task *t)
 {
@@ -337,6 +300,113 @@ static void put_without_parts(struct upload *u, struct task *t)
 		put_plan(u, t);
 	else
 		multipart_abort(u, t);
+}
+
+static void put_begin(struct upload *u, struct task *t)
+{
+	if (t->standing_id != 0 && !is_large(u, &t->version))
+		put_without_parts(u, t);
+	else
+		put_plan(u, t);
+}
+
+/* Ends the task: looked at again when the other one has moved, or its bytes have come. */
+static void blocked_still(struct upload *u, struct task *t, bool bytes_come)
+{
+	wait_for(u, t->version.ino, bytes_come ? BLOCKED_SOON_MS : BLOCKED_MS);
+	t->standing_id = 0;
+	task_destroy(u, t);
+}
+
+/* Somebody else replaced or removed the only copy of the other one: nobody has it any more, and it is in
+ * nobody's way. */
+static void blocked_by_none(struct upload *u, struct task *t, const struct version *other)
+{
+	static const char reason[] =
+		"its only copy was in the bucket, and somebody else replaced or removed that";
+
+	if (other->state != FILE_LOST &&
+		state_set(u, other, &(struct state_change){.to = FILE_LOST, .reason = reason}) < 0) {
+		blocked_still(u, t, false);
+		return;
+	}
+	t->without_object = other->ino;
+	if (key_owner_of(u, t) == KEY_FREE)
+		put_begin(u, t); /* on what was found */
+	else
+		blocked_still(u, t, false);
+}
+
+/* Somebody who wrote the same once more replaced nothing. */
+static bool found_is_of(const struct found *found, const struct store_object *o)
+{
+	return found->says == BUCKET_HOLDS &&
+	       (strcmp(found->object.etag, o->etag) == 0 ||
+		       (found->has_crc64nvme && o->has_crc64nvme &&
+			       found->crc64nvme == o->crc64nvme &&
+			       found->object.size_bytes == o->size_bytes));
+}
+
+static bool is_only_there(struct upload *u, const struct store_inode *inode)
+{
+	int fd, r = store_version_open(u->store, inode->attr.ino, inode->attr.generation, &fd);
+
+	if (r == 0)
+		close(fd);
+	return r == -EREMOTE && inode->object.etag[0] != '\0';
+}
+
+/* Is the only copy of the other one, whose bytes are to be fetched, still there? */
+static void blocked_asked(struct upload *u, struct task *t)
+{
+	struct store_inode now;
+	struct version other;
+
+	if (t->found.says == BUCKET_UNASKED || version_load(u, t->blocked_by, &other) < 0 ||
+		store_inode(u->store, t->blocked_by, &now) < 0)
+		blocked_still(u, t, false);
+	else if (now.attr.generation != other.generation || !is_only_there(u, &now) ||
+		 strcmp(now.object.key, t->key) != 0)
+		blocked_still(u, t, true); /* it came, or went, meanwhile */
+	else if (found_is_of(&t->found, &now.object))
+		blocked_still(u, t, fetch_some(u, &other));
+	else
+		blocked_by_none(u, t, &other);
+}
+
+/* The only copy of another file here is under its key. One that is not held goes to where it belongs; the
+ * bytes of the other are fetched, if they are still there. */
+static enum start put_blocked(struct upload *u, struct task *t)
+{
+	struct version other;
+
+	if (t->blocked_by == 0 || version_load(u, t->blocked_by, &other) < 0 ||
+		other.state == FILE_MOVING)
+		return START_STAYS;
+	if (other.state != FILE_UPLOADED && other.state != FILE_VERIFIED)
+		return task_claim_key(u, t, t->key) == 0 ? START_BEGUN : START_STAYS;
+	state_set(u, &other, &(struct state_change){.to = FILE_MOVING});
+	wait_for(u, t->version.ino, BLOCKED_MS);
+	return START_STAYS;
+}
+
+/* The task is made, nothing is claimed yet: may it have its key? */
+static enum start put_take_key(struct upload *u, struct task *t)
+{
+	switch (key_owner_of(u, t)) {
+	case KEY_FREE:
+		return task_claim_key(u, t, t->key) == 0 ? START_BEGUN : START_STAYS;
+	case KEY_WAIT:
+		return put_blocked(u, t);
+	case KEY_PENDING:
+		return START_STAYS;
+	case KEY_TAKEN:
+		break;
+	}
+	state_set_under(u, &t->version, t->key,
+		&(struct state_change){.to = FILE_HELD, .held = HELD_NAME,
+			.reason = "another file here has the same key: rename one of them"});
+	return START_LEFT;
 }
 
 static enum start put_start(struct upload *u, uint64_t ino)
@@ -366,10 +436,10 @@ static enum start put_start(struct upload *u, uint64_t ino)
 	}
 	slot_take(u, t);
 	sha_cache_get(u, &t->version);
-	if (t->standing_id != 0 && !is_large(u, &v))
-		put_without_parts(u, t);
+	if (t->blocked_by != 0)
+		ask_bucket(u, t, t->key, true, blocked_asked);
 	else
-		put_plan(u, t);
+		put_begin(u, t);
 	return START_BEGUN;
 }
 

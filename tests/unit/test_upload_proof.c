@@ -218,6 +218,33 @@ static void test_held_is_in_nobodys_way(void **state)
 	bench_end(b);
 }
 
+/* Its only copy was replaced, or removed, by somebody else before anyone looked: it is lost, and says so;
+ * who came under its name waits for nobody. */
+static void test_held_and_its_object_is_no_more(void **state)
+{
+	(void)state;
+	for (unsigned replaced = 0; replaced < 2; replaced++) {
+		struct bench *b = open_bench(true);
+		uint64_t one = uploaded(b, "p/d/one", "first"), again;
+
+		evict(b, one);
+		if (replaced)
+			fake_put(b->fake, "p/d/one", "theirs");
+		else
+			fake_delete(b->fake, "p/d/one");
+		rename_in(b, "p/d", "one", "one.tmp");
+		wait_state(b, one, FILE_HELD);
+		again = write_text(b, "p/d/one", "second");
+		wait_state(b, again, replaced ? FILE_CONFLICT : FILE_UPLOADED);
+		assert_int_equal(state_of(b, one), FILE_LOST);
+		assert_true(fake_has(b->fake, "p/d/one", replaced ? "theirs" : "second", 6));
+		/* and once more, now that it is known */
+		again = write_text(b, "p/d/one", "third!");
+		wait_state(b, again, replaced ? FILE_CONFLICT : FILE_UPLOADED);
+		bench_end(b);
+	}
+}
+
 static void test_conflict_evicted_and_tried_again(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -368,6 +395,7 @@ int main(void)
 		cmocka_unit_test(test_gone_and_renamed_back),
 		cmocka_unit_test(test_gone_is_in_nobodys_way),
 		cmocka_unit_test(test_held_is_in_nobodys_way),
+		cmocka_unit_test(test_held_and_its_object_is_no_more),
 		cmocka_unit_test(test_conflict_evicted_and_tried_again),
 		cmocka_unit_test(test_vanished_and_tried_again),
 		cmocka_unit_test(test_damaged_and_accepted),
