@@ -313,6 +313,8 @@ bool is_shortage(int error);
 void shortage_note(struct upload *u, int error);
 /* All its bytes, as it was closed? 1, 0, or why that can't be told just now. Any thread. */
 must_check int version_is_here(struct upload *u, const struct version *v);
+/* Is it sent in parts? */
+bool version_is_large(const struct upload *u, const struct version *v);
 
 /* ---- upload_key.c ------------------------------------------------------------------------------ */
 

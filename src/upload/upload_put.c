@@ -15,7 +15,7 @@
 
 /* ---- plan --------------------------------------------------------------------------------------- */
 
-static bool is_large(const struct upload *u, const struct version *v)
+bool version_is_large(const struct upload *u, const struct version *v)
 {
 	uint64_t most = u->multipart_threshold_bytes < PUT_MAX_BYTES ? u->multipart_threshold_bytes
 								     : PUT_MAX_BYTES;
@@ -49,7 +49,7 @@ static enum s3_condition first_condition(const struct task *t)
 static struct plan_facts facts_of(struct upload *u, struct task *t)
 {
 	bool moves = t->kind == TASK_MOVE;
-	bool large = moves ? t->object.size_bytes > u->copy_max_bytes : is_large(u, &t->version);
+	bool large = moves ? t->object.size_bytes > u->copy_max_bytes : version_is_large(u, &t->version);
 	enum s3_op op = large ? S3_COMPLETE_MULTIPART : moves ? S3_COPY : S3_PUT;
 	struct plan_facts f = {.own_known = t->own_known,
 		.own_same = t->own_same,
@@ -139,7 +139,7 @@ static void put_send_if(struct upload *u, struct task *t, const char *etag)
 	memcpy(t->condition, condition, sizeof(condition));
 	if (t->kind == TASK_MOVE)
 		move_copy(u, t);
-	else if (is_large(u, &t->version))
+	else if (version_is_large(u, &t->version))
 		multipart_begin(u, t);
 	else
 		put_send(u, t);
@@ -304,7 +304,7 @@ static void put_without_parts(struct upload *u, struct task *t)
 
 static void put_begin(struct upload *u, struct task *t)
 {
-	if (t->standing_id != 0 && !is_large(u, &t->version))
+	if (t->standing_id != 0 && !version_is_large(u, &t->version))
 		put_without_parts(u, t);
 	else
 		put_plan(u, t);
@@ -418,7 +418,7 @@ static enum start put_start(struct upload *u, uint64_t ino)
 
 	if (version_load(u, ino, &v) < 0 || v.state != FILE_QUEUED)
 		return START_LEFT;
-	if (is_large(u, &v) && u->sched.large_open >= LARGE_FILES_MAX)
+	if (version_is_large(u, &v) && u->sched.large_open >= LARGE_FILES_MAX)
 		return START_STAYS;
 	start = put_may_begin(u, &v, &now);
 	if (start != START_BEGUN)

@@ -91,6 +91,8 @@ static enum stream_end stream_judge(
 		return STREAM_LEAVES; /* the store fails, or memory: looked at again soon */
 	if (now.held != HELD_NOT || strcmp(now.key, key) != 0)
 		return STREAM_ENDS;
+	if (ret->state == FILE_INCOMPLETE && !version_is_large(u, ret))
+		return STREAM_ENDS; /* made smaller before it was cut off: no parts to spare anybody */
 	return end_of_state(ret->state);
 }
 

@@ -534,6 +534,23 @@ static void test_cut_off_and_left(void **state)
 	}
 }
 
+/* Begun anew, and small, when it was cut off: there is nothing to keep its parts for. */
+static void test_cut_off_when_small(void **state)
+{
+	struct bench *b = open_bench(true);
+	struct writer w = begin_file(b, "p/big", LEN);
+
+	(void)state;
+	quiet_until_parts(b, 8);
+	truncate_to(&w, 1000);
+	writer_close(&w, true);
+	wait_advancing(1000, fake_open_uploads(b->fake) == 0);
+	wait_advancing(20, attempts_standing(b) == 0);
+	assert_int_equal(state_of(b, w.ino), FILE_INCOMPLETE);
+	free(w.data);
+	close_bench(b);
+}
+
 /* ---- kill ----------------------------------------------------------------------------------- */
 
 /* As after kill -9 in the middle of writing: the handle's memory is gone. */
@@ -1024,6 +1041,7 @@ int main(void)
 		cmocka_unit_test(test_cut_off_and_gone_on_with),
 		cmocka_unit_test(test_cut_off_and_accepted),
 		cmocka_unit_test(test_cut_off_and_left),
+		cmocka_unit_test(test_cut_off_when_small),
 		cmocka_unit_test(test_killed_and_gone_on_with),
 		cmocka_unit_test(test_killed_at_each_request),
 		cmocka_unit_test(test_restarts_do_not_keep_it_for_ever),
