@@ -181,13 +181,14 @@ class Workload:
         os.statvfs(self.top)  # the daemon did not end first: it was told of the end of the writer
         self.ledger.end()
 
-    def cancel(self, path, size):
+    def cancel(self, path, size, size_anew):
         """Written anew while its parts are on their way: that upload is given up."""
         server = self.daemon.server
         try:
+            self.write(path, size, piece=1 << 20)
             if not self.daemon.wait_held(os.path.join(TOP, path)):
                 raise ConnectionAbortedError("the daemon ended before it sent parts")
-            self.write(path, size)
+            self.write(path, size_anew)
         finally:
             server.let_go()
 
@@ -228,8 +229,7 @@ class Workload:
         self.patch("big.bin", 5300000, 5000)
         self.write("often.csv", 200000)
         self.write("often.csv", 150000)
-        self.write(Server.HELD, 6 * 1000 * 1000, piece=1 << 20)
-        self.cancel(Server.HELD, 3000)
+        self.cancel(Server.HELD, 6 * 1000 * 1000, 3000)
         self.map_write("four/b.csv", 8000, 4096)
         self.fsync("often.csv")
         self.append("often.csv", 10)
