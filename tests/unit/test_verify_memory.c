@@ -73,8 +73,9 @@ static void transition(uint64_t ino, enum file_state from, enum file_state to)
 	assert_int_equal(store_state_set(store, &t), 0);
 }
 
-/* As the bucket got it from us. */
-static uint64_t upload_file(const char *name, const char *key)
+/* As the bucket got it from us as "tag"; found: the ETag that it has there by the time this is known
+ * (verify may look at once), or NULL if it is gone. */
+static uint64_t upload_file(const char *name, const char *key, const char *found)
 {
 	uint64_t ino = make_file(name), crc = crc64nvme(0, CONTENT, 7);
 	struct store_attempt attempt = {.ino = ino, .kind = ATTEMPT_PUT, .phase = ATTEMPT_OPEN};
@@ -91,9 +92,10 @@ static uint64_t upload_file(const char *name, const char *key)
 	snprintf(attempt.key, sizeof(attempt.key), "%s", key);
 	snprintf(object.key, sizeof(object.key), "%s", key);
 	object.uploaded_at_ns = clock_wall_ns();
+	if (found)
+		fake_put(bucket, key, 7, found);
 	assert_int_equal(store_attempt_begin(store, &attempt, FILE_QUEUED), 0);
 	assert_int_equal(store_attempt_end(store, attempt.id, &t, &object, key, 0, &applied), 0);
-	fake_put(bucket, key, 7, "tag");
 	return ino;
 }
 
@@ -140,17 +142,15 @@ static void notice(uint64_t ino)
 /* Some that were there before, some that come. */
 static bool play_uploads(void *user)
 {
-	uint64_t before = upload_file("before", "p/d/before"), good, lost, other, new;
+	uint64_t before = upload_file("before", "p/d/before", "tag"), good, lost, other, new;
 	bool reached;
 
 	memory_fault_begin(memory_sweep_at, false);
 	start_verify();
 	(void)memory_fault_pause();
-	good = upload_file("good", "p/d/good");
-	lost = upload_file("lost", "p/d/e/lost");
-	other = upload_file("other", "p/d/other");
-	fake_remove(bucket, "p/d/e/lost");
-	fake_put(bucket, "p/d/other", 7, "theirs");
+	good = upload_file("good", "p/d/good", "tag");
+	lost = upload_file("lost", "p/d/e/lost", NULL);
+	other = upload_file("other", "p/d/other", "theirs");
 	memory_fault_resume(memory_sweep_at);
 	notice(good);
 	notice(lost);
@@ -171,7 +171,7 @@ static bool play_uploads(void *user)
 		remote_lookup(the_remote, "p/d/", "good", false, &e) != -ENOENT;)
 		nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 	verify_notice_listed(verify, "p/d/", 0);
-	new = upload_file("new", "p/d/new"); /* its listing comes by */
+	new = upload_file("new", "p/d/new", "tag"); /* its listing comes by */
 	notice(new);
 	wait_state("new", new, FILE_VERIFIED);
 	wait_state("good", good, FILE_GONE);
