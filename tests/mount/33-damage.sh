@@ -54,7 +54,7 @@ is_torn() {
 }
 
 test_removed_while_it_waits() {
-	expect_log 'its bytes vanished'
+	expect_log 'its data file in the cache directory is missing or too short'
 	begin
 	rm "$(data_file "$P/images/a")"
 	"$CPGFS" resume "$M"
@@ -62,7 +62,7 @@ test_removed_while_it_waits() {
 }
 
 test_removed_while_nothing_is_mounted() {
-	expect_log 'its bytes vanished'
+	expect_log 'its data file in the cache directory is missing or too short'
 	begin
 	local file
 	file=$(data_file "$P/images/a")
@@ -74,7 +74,7 @@ test_removed_while_nothing_is_mounted() {
 }
 
 test_cut_off_while_it_waits() {
-	expect_log 'its bytes vanished'
+	expect_log 'its data file in the cache directory is missing or too short'
 	begin
 	truncate -s 1000 "$(data_file "$P/images/a")"
 	"$CPGFS" resume "$M"
@@ -136,7 +136,7 @@ test_overwritten_while_it_is_sent() {
 }
 
 test_cut_off_while_it_is_sent() {
-	expect_log 'its bytes vanished'
+	expect_log 'its data file in the cache directory is missing or too short'
 	large_begin
 	truncate -s 20000000 "$(data_file "$P/images/a")"
 	touch "$T/go"
