@@ -189,8 +189,6 @@ def judge_bucket(ledger, server, daemon, power_cut=False):
         state = daemon.state_of(os.path.join(TOP, path))
         want = "held" if is_held(path) else "verified"
         have = objects.get(path)
-        if power_cut and state == "conflict" and ledgers.digest(have) in ledger.versions.get(path, ()):
-            continue  # a later version of ours, that this disk forgot: both are kept
         if version.whole and state != want:
             raise Failure("%s is %s, should be %s" % (path, state or "only in the bucket", want))
         if state == "verified" and (not version.whole or have != version.data):
