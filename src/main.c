@@ -40,6 +40,8 @@ struct stack {
 	bool is_daemon;
 	atomic_bool is_read_only;
 	atomic_bool stop_asked;
+	atomic_bool drains; /* uploads what is pending when it ends */
+	bool was_mounted;
 	struct layout *layout; /* NULL: not looked at */
 	struct auth *auth;
 	struct s3 *s3;
@@ -141,6 +143,12 @@ static void on_stop_asked(void *user)
 	struct stack *s = user;
 	atomic_store(&s->stop_asked, true);
 	fs_exit(s->fs);
+}
+
+static void on_drain_asked(void *user, bool on)
+{
+	struct stack *s = user;
+	atomic_store(&s->drains, on || s->options.drain);
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
@@ -441,6 +449,7 @@ static int build_control(struct stack *s)
 		.layout = s->layout,
 		.options = (const char *const *)o->options,
 		.request_stop = on_stop_asked,
+		.request_drain = on_drain_asked,
 		.stop_user = s,
 	};
 	int r = control_create(&s->control, &config);
@@ -479,6 +488,7 @@ static int build_fs(struct stack *s)
 	};
 	r = fs_create(&s->fs, &config);
 	atomic_store(&s->is_read_only, o->read_only);
+	atomic_store(&s->drains, o->drain);
 	return r < 0 ? fail(s, r, "fs") : 0;
 }
 
@@ -524,11 +534,13 @@ static int stack_build(struct stack *s)
 /* ---- running and taking down -------------------------------------------------------------------- */
 
 struct left {
-	uint64_t pending, needs_person; /* files */
-	uint64_t jobs;		       /* renames of folders that the bucket has not followed */
+	uint64_t pending, needs_person, cut_off; /* files */
+	uint64_t jobs;			      /* renames of folders that the bucket has not followed */
+	int exit_code;			      /* as of `cpgfs wait` */
 	bool known;
 };
 
+/* Nobody goes on with what was being written: the next mount finds it cut off. */
 static struct left what_is_left(struct stack *s)
 {
 	struct left left = { 0 };
@@ -537,13 +549,19 @@ static struct left what_is_left(struct stack *s)
 	upload_status(s->upload, &status); /* jobs first: what one leaves behind is counted */
 	left.jobs = status.jobs_open;
 	left.known = store_counts(s->store, STORE_ROOT_INO, &counts) == 0;
-	for (enum file_state state = FILE_NONE + 1; left.known && state < FILE_STATE_COUNT; state++) {
+	if (!left.known)
+		return left;
+	left.cut_off = counts.files[FILE_OPEN];
+	counts.files[FILE_OPEN] = 0;
+	for (enum file_state state = FILE_NONE + 1; state < FILE_STATE_COUNT; state++) {
 		if (file_state_exit(state) == EXIT_PENDING)
 			left.pending += counts.files[state];
 		else if (state != FILE_HELD && file_state_exit(state) == EXIT_NEEDS_PERSON)
 			left.needs_person += counts.files[state];
 	}
-	left.needs_person += left.known ? counts.held[HELD_NAME] : 0;
+	left.needs_person += counts.held[HELD_NAME];
+	counts.files[FILE_INCOMPLETE] += left.cut_off;
+	left.exit_code = control_exit_of(&counts, status.jobs_open, status.jobs_damaged);
 	return left;
 }
 
@@ -555,30 +573,46 @@ static void drain(struct stack *s)
 		struct left left = what_is_left(s);
 		if (!left.known || left.pending + left.jobs == 0 || stop_signals != before)
 			return;
+		if (upload_hurry(s->upload, "") < 0)
+			(void)0; /* it settles in its time */
+		verify_hurry(s->verify, "");
 		(void)poll(NULL, 0, 200); /* the pace of looking */
 	}
 }
 
-static void say_what_is_left(struct stack *s)
+static void say_what_is_left(struct stack *s, const struct left *left)
 {
-	struct left left = what_is_left(s);
-	if (!left.known)
+	uint64_t persons = left->needs_person + left->cut_off;
+	if (!left->known)
 		log_info("stopped; what is left to upload cannot be told now: it is safe in %s",
 			s->options.cache_dir);
-	else if (left.pending)
+	else if (left->pending)
 		log_info("stopped with %" PRIu64
 			 " file%s still to upload: safe in %s, the next mount goes on",
-			left.pending, left.pending == 1 ? "" : "s", s->options.cache_dir);
-	else if (left.jobs)
+			left->pending, left->pending == 1 ? "" : "s", s->options.cache_dir);
+	else if (left->jobs)
 		log_info("stopped while the bucket follows a renamed folder: the next mount goes on");
-	else if (!left.needs_person)
+	else if (!persons)
 		log_info("stopped; nothing is left to upload");
-	if (left.needs_person)
+	if (left->cut_off)
+		log_info("stopped with %" PRIu64 " file%s that %s still being written: incomplete, kept in %s",
+			left->cut_off, left->cut_off == 1 ? "" : "s", left->cut_off == 1 ? "was" : "were",
+			s->options.cache_dir);
+	if (left->needs_person)
 		log_info("stopped with %" PRIu64 " file%s that need%s you, and %s kept in %s: `cpgfs status` "
 			 "tells after the next mount",
-			left.needs_person, left.needs_person == 1 ? "" : "s",
-			left.needs_person == 1 ? "s" : "", left.needs_person == 1 ? "is" : "are",
+			left->needs_person, left->needs_person == 1 ? "" : "s",
+			left->needs_person == 1 ? "s" : "", left->needs_person == 1 ? "is" : "are",
 			s->options.cache_dir);
+}
+
+/* For the log, and for `cpgfs umount --drain`, when nothing changes any more. */
+static void tell_what_is_left(struct stack *s)
+{
+	struct left left = what_is_left(s);
+	say_what_is_left(s, &left);
+	if (left.known)
+		store_mark_ended(s->store, left.exit_code);
 }
 
 static void stack_take_down(struct stack *s)
@@ -597,6 +631,8 @@ static void stack_take_down(struct stack *s)
 		upload_stop(s->upload, clock_mono_ms() + STOP_WAIT_MS);
 	if (s->verify)
 		verify_stop(s->verify);
+	if (s->was_mounted)
+		tell_what_is_left(s);
 	if (s->store)
 		store_stop(s->store); /* it tells the rooms above of what it does */
 	s3_destroy(s->s3);
@@ -675,6 +711,7 @@ static int run_mount(struct stack *s, int ready_fd)
 		return EXIT_USAGE;
 	}
 	catch_signals(s);
+	s->was_mounted = true;
 	free(steal_ptr(s->made));
 	if (ready_fd >= 0) {
 		(void)!write(ready_fd, "", 1); /* a parent that is gone needs no news */
@@ -691,11 +728,10 @@ static int run_mount(struct stack *s, int ready_fd)
 		log_error("the file system ended: %s", strerror(-r));
 	else
 		say_why(s);
-	if (s->options.drain) {
+	if (atomic_load(&s->drains)) {
 		fs_unmount(s->fs);
 		drain(s);
 	}
-	say_what_is_left(s);
 	stack_take_down(s);
 	return r < 0 ? EXIT_USAGE : EXIT_VERIFIED;
 }

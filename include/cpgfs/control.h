@@ -40,11 +40,15 @@ struct control_config {
 	/* Options in force, for status: NULL-ended "name=value" list. */
 	const char *const *options;
 	void (*request_stop)(void *user); /* `umount` command */
-	void *stop_user;
+	/* `drain`, `no-drain`: upload what is pending when it ends, whatever the options say; as they say */
+	void (*request_drain)(void *user, bool on);
+	void *stop_user; /* of both */
 };
 must_check int control_create(struct control **ret, const struct control_config *config);
 void control_destroy(struct control *c);
 /* News from the store (store_events.changed). Cheap, any thread. */
 void control_notice(struct control *c, const struct store_change *change);
+/* What `cpgfs wait` and `status` would end with. */
+int control_exit_of(const struct store_counts *counts, uint64_t jobs, uint64_t jobs_damaged);
 /* For fs_config.virtual. */
 struct fs_virtual control_virtual(struct control *c);

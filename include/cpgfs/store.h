@@ -172,6 +172,8 @@ must_check int store_start(struct store *s); /* the maintenance thread */
 void store_stop(struct store *s);
 /* Say in the lock that this daemon is on its way out, so that the next mount waits for it. */
 void store_mark_stopping(struct store *s);
+/* Say there with which exit code of `cpgfs wait` it ended: "ended-CODE PID". */
+void store_mark_ended(struct store *s, int exit_code);
 /* Checkpoints, lets go of the lock. All files must be released. */
 void store_close(struct store *s);
 

@@ -26,8 +26,9 @@ static void umount_usage(FILE *out)
 		     "Unmount and wait until the daemon has ended. What is pending stays in the cache and\n"
 		     "goes on at the next mount; --drain uploads it first (as cpgfs wait does); --lazy\n"
 		     "unmounts although files are open. Exit code: 0 done (with --drain that of cpgfs\n"
-		     "wait); 1 not unmounted; 2 unmounted, but the daemon has not ended, or nothing here\n"
-		     "tells whether it has.\n");
+		     "wait, for all that was closed before the mount was gone); 1 not unmounted;\n"
+		     "2 unmounted, but the daemon has not ended, or nothing here tells whether, or how,\n"
+		     "it has.\n");
 }
 
 static int run_program(char *const argv[])
@@ -128,11 +129,52 @@ static int daemon_ends(const struct daemon *d, int64_t timeout_ms)
 	return 0;
 }
 
+static int order(const char *root, const char *verb)
+{
+	json_t *answer;
+	if (cli_ask(root, verb, "", &answer) < 0)
+		return -EIO;
+	const char *error = json_string_value(json_object_get(answer, "error"));
+	if (error)
+		cli_error("%s %s: %s", verb, root, error);
+	int r = error ? -EIO : 0;
+	json_decref(answer);
+	return r;
+}
+
+/* As long as it is mounted, and can be interrupted; the daemon does the same with what comes late. */
 static int drain_first(const char *root)
 {
 	char *words[] = { (char *)"wait", (char *)root, NULL };
 	optind = 0;
-	return cmd_wait(2, words);
+	if (cmd_wait(2, words) != EXIT_USAGE && order(root, "drain") == 0)
+		return 0;
+	cli_error("%s was not unmounted: what is pending could not be waited for", root);
+	return -EIO;
+}
+
+/* The exit code that a daemon left behind which was to upload all it had. */
+static int how_it_drained(const struct daemon *d, const char *root)
+{
+	static const char head[] = "ended-";
+	char text[64];
+	ssize_t len = d->lock_fd < 0 ? 0 : io_pread(d->lock_fd, text, sizeof(text) - 1, 0);
+	text[len > 0 ? len : 0] = '\0';
+	int code = text_starts(text, head) ? text[strlen(head)] - '0' : -1;
+	if (code == EXIT_VERIFIED)
+		return code;
+	if (code == EXIT_NEEDS_PERSON) {
+		cli_error("%s is unmounted; some files need you: `cpgfs status` tells after the next mount",
+			root);
+		return code;
+	}
+	if (code == EXIT_PENDING)
+		cli_error("%s is unmounted, but not everything is verified: the next mount goes on", root);
+	else
+		cli_error("%s is unmounted; nothing here tells whether what came at the end is verified: the "
+			  "next mount shows it",
+			root);
+	return EXIT_PENDING;
 }
 
 int cmd_umount(int argc, char **argv)
@@ -164,12 +206,15 @@ int cmd_umount(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	cleanup_with(daemon_release) struct daemon d = daemon_find(target.root);
-	int code = drain ? drain_first(target.root) : EXIT_VERIFIED;
+	if (drain && drain_first(target.root) < 0)
+		return EXIT_USAGE;
 	int r = unmount(target.root, lazy);
 	if (r != 0) {
 		cli_error("%s was not unmounted%s", target.root,
 			r == 127 ? ": fusermount3 is not installed (package fuse3)"
 				 : ": end what uses it (`fuser -vm`), or use --lazy");
+		if (drain)
+			(void)order(target.root, "no-drain"); /* it says so if that fails */
 		return EXIT_USAGE;
 	}
 	r = daemon_ends(&d, timeout_ms > TIMEOUT_MAX_MS ? TIMEOUT_MAX_MS : timeout_ms);
@@ -179,5 +224,7 @@ int cmd_umount(int argc, char **argv)
 		cli_error("%s is unmounted; whether its daemon has ended can't be seen from here "
 			  "(neither its process nor its cache directory): this did not wait for it",
 			target.root);
-	return r < 0 ? EXIT_PENDING : code;
+	if (r < 0)
+		return EXIT_PENDING;
+	return drain ? how_it_drained(&d, target.root) : EXIT_VERIFIED;
 }

@@ -122,6 +122,24 @@ static int64_t run_umount(struct control *c, const char *path, json_t *answer)
 	return 0;
 }
 
+static int64_t drain(struct control *c, bool on)
+{
+	if (!c->config.request_drain)
+		return -EOPNOTSUPP;
+	c->config.request_drain(c->config.stop_user, on);
+	return 0;
+}
+
+static int64_t run_drain(struct control *c, const char *path, json_t *answer)
+{
+	return drain(c, true);
+}
+
+static int64_t run_no_drain(struct control *c, const char *path, json_t *answer)
+{
+	return drain(c, false);
+}
+
 /* The listing of a folder, or the one that shows a file. */
 static int64_t run_refresh(struct control *c, const char *path, json_t *answer)
 {
@@ -287,8 +305,10 @@ static const struct command commands[] = {
 	{"checksum", true, run_checksum},
 	{"counts", true, run_counts},
 	{"discard", false, run_discard},
+	{"drain", false, run_drain},
 	{"flush", false, run_flush},
 	{"hurry", true, run_hurry},
+	{"no-drain", false, run_no_drain},
 	{"pause", false, run_pause},
 	{"refresh", false, run_refresh},
 	{"rename-clean", false, run_rename_clean},

@@ -108,7 +108,6 @@ struct control_facts {
 must_check int control_facts_get(struct control *c, struct control_facts *ret);
 const char *control_held_text(enum held_kind kind);   /* "temporary" */
 const char *control_held_remedy(enum held_kind kind); /* "" if none */
-int control_exit_of(const struct store_counts *counts, uint64_t jobs, uint64_t jobs_damaged);
 /* "files", "bytes" and "held" of these counts are added to the object. */
 must_check int control_json_counts(json_t *object, const struct store_counts *counts);
 /* A string whatever its bytes are (escaped if they are not UTF-8). */

@@ -141,6 +141,16 @@ void store_mark_stopping(struct store *s)
 			s->dir, strerror(-r));
 }
 
+void store_mark_ended(struct store *s, int exit_code)
+{
+	char what[32];
+	snprintf(what, sizeof(what), "ended-%d", exit_code);
+	int r = write_holder(s->lock_fd, what);
+	if (r < 0)
+		log_warn("%s/lock could not be written (%s): `cpgfs umount --drain` cannot tell how it ended",
+			s->dir, strerror(-r));
+}
+
 /* ---- the directory ------------------------------------------------------------------------------------------- */
 
 static int open_dir(struct store *s, char **ret_message)

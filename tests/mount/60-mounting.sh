@@ -232,6 +232,57 @@ test_umount_with_drain_uploads_first() {
 	same_in_bucket "$SRC" "$PREFIX"
 }
 
+# WORD…: a fusermount3 that runs this first, once.
+before_unmounting() {
+	mkdir -p "$T/bin"
+	{
+		echo '#!/bin/bash'
+		printf '[ -e %q ] || { : >%q; %s; }\n' "$T/once" "$T/once" "$*"
+		printf 'exec %q "$@"\n' "$(command -v fusermount3)"
+	} >"$T/bin/fusermount3"
+	chmod +x "$T/bin/fusermount3"
+}
+
+test_umount_with_drain_takes_what_comes_late() {
+	s3d_start
+	mount_start --settle 1h
+	mkdir -p "$P/images"
+	before_unmounting "echo late >$P/images/late"
+	PATH="$T/bin:$PATH" exits 0 "$CPGFS" umount --drain "$M"
+	same "what came late" "$(cat "$(bucket_file "$PREFIX/images/late")")" late
+}
+
+test_umount_with_drain_tells_what_came_of_what_comes_late() {
+	expect_log 'the bucket holds something else|discarded by command'
+	s3d_start
+	echo theirs >theirs
+	put_elsewhere "$PREFIX/images/late" theirs
+	mount_start
+	before_unmounting "echo late >$P/images/late"
+	PATH="$T/bin:$PATH" exits 3 "$CPGFS" umount --drain "$M"
+	says 'some files need you'
+	same "theirs" "$(cat "$(bucket_file "$PREFIX/images/late")")" theirs
+	mount_start
+	same "what came late" "$(cat "$P/images/late")" late
+	exits 0 "$CPGFS" discard "$P/images/late"
+}
+
+# Then it is a mount like any other.
+test_umount_with_drain_of_a_busy_mount() {
+	local pid
+	s3d_start
+	mount_start --paused
+	mkdir -p "$P/images"
+	exec 7<"$P/images"
+	exits 1 "$CPGFS" umount --drain "$M"
+	exec 7<&-
+	echo a >"$P/images/a"
+	pid=$(daemon_pid)
+	exits 0 timeout 20 "$CPGFS" umount "$M"
+	ended "$pid"
+	grep -q 'info main: stopped with 1 file still to upload' "$T/cpgfs.log"
+}
+
 # The daemon's pid says nothing there: the lock of its cache tells when it has ended.
 test_umount_from_another_pid_namespace_waits() {
 	local pid
@@ -261,6 +312,31 @@ test_term_with_drain_uploads_first() {
 	kill -TERM "$pid"
 	wait_for 40 ended "$pid"
 	same_in_bucket "$SRC" "$PREFIX"
+}
+
+# It will not be finished any more: nothing is worth waiting for.
+test_drain_does_not_wait_for_what_is_being_written() {
+	local pid
+	s3d_start
+	mount_start --drain --settle 1h
+	mkdir -p "$P/images"
+	"$PYTHON" -c '
+import sys, time
+f = open(sys.argv[1], "w", buffering=1)
+print("a", file=f)
+open("written", "w")
+time.sleep(1000)' "$P/images/open" &
+	wait_for 20 test -e written
+	echo b >"$P/images/closed"
+	pid=$(daemon_pid)
+	kill -TERM "$pid"
+	wait_for 20 ended "$pid"
+	kill -KILL $!
+	wait $! || true
+	same "the closed one" "$(cat "$(bucket_file "$PREFIX/images/closed")")" b
+	grep -q 'info main: stopped with 1 file that was still being written' "$T/cpgfs.log"
+	mount_start
+	same "state" "$(state "$P/images/open")" incomplete
 }
 
 test_in_the_foreground() {

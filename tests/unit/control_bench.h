@@ -25,6 +25,7 @@ static struct control *control;
 static struct fs_virtual tree;
 static char dir[64];
 static unsigned stops;
+static bool drains;
 static bool bench_has_chain; /* credentials are looked for, and can be handed over */
 
 static void on_stop(void *user)
@@ -59,6 +60,11 @@ static inline void bench_rooms(const char *prefix)
 	assert_int_equal(auth_start(auth), 0);
 }
 
+static void on_drain(void *user, bool on)
+{
+	drains = on;
+}
+
 /* Commands reach the uploads' own thread in their time. */
 static inline void wait_paused(bool paused)
 {
@@ -84,11 +90,13 @@ static inline int bench_setup(const char *prefix)
 		.cache_dir = dir,
 		.options = options,
 		.request_stop = on_stop,
+		.request_drain = on_drain,
 	};
 
 	snprintf(dir, sizeof(dir), "%s/cpgfs-control-XXXXXX", scratch_top());
 	assert_non_null(mkdtemp(dir));
 	stops = 0;
+	drains = false;
 	bucket = fake_create();
 	bench_rooms(prefix);
 	config.store = store;

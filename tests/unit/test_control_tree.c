@@ -68,6 +68,10 @@ static void commands_are_done_and_answered(void **state)
 	wait_paused(true);
 	assert_int_equal(command("umount t2"), 0);
 	assert_int_equal(stops, 1);
+	assert_int_equal(command("drain t2"), 0);
+	assert_true(drains);
+	assert_int_equal(command("no-drain t2"), 0);
+	assert_false(drains);
 	assert_int_equal(command("checkpoint - \nflush t3\n"), 0);
 	assert_answer("t3", "{\"count\":0,\"ok\":true}");
 }
