@@ -167,6 +167,7 @@ static int record_filled(struct store_file *f, uint64_t n, struct news *news)
 			bit_set(f->absent, n, true);
 			f->absent_count++;
 		}
+		f->has_filled = true;
 	}
 	store_leave(s, news);
 	return r;

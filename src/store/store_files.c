@@ -71,6 +71,7 @@ static int load_chunks(struct store *s, struct store_file *f)
 		bit_set(f->recorded, n, chunk.has_crc || chunk.part_attempt);
 		bit_set(f->absent, n, chunk.absent);
 		f->absent_count += chunk.absent;
+		f->has_filled = f->has_filled || chunk.filled;
 	}
 	return r == -ENOENT ? 0 : r;
 }

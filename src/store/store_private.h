@@ -246,6 +246,7 @@ struct store_file {
 	uint8_t *recorded;       /* bit per chunk: has a CRC or part record */
 	uint8_t *absent;         /* bit per chunk */
 	uint64_t absent_count;
+	bool has_filled;         /* a chunk was fetched: that alone may be why it is unsynced */
 	uint64_t generation;
 	struct heat *heat;       /* NULL: not larger than stream_bytes so far */
 

@@ -66,6 +66,13 @@ bool is_unsynced(struct store *s, uint64_t ino)
 	return index_get(&s->index, TABLE_UNSYNCED, &k, &v) == 0;
 }
 
+/* May a record on the disk say that its bytes are safe there? What was fetched a moment ago is unsynced, but
+ * what had been here before it is not; nor was what a sync that failed made suspect. Index lock held. */
+static bool may_be_durable(const struct store_file *f)
+{
+	return !is_unsynced(f->store, f->ino) || f->has_filled || is_suspect(f->store, f->ino);
+}
+
 static int record_change(struct store_file *f, uint64_t first, uint64_t last, struct news *news,
 	uint64_t *ret_sync_number)
 {
@@ -74,7 +81,7 @@ static int record_change(struct store_file *f, uint64_t first, uint64_t last, st
 	store_enter(s);
 	int r = record_get(s, f->ino, &old);
 	if (r == 0) {
-		bool durable = !f->dirty && !is_unsynced(s, f->ino);
+		bool durable = !f->dirty && may_be_durable(f);
 		op_begin(s);
 		if (!f->dirty) {
 			open_version(s, &old);
@@ -313,7 +320,7 @@ static int forget_bytes(struct store_file *f, struct news *news, uint64_t *ret_s
 	struct record old;
 	int r = record_get(s, f->ino, &old);
 	if (r == 0) {
-		bool durable = f->absent_count < count && !is_unsynced(s, f->ino);
+		bool durable = f->absent_count < count && may_be_durable(f);
 		op_begin(s);
 		open_version(s, &old);
 		op_unsynced(s, f->ino);

@@ -132,6 +132,82 @@ static void emptied_though_not_all_is_here_is_synced(void **state)
 	store_file_close(f);
 }
 
+static void fetch_chunk(struct store_file *f, uint64_t n)
+{
+	uint8_t data[P] = {1};
+
+	must_eq(store_chunk_fill_begin(f, n), 0);
+	must_eq(store_chunk_fill_write(f, n, 0, data, P), 0);
+	must_eq(store_chunk_fill_end(f, n, true), 0);
+}
+
+/* Verified; its first chunk has been here for a while. */
+static struct store_file *a_part_is_here(struct rig *r, uint64_t chunks)
+{
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", chunks * P, 1);
+	struct store_file *f;
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	must_eq(store_flush_all(r->s), 0);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	f = rig_file(r, ino);
+	fetch_chunk(f, 0);
+	must_eq(store_flush_all(r->s), 0);
+	return f;
+}
+
+/* What is changed in place is fetched first: that this is unsynced says nothing of what was here before. */
+static void first_change_after_a_fetch_is_synced(void **state)
+{
+	struct rig *r = *state;
+	struct store_file *f = a_part_is_here(r, 2);
+
+	fetch_chunk(f, 1);
+	store_file_writer_add(f);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_WRITE;
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_write(f, "x", 1, 0, false, &(uint64_t){0}), -EIO);
+	must_eq(syncs(DISK_JOURNAL), 1); /* when the first byte is tried */
+	disk_off();
+	rig_write_end(f);
+}
+
+static void emptied_after_a_fetch_is_synced(void **state)
+{
+	struct rig *r = *state;
+	struct store_file *f = a_part_is_here(r, 3);
+
+	fetch_chunk(f, 1);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SIZE;
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_truncate(f, 0, &(uint64_t){0}), -EIO);
+	must_eq(syncs(DISK_JOURNAL), 1); /* when its bytes were to go */
+	disk_off();
+	store_file_close(f);
+}
+
+/* A sync that failed is no reason to believe that nothing on the disk speaks of these bytes. */
+static void first_change_of_a_suspect_file_is_synced(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 3 * P, 1);
+	struct store_file *f;
+
+	must_eq(store_flush_all(r->s), 0);
+	f = rig_write_begin(r, ino);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_DATA;
+	must_eq(store_file_sync(f, false), -EIO);
+	disk_on(DISK_PASS, 0, 0);
+	rig_write_pattern(f, 0, 10, 2);
+	must_eq(syncs(DISK_JOURNAL), 1);
+	disk_off();
+	rig_write_end(f);
+}
+
 /* The bytes of a foreign object that was replaced: its record must not come back without them. */
 static void replaced_object_is_synced_before_its_bytes_go(void **state)
 {
@@ -365,6 +441,9 @@ int main(void)
 		rig_test(fsync_syncs_data_then_journal),
 		rig_test(first_change_of_a_durable_file_is_synced),
 		rig_test(emptied_though_not_all_is_here_is_synced),
+		rig_test(first_change_after_a_fetch_is_synced),
+		rig_test(emptied_after_a_fetch_is_synced),
+		rig_test(first_change_of_a_suspect_file_is_synced),
 		rig_test(replaced_object_is_synced_before_its_bytes_go),
 		rig_test(durability_close_syncs_each),
 		rig_test(flush_takes_all_at_once),
