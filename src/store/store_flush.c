@@ -303,7 +303,7 @@ int sync_data_dir(struct store *s, uint64_t ino)
 }
 
 /* The kernel may have thrown the bytes away: a later sync that succeeds proves nothing for them. */
-void mark_suspect(struct store *s, uint64_t ino)
+int mark_suspect(struct store *s, uint64_t ino)
 {
 	uint8_t value[9];
 	struct ikey k = ikey_ino(ino);
@@ -312,8 +312,11 @@ void mark_suspect(struct store *s, uint64_t ino)
 	value[8] = 1;
 	op_begin(s);
 	op_put(s, TABLE_UNSYNCED, &k, value, sizeof(value));
-	if (op_commit(s) == 0 && s->flush_due_ms == 0)
+	int r = op_commit(s);
+	s->suspects_owed = s->suspects_owed || r < 0;
+	if (s->flush_due_ms == 0)
 		s->flush_due_ms = clock_mono_ms() + s->flush_ms;
+	return r;
 }
 
 int store_file_sync(struct store_file *f, bool data_only)
@@ -321,7 +324,7 @@ int store_file_sync(struct store_file *f, bool data_only)
 	struct store *s = f->store;
 	lock_take(&s->lock);
 	uint64_t before = s->journal.next_number;
-	bool unsynced = is_unsynced(s, f->ino), suspect = is_suspect(s, f->ino);
+	bool unsynced = is_unsynced(s, f->ino), suspect = is_suspect(s, f->ino) || s->suspects_owed;
 	lock_drop(&s->lock);
 	struct news news = { 0 };
 	lock_take(&f->lock);
@@ -338,7 +341,7 @@ int store_file_sync(struct store_file *f, bool data_only)
 		return r;
 	r = empty ? 0 : data_only ? io_fdatasync(fd) : io_fsync(fd);
 	if (r < 0)
-		mark_suspect(s, f->ino);
+		(void)mark_suspect(s, f->ino); /* what cannot be recorded is owed */
 	if (r == 0 && suspect && !reread_matches(s, f->ino))
 		r = -EIO; /* never a success because the kernel forgot its first answer */
 	if (r == 0 && !empty && (is_new || unsynced))

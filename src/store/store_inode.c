@@ -355,8 +355,8 @@ bool is_suspect(struct store *s, uint64_t ino)
 {
 	struct ikey k = ikey_ino(ino);
 	struct bytes v;
-	return index_get(&s->index, TABLE_UNSYNCED, &k, &v) == 0 && v.len == 9 &&
-		((const uint8_t *)v.data)[8];
+	int r = index_get(&s->index, TABLE_UNSYNCED, &k, &v);
+	return r == 0 ? v.len == 9 && ((const uint8_t *)v.data)[8] : r != -ENOENT;
 }
 
 /* From this record on the file's bytes are only in the page cache. What a failed sync made suspect

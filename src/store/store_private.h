@@ -358,6 +358,7 @@ struct store {
 	int failed; /* -errno: the store takes no more changes */
 	int64_t mend_at_ms; /* and not before this it is tried to mend that */
 	struct disk_failures disk_failures;
+	bool suspects_owed; /* a sync failed, and that could not be recorded */
 	uint64_t next_ino, next_attempt, next_job;
 	uint64_t ops_since_commit, ops_until_commit;
 	int64_t last_change_ms;
@@ -627,7 +628,8 @@ must_check int index_replay(struct store *s); /* after an aborted transaction */
 must_check int index_upgrade(struct index *x);
 /* If the index took no records, perhaps it does now. Returns what store.failed says then. */
 int store_mend_locked(struct store *s);
-void mark_suspect(struct store *s, uint64_t ino);
+/* A sync of it failed. Not recorded: all that is unsynced is suspect then (store.suspects_owed). */
+int mark_suspect(struct store *s, uint64_t ino);
 must_check int flush_unsynced(struct store *s);
 must_check int recover(struct store *s, char **ret_message);
 must_check int sync_data_dir(struct store *s, uint64_t ino);

@@ -4,7 +4,7 @@
  * The journal is replayed on the index and committed. Files that were OPEN are INCOMPLETE: no FLUSH
  * said that they are whole. After a power cut (another boot id, or the disk was attached anew), every file
  * whose bytes were not synced must prove them by its chunk CRCs, or is TORN; chunks fetched again since the
- * last sync are dropped.
+ * last sync are dropped. So must those of which a sync failed before an end in order.
  */
 #include "store_private.h"
 
@@ -232,10 +232,10 @@ static int mark_torn(struct store *s, const struct store_inode *i)
 		new.i.state_before = FILE_TORN;
 	} else {
 		record_enter(&new, FILE_TORN);
-		(void)text_copy(new.i.reason,
-			"not synced before a power cut or the loss of the disk, and its bytes differ from " /* fits */
-			"what was written or cannot be checked",
-			sizeof(new.i.reason));
+		snprintf(new.i.reason, sizeof(new.i.reason), "%s, and its bytes differ from what was written or "
+							     "cannot be checked",
+			s->recovery.power_cut ? "not synced before a power cut or the loss of the disk"
+					      : "the cache's disk failed while it was synced");
 		s->recovery.torn_files++;
 	}
 	op_inode(s, &old, &new);
@@ -474,6 +474,14 @@ static int disk_is_another(struct store *s, bool *ret)
 	return r == -ENOENT ? 0 : r; /* a cache of an earlier cpgfs */
 }
 
+/* A clean end leaves what is unsynced only where the disk did not take it, and then perhaps only in the page
+ * cache of that boot. */
+static int check_bytes(struct store *s)
+{
+	int r = check_all_unsynced(s);
+	return r < 0 ? r : flush_unsynced(s);
+}
+
 int recover(struct store *s, char **ret_message)
 {
 	uint64_t clean = 0;
@@ -503,13 +511,10 @@ int recover(struct store *s, char **ret_message)
 		r = lent_recover(s);
 	if (r == 0 && !clean)
 		r = bury_all(s);
-	if (r == 0 && s->recovery.power_cut) {
-		r = check_all_unsynced(s);
-		if (r == 0)
-			r = flush_unsynced(s);
-		if (r == 0)
-			r = spare_orphans(s);
-	}
+	if (r == 0 && (!s->recovery.same_boot || other_disk))
+		r = check_bytes(s);
+	if (r == 0 && s->recovery.power_cut)
+		r = spare_orphans(s);
 	if (r < 0 && r != -EUCLEAN && text_printf(ret_message,
 			     "recovering the cache in %s failed: %s; nothing in it was deleted: mend the "
 			     "disk (is it full?) and mount again",

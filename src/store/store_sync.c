@@ -235,20 +235,39 @@ static int mark_suspects(struct store *s)
 	struct unsynced list[FLUSH_BATCH];
 	uint64_t after = 0;
 	for (;;) {
-		int count = unsynced_batch(s, after, list, FLUSH_BATCH);
+		int count = unsynced_batch(s, after, list, FLUSH_BATCH), r = 0;
 		if (count <= 0)
 			return count;
-		for (int i = 0; i < count; i++)
-			mark_suspect(s, list[i].ino);
+		for (int i = 0; i < count && r == 0; i++)
+			r = mark_suspect(s, list[i].ino);
+		if (r < 0)
+			return r;
 		after = list[count - 1].ino;
 	}
+}
+
+/* A sync failed, and whom it concerns could not be recorded: all that is unsynced. */
+static int mark_owed_suspects(struct store *s)
+{
+	lock_take(&s->lock);
+	bool owed = s->suspects_owed;
+	lock_drop(&s->lock);
+	int r = owed ? mark_suspects(s) : 0;
+	if (!owed || r < 0)
+		return r;
+	with_lock(&s->lock);
+	s->suspects_owed = false;
+	return 0;
 }
 
 int flush_unsynced(struct store *s)
 {
 	struct unsynced list[FLUSH_BATCH];
 	uint64_t after = 0, limit = journal_last(s);
-	int r = io_syncfs(s->dir_fd);
+	int r = mark_owed_suspects(s);
+	if (r < 0)
+		return r;
+	r = io_syncfs(s->dir_fd);
 	if (r < 0) {
 		int e = mark_suspects(s);
 		return e < 0 ? e : r;

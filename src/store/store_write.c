@@ -63,7 +63,7 @@ bool is_unsynced(struct store *s, uint64_t ino)
 {
 	struct ikey k = ikey_ino(ino);
 	struct bytes v;
-	return index_get(&s->index, TABLE_UNSYNCED, &k, &v) == 0;
+	return index_get(&s->index, TABLE_UNSYNCED, &k, &v) != -ENOENT; /* not known: it may be */
 }
 
 /* May a record on the disk say that its bytes are safe there? What was fetched a moment ago is unsynced, but

@@ -387,6 +387,68 @@ static void suspicion_outlives_a_change_and_a_restart(void **state)
 	store_file_close(f);
 }
 
+/* What only the page cache has does not outlive the boot, however orderly the end was. */
+static void suspicion_outlives_a_clean_end_and_a_reboot(void **state)
+{
+	struct rig *r = *state;
+	uint64_t bad = rig_put(r, STORE_ROOT_INO, "bad", P, 1);
+	uint64_t checked = rig_put(r, STORE_ROOT_INO, "checked", P, 2);
+	uint64_t good = rig_put(r, STORE_ROOT_INO, "good", P, 3);
+	struct store_recovery got;
+	char path[4096];
+	struct store_file *f;
+	int fd;
+
+	rig_bring(r, checked, FILE_QUEUED);
+	rig_data_path(r, bad, path);
+	f = rig_file(r, bad);
+	fail_data_sync(f);
+	store_file_close(f);
+	f = rig_file(r, checked);
+	fail_data_sync(f);
+	store_file_close(f);
+	rig_close(r);
+	fd = open(path, O_WRONLY); /* what the disk has */
+	must_eq(pwrite(fd, "\0\0\0", 3, 5), 3);
+	close(fd);
+	r->config.boot_id = "boot-2";
+	rig_open(r);
+	store_recovery_report(r->s, &got);
+	must(!got.was_unclean && !got.power_cut);
+	must_eq(got.torn_files, 1);
+	must_state(rig_state(r, bad), FILE_TORN);
+	must(strstr(rig_inode(r, bad)->reason, "disk failed") != NULL);
+	must_state(rig_state(r, checked), FILE_QUEUED);
+	must_state(rig_state(r, good), FILE_CLOSED);
+	f = rig_file(r, checked); /* proved */
+	must_eq(store_file_sync(f, false), 0);
+	store_file_close(f);
+}
+
+/* The disk took neither the bytes nor the record that says so. */
+static void suspicion_that_cannot_be_recorded_is_owed(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", P, 1);
+	struct store_file *f = rig_file(r, ino);
+
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC | 1u << DISK_WRITE;
+	disk.files_mask = 1u << DISK_OTHER | 1u << DISK_JOURNAL;
+	disk.lasts = true;
+	must_eq(store_flush_all(r->s), -EIO);
+	disk_off();
+	must_eq(store_file_sync(f, false), -EIO);
+	must_eq(store_flush_all(r->s), 0); /* recorded now */
+	must_eq(store_file_sync(f, false), -EIO);
+	must(!durable(r, ino));
+	store_file_close(f);
+	ino = rig_put(r, STORE_ROOT_INO, "g", P, 1);
+	f = rig_file(r, ino);
+	must_eq(store_file_sync(f, false), 0);
+	store_file_close(f);
+}
+
 static void failed_flush_says_so(void **state)
 {
 	struct rig *r = *state;
@@ -452,6 +514,8 @@ int main(void)
 		rig_test(failed_fsync_is_no_success_later),
 		rig_test(suspicion_ends_with_the_bytes),
 		rig_test(suspicion_outlives_a_change_and_a_restart),
+		rig_test(suspicion_outlives_a_clean_end_and_a_reboot),
+		rig_test(suspicion_that_cannot_be_recorded_is_owed),
 		rig_test(failed_flush_says_so),
 		rig_test(journal_that_does_not_sync),
 		rig_test(checkpoint_empties_the_journal),
