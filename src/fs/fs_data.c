@@ -237,25 +237,32 @@ int fs_do_write(struct fs_call *c)
 	}
 }
 
-/* One complete version, or one that the disk did not take: no handle stands behind it, whose close would
- * say so. */
+int fs_truncate_alone(struct store_file *f, uint64_t size_bytes, uint64_t *ret_chunk)
+{
+	struct store_attr before;
+	int r;
+
+	store_file_attr(f, &before);
+	r = store_file_truncate(f, size_bytes, ret_chunk);
+	if (r < 0 && before.state != FILE_OPEN && store_file_flush(f, true, NULL) < 0)
+		log_debug("inode %llu: how its truncation ended is recorded later",
+			(unsigned long long)before.ino);
+	return r;
+}
+
+/* One complete version: no handle stands behind it. */
 static int truncate_by_path(
 	struct fs_call *c, uint64_t ino, uint64_t size_bytes, uint64_t *ret_chunk)
 {
-	struct store_attr before;
 	struct store_file *f;
 	int r = store_file_open(c->fs->config.store, ino, &f);
 
 	if (r < 0)
 		return r;
 	store_file_writer_add(f);
-	store_file_attr(f, &before);
-	r = store_file_truncate(f, size_bytes, ret_chunk);
+	r = fs_truncate_alone(f, size_bytes, ret_chunk);
 	if (r == 0)
 		r = store_file_flush(f, false, NULL);
-	else if (before.state != FILE_OPEN && store_file_flush(f, true, NULL) < 0)
-		log_debug("inode %llu: how its truncation ended is recorded later",
-			(unsigned long long)ino);
 	store_file_writer_drop(f);
 	store_file_close(f);
 	return r;

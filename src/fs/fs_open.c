@@ -188,7 +188,7 @@ static int truncate_at_open(struct fs_call *c, struct fs_file *f)
 		return 0;
 	r = fs_drop_on_change(c, f); /* of O_TRUNC the kernel leaves that to us */
 	if (r == 0)
-		r = store_file_truncate(f->store, 0, &chunk);
+		r = fs_truncate_alone(f->store, 0, &chunk); /* the kernel gets no handle if it fails */
 	if (r == 0)
 		atomic_store(&f->changed, true);
 	return r;

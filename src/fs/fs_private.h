@@ -347,6 +347,8 @@ int fs_do_fallocate(struct fs_call *c);
 int fs_do_lseek(struct fs_call *c);
 /* Truncate by handle or by path (file NULL). FS_DONE: done, go on. */
 int fs_truncate(struct fs_call *c, struct fs_place *p, struct fs_file *file, uint64_t size_bytes);
+/* For those who have no handle of which a close comes. If it fails, the version that it began is over. */
+int fs_truncate_alone(struct store_file *f, uint64_t size_bytes, uint64_t *ret_chunk);
 /* Writing or changing its owner takes suid and sgid away. */
 int fs_drop_privileges(struct fs_call *c, uint64_t store_ino, const struct store_attr *attr);
 int fs_drop_on_change(struct fs_call *c, struct fs_file *f);

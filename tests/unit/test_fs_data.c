@@ -875,30 +875,61 @@ static void a_file_that_cannot_be_made_longer(void **state)
 	rig_free(r);
 }
 
+/* Something else stands where the data files are to be; false: all is in its place again. */
+static void take_data_away(struct fs_rig *r, bool away)
+{
+	char data[128], aside[128];
+
+	snprintf(data, sizeof(data), "%s/data", r->dir);
+	snprintf(aside, sizeof(aside), "%s/data.away", r->dir);
+	if (away) {
+		assert_int_equal(rename(data, aside), 0);
+		assert_int_equal(close(open(data, O_CREAT | O_CLOEXEC, 0600)), 0);
+	} else {
+		assert_int_equal(unlink(data), 0);
+		assert_int_equal(rename(aside, data), 0);
+	}
+}
+
+/* Nor would a close that never comes, where the open itself was to empty it. */
+static void a_file_that_cannot_be_emptied_by_its_open(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param file;
+	struct fuse_file_info fi;
+
+	(void)state;
+	rig_start(r);
+	file = rig_put(r, 1, "a", "text");
+	rig_upload(r, file.ino, "a");
+	assert_int_equal(store_evict(r->store, UINT64_MAX), 0);
+	take_data_away(r, true);
+	assert_true(rig_open(r, file.ino, O_WRONLY | O_TRUNC, &fi) < 0);
+	take_data_away(r, false);
+	assert_int_equal(rig_state(r, file.ino), FILE_INCOMPLETE);
+	assert_int_equal(rig_open(r, file.ino, O_WRONLY | O_TRUNC, &fi), 0);
+	assert_int_equal(rig_write(r, file.ino, &fi, "new", 3, 0), 0);
+	rig_close(r, file.ino, &fi);
+	assert_int_equal(rig_state(r, file.ino), FILE_CLOSED);
+	rig_free(r);
+}
+
 /* The cache takes no new data file: the object is as it was. */
 static void an_object_that_cannot_be_emptied(void **state)
 {
 	struct fs_rig *r = rig_new("");
 	struct fuse_entry_param file;
 	struct store_attr attr;
-	char data[128], away[128];
 	struct stat st;
-	int fd;
 
 	(void)state;
 	fake_put(r->bucket, "a", 10000, "e");
 	rig_start(r);
 	assert_int_equal(rig_lookup(r, 1, "a", &file), 0);
-	snprintf(data, sizeof(data), "%s/data", r->dir);
-	snprintf(away, sizeof(away), "%s/data.away", r->dir);
-	assert_int_equal(rename(data, away), 0);
-	fd = open(data, O_CREAT | O_CLOEXEC, 0600);
-	assert_true(fd >= 0);
-	close(fd);
+	take_data_away(r, true);
 	assert_true(resize(r, file.ino, 0) < 0);
 	assert_int_equal(store_resolve(r->store, "a", &attr), -ENOENT);
-	assert_int_equal(unlink(data), 0);
-	assert_int_equal(rename(away, data), 0);
+	take_data_away(r, false);
 	assert_int_equal(rig_getattr(r, file.ino, &st), 0);
 	assert_int_equal(st.st_size, 10000);
 	assert_int_equal(resize(r, file.ino, 0), 0);
@@ -1060,6 +1091,7 @@ int main(void)
 		cmocka_unit_test(an_object_is_made_longer_than_there_is_room),
 		cmocka_unit_test(discarded_while_it_is_read),
 		cmocka_unit_test(a_file_that_cannot_be_made_longer),
+		cmocka_unit_test(a_file_that_cannot_be_emptied_by_its_open),
 		cmocka_unit_test(an_object_that_cannot_be_emptied),
 		cmocka_unit_test(times_set_on_an_object_are_kept_here),
 		cmocka_unit_test(space_tells_the_truth),
