@@ -627,10 +627,8 @@ void lent_learn(int dir_fd, uint64_t ino, struct store_inode *i)
 	struct stat st;
 
 	data_path(ino, path);
-	if (fstatat(dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-		i->attr.size_bytes = 0;
-		return;
-	}
+	if (fstatat(dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return; /* whoever wants its bytes finds that out */
 	i->attr.size_bytes = usable_size(&st, i->part_size_bytes);
 	if (!lent_is_marked(&st))
 		i->attr.mtime_ns = mtime_ns(&st);

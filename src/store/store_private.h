@@ -579,7 +579,7 @@ enum lent_verdict {
 /* closed NULL: no close is to be kept to. */
 enum lent_verdict lent_judge(int dir_fd, uint64_t ino, const struct store_attr *closed);
 void lent_strand(struct record *r, enum lent_verdict verdict);
-/* Size and time as the data file has them. */
+/* Size and time as the data file has them; where that cannot be asked, they stay as recorded. */
 void lent_learn(int dir_fd, uint64_t ino, struct store_inode *i);
 bool lent_ever(struct store *s);
 must_check int lent_recover(struct store *s);

@@ -262,6 +262,44 @@ static void restored_index_with_newer_data(void **state)
 	shell(r, "test $(stat -c %s orphans/*) = 9000"); /* kept */
 }
 
+static void work_synced(struct rig *r, void *arg)
+{
+	struct store_file *f = rig_write_begin(r, rig_create(r, STORE_ROOT_INO, "f", STORE_FILE));
+
+	rig_write_pattern(f, 0, 9000, 1);
+	must_eq(store_file_sync(f, false), 0);
+	rig_write_pattern(f, 9000, 1000, 1);
+}
+
+/* A start that cannot ask the disk how long it is. */
+static void unreadable_when_it_starts_again(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino;
+
+	rig_child(r, work_synced, NULL, CHILD_KILLED);
+	shell(r, "mv data away && ln -s data data"); /* ELOOP */
+	rig_open(r);
+	ino = rig_find(r, "f");
+	must_state(rig_state(r, ino), FILE_INCOMPLETE);
+	must_eq(rig_attr(r, ino).size_bytes, 9000);
+	shell(r, "rm data && mv away data");
+	rig_must_hold(r, ino, 9000, 1);
+}
+
+static void removed_when_it_starts_again(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino, chunk;
+
+	rig_child(r, work_synced, NULL, CHILD_KILLED);
+	shell(r, "rm data/*/*");
+	rig_open(r);
+	ino = rig_find(r, "f");
+	must_eq(try_read(r, ino, 0, &chunk), -EIO);
+	must_state(rig_state(r, ino), FILE_LOST);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -275,6 +313,8 @@ int main(void)
 		rig_test(cut_under_its_writer),
 		rig_test(removed_when_it_has_no_name),
 		rig_test(restored_index_with_newer_data),
+		rig_test_closed(unreadable_when_it_starts_again),
+		rig_test_closed(removed_when_it_starts_again),
 	};
 
 	return cmocka_run_group_tests_name("store vanished", tests, NULL, NULL);
