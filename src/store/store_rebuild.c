@@ -10,7 +10,7 @@
  *   none                      TORN: a person decides; also where a power cut may have taken the
  *                             bytes (no mount looks for that any more)
  *   as above, other length    TORN, with all bytes that are there
- *   still open at the end     INCOMPLETE
+ *   still open at the end     INCOMPLETE, with all bytes that are there
  *   a program writes to it    INCOMPLETE
  *   bytes missing             only in the bucket, if it had them (a listing shows it); else LOST
  *
@@ -263,6 +263,7 @@ struct found {
 	struct record r;
 	struct testimony from;
 	uint64_t data_bytes; /* of its data file */
+	bool is_there;
 	bool has_data;	     /* there, and as long as the record says */
 	bool is_sparse;
 	uint64_t crcs; /* chunks that are here and have a CRC */
@@ -278,6 +279,7 @@ static void look_at_data(struct repair *p, struct found *f)
 	data_path(f->r.i.attr.ino, path);
 	bool there =
 		fstatat(p->s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+	f->is_there = there;
 	f->data_bytes = there ? (uint64_t)st.st_size : 0;
 	f->is_sparse = there && (uint64_t)st.st_blocks * 512 < (uint64_t)st.st_size;
 	f->has_data =
@@ -491,7 +493,7 @@ static void judge(struct repair *p, struct found *f)
 
 	if (judge_writers(p, f))
 		return;
-	if (r->i.attr.state == FILE_OPEN) {
+	if (r->i.attr.state == FILE_OPEN && (f->is_there || f->has_data)) {
 		resize(r, f->data_bytes);
 		become(r, FILE_INCOMPLETE,
 			f->from.exact

@@ -893,6 +893,30 @@ static void bytes_that_are_missing(void **state)
 	store_file_close(f);
 }
 
+static void work_open_synced(struct rig *r, void *arg)
+{
+	struct store_file *f = rig_write_begin(r, rig_create(r, STORE_ROOT_INO, "f", STORE_FILE));
+
+	rig_write_pattern(f, 0, 5000, 1);
+	must_eq(store_file_sync(f, false), 0);
+	must_eq(store_checkpoint(r->s), 0);
+}
+
+/* What was synced of a file that was still being written is not said to have been nothing. */
+static void synced_bytes_that_are_missing(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_open_synced, NULL, CHILD_KILLED);
+	remove_data(r, 2);
+	lose(r, "journal");
+	repair(r);
+	must_eq(report.lost, 1);
+	rig_open(r);
+	must_become(r, "f", FILE_LOST);
+	must_eq(rig_attr(r, rig_find(r, "f")).size_bytes, 5000);
+}
+
 /* A file that grew after what is known of it: all its bytes stay within reach. */
 static void work_grown(struct rig *r, void *arg)
 {
@@ -1396,6 +1420,7 @@ int main(void)
 		repair_test(damaged_by_itself),
 		repair_test(what_a_power_cut_took_is_not_believed),
 		repair_test(bytes_that_are_missing),
+		repair_test(synced_bytes_that_are_missing),
 		repair_test(longer_than_its_record),
 		repair_test(other_bytes_than_recorded),
 		repair_test(names_from_the_journal),
