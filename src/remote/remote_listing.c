@@ -239,7 +239,7 @@ void remote_flight_wake_locked(struct remote_flight *fl)
 void remote_folder_renew_locked(struct remote *r, struct remote_folder *f,
 	struct remote_names *names, bool complete, struct remote_time begun)
 {
-	if (f->known && !f->born && begun.at_ns < f->begun.at_ns)
+	if (f->known && !f->born && begun.mono_ms < f->begun.mono_ms)
 		return; /* a later one came first */
 	remote_points_learn(&r->synced.points, f->prefix, names);
 	remote_cache_install(&r->synced.cache, f, names);

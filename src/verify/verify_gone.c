@@ -47,13 +47,20 @@ static bool is_new(struct verify *v, const char *prefix, int64_t listed_at_ns)
 	return true;
 }
 
+/* A time that still lies ahead is from before the clock was set back. */
+static bool was_verified_before(const struct store_inode *inode, int64_t at_ns)
+{
+	return inode->object.verified_at_ns < at_ns ||
+	       inode->object.verified_at_ns > clock_wall_ns();
+}
+
 static bool is_missing(struct verify *v, const char *prefix, int64_t listed_at_ns,
 	const struct store_entry *entry, struct store_inode *inode)
 {
 	if (entry->attr.type != STORE_FILE || entry->attr.state != FILE_VERIFIED)
 		return false;
 	return store_inode(v->store, entry->attr.ino, inode) == 0 &&
-	       inode->object.verified_at_ns < listed_at_ns &&
+	       was_verified_before(inode, listed_at_ns) &&
 	       verify_is_in_folder(inode->object.key, prefix) &&
 	       remote_cached_has(v->remote, prefix, inode->object.key + strlen(prefix)) == 0;
 }

@@ -184,6 +184,25 @@ static void a_listing_grows_old(void **state)
 	bench_free(b);
 }
 
+/* Which of two listings is the later one is nothing that the wall clock could tell. */
+static void a_clock_that_is_set_back_changes_nothing(void **state)
+{
+	struct bench *b;
+
+	clock_fake_begin(1700003600 * NS_PER_S);
+	b = bench_new("", 0);
+	fake_put(b->bucket, "p/a", 1, "e");
+	list_now(b, "p/");
+	clock_fake_begin(1700000000 * NS_PER_S); /* an hour less */
+	clock_fake_advance_ms(61000);
+	fake_put(b->bucket, "p/b", 2, "e");
+	list_now(b, "p/");
+	assert_int_equal(lookup(b, "p/", "b", false), 0);
+	assert_int_equal(fake_count(b->bucket, S3_LIST), 2);
+	clock_fake_end();
+	bench_free(b);
+}
+
 static void refresh_asks_again(void **state)
 {
 	struct bench *b = bench_new("", 0);
@@ -931,6 +950,7 @@ int main(void)
 		cmocka_unit_test(a_folder_is_listed_once_and_then_answers),
 		cmocka_unit_test(many_pages_are_put_together),
 		cmocka_unit_test(a_listing_grows_old),
+		cmocka_unit_test(a_clock_that_is_set_back_changes_nothing),
 		cmocka_unit_test(refresh_asks_again),
 		cmocka_unit_test(refresh_during_a_listing_asks_again),
 		cmocka_unit_test(names_that_cannot_be_shown_are_counted),

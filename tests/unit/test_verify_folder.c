@@ -314,6 +314,37 @@ static void gone_below_a_cleaned_name(void **state)
 	wait_state(ino[1], FILE_GONE);
 }
 
+/* By a clock that was an hour ahead. */
+static uint64_t verified_ahead(const char *name)
+{
+	time_t deadline = time(NULL) + 60;
+	uint64_t ino;
+
+	clock_fake_begin(clock_wall_ns() + 3600 * NS_PER_S);
+	ino = uploaded(name);
+	assert_int_equal(verify_start(verify), 0);
+	while (state_of(ino) != FILE_VERIFIED && time(NULL) < deadline) {
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		clock_fake_advance_ms(1);
+	}
+	clock_fake_end();
+	assert_int_equal(state_of(ino), FILE_VERIFIED);
+	return ino;
+}
+
+static void gone_though_the_clock_was_set_back(void **state)
+{
+	uint64_t ino = verified_ahead("old");
+	struct remote_entry e;
+
+	fake_remove(bucket, "p/old");
+	remote_refresh(the_remote, "");
+	while (remote_lookup(the_remote, "p/", "old", false, &e) != -ENOENT)
+		sched_yield();
+	verify_notice_listed(verify, "p/", 0);
+	wait_state(ino, FILE_GONE);
+}
+
 static void a_verified_object_that_was_replaced_is_a_conflict(void **state)
 {
 	uint64_t old = uploaded("old"), new;
@@ -603,6 +634,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			a_verified_object_that_vanished_is_gone, setup, teardown),
 		cmocka_unit_test_setup_teardown(gone_below_a_cleaned_name, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			gone_though_the_clock_was_set_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_verified_object_that_was_replaced_is_a_conflict, setup, teardown),
 		cmocka_unit_test_setup_teardown(
