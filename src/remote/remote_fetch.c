@@ -191,6 +191,17 @@ static bool fetch_unlink(struct remote *r, struct remote_fetch *f, int error, bo
 	return f->synced.waiters > 0;
 }
 
+/* Does the file stand for another object by now, as after a rename? Then an error says nothing of it:
+ * who wants the chunk looks again. */
+static bool was_replaced(struct remote *r, const struct remote_fetch *f)
+{
+	cleanup_free struct store_inode *inode = calloc(1, sizeof(*inode));
+
+	return f->object.key[0] && inode && store_inode(r->store, f->ino, inode) == 0 &&
+	       (strcmp(inode->object.key, f->object.key) != 0 ||
+		       strcmp(inode->object.etag, f->object.etag) != 0);
+}
+
 /* The store's own -ESTALE is no error of a fetch: who wanted the chunk looks again. */
 static int fetch_fill_end(struct remote_fetch *f, int error)
 {
@@ -207,6 +218,7 @@ static void fetch_end(struct remote *r, struct remote_fetch *f, int error)
 	uint64_t ino = f->ino, chunk = f->chunk;
 	bool tell;
 
+	f->moot = f->moot || (error < 0 && error != -ESHUTDOWN && was_replaced(r, f));
 	if (f->file)
 		error = fetch_fill_end(f, error);
 	if (error == -ESTALE && f->object.key[0])
@@ -358,7 +370,8 @@ static bool fetch_is_sequential(struct remote *r, const struct remote_fetch *f)
 	return f->synced.sequential;
 }
 
-/* What is to be fetched, from where. 1: it is here already. */
+/* What is to be fetched, from where. Filling has begun: if the file gets other content from here on,
+ * the store takes no bytes of this one. 1: nothing. */
 static int fetch_look_up(struct remote *r, struct remote_fetch *f)
 {
 	cleanup_free struct store_inode *inode = calloc(1, sizeof(*inode));
@@ -410,9 +423,10 @@ static void fetch_begin(struct remote *r, struct remote_task *task)
 		with_lock(&r->lock);
 		f->synced.room = false;
 	}
-	e = remote_is_stopping(r) ? -ESHUTDOWN : fetch_look_up(r, f);
+	e = remote_is_stopping(r) ? -ESHUTDOWN : fetch_open(r, f);
 	if (e == 0)
-		e = fetch_open(r, f);
+		e = fetch_look_up(r, f);
+	f->moot = e > 0;
 	if (e == -EDQUOT) {
 		e = fetch_wait_room(r, f, generation);
 		if (e == 0)

@@ -324,6 +324,91 @@ static void a_dead_server_is_given_up(void **state)
 	assert_int_equal(atomic_load(&gets), 6);
 }
 
+/* ---- a file of ours that stands for another object meanwhile ---- */
+
+static void write_all(void)
+{
+	cleanup_free uint8_t *data = malloc(SIZE);
+	struct store_file *f;
+	uint64_t chunk;
+
+	for (size_t i = 0; i < SIZE; i++)
+		data[i] = (uint8_t)(i * 7);
+	assert_int_equal(store_file_open(store, ino, &f), 0);
+	store_file_writer_add(f);
+	assert_int_equal(store_file_write(f, data, SIZE, 0, false, &chunk), 0);
+	assert_int_equal(store_file_flush(f, false, NULL), 0);
+	store_file_writer_drop(f);
+	store_file_close(f);
+}
+
+static void object_is(enum file_state from, const char *key, const char *etag)
+{
+	cleanup_free struct store_inode *inode = malloc(sizeof(*inode));
+	struct store_transition t = {.ino = ino, .from = from, .to = FILE_UPLOADED};
+	struct store_object object = {.size_bytes = SIZE};
+
+	assert_int_equal(store_inode(store, ino, inode), 0);
+	t.generation = object.generation = inode->attr.generation;
+	snprintf(object.key, sizeof(object.key), "%s", key);
+	snprintf(object.etag, sizeof(object.etag), "%s", etag);
+	assert_int_equal(store_object_set(store, &t, &object, false), 0);
+}
+
+/* Uploaded and evicted. */
+static void make_ours(void)
+{
+	struct store_create what = {
+		.parent = STORE_ROOT_INO, .name = "ours", .type = STORE_FILE, .mode = 0644};
+	struct store_transition t = {.from = FILE_CLOSED, .to = FILE_SETTLED};
+	uint64_t crcs[6] = {0};
+	struct store_attr attr;
+
+	assert_int_equal(store_create(store, &what, &attr), 0);
+	ino = t.ino = attr.ino;
+	write_all();
+	assert_int_equal(store_attr(store, ino, &attr), 0);
+	t.generation = attr.generation;
+	assert_int_equal(store_state_set(store, &t), 0);
+	for (size_t i = 0; i < SIZE; i++) {
+		uint8_t byte = (uint8_t)(i * 7);
+
+		crcs[i / PART] = crc64nvme(crcs[i / PART], &byte, 1);
+	}
+	assert_int_equal(
+		store_version_digested(store, ino, t.generation, crcs, 6, FILE_QUEUED, NULL), 0);
+	t.from = FILE_QUEUED;
+	t.to = FILE_SENDING;
+	assert_int_equal(store_state_set(store, &t), 0);
+	object_is(FILE_SENDING, "p/big", "e1");
+	assert_int_equal(store_evict(store, UINT64_MAX), 0);
+	assert_false(is_present(3));
+}
+
+/* Before it answers anything, its object has another name. */
+static bool moves(struct fake_bucket *b, const struct s3_request *req, struct s3_reply *reply)
+{
+	if (req->op != S3_GET || atomic_fetch_add(&gets, 1) > 0)
+		return false;
+	fake_put(b, "p/moved", SIZE, "e2");
+	object_is(FILE_UPLOADED, "p/moved", "e2");
+	fake_remove(b, "p/big");
+	return false;
+}
+
+/* Its reader is told nothing of the old one: there is nothing wrong with the file. */
+static void moved_while_it_is_fetched(void **state)
+{
+	make_ours();
+	atomic_store(&gets, 0);
+	bucket->answer = moves;
+	assert_int_equal(remote_fetch_wait(the_remote, ino, 3, soon()), 0);
+	assert_false(is_present(3));
+	assert_int_equal(remote_fetch_wait(the_remote, ino, 3, soon()), 0);
+	assert_content(3 * PART, PART);
+	assert_int_equal(atomic_load(&gets), 2);
+}
+
 /* ---- ends ---- */
 
 static void a_wait_ends_at_its_deadline(void **state)
@@ -377,6 +462,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			another_objects_bytes_are_not_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_dead_server_is_given_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(moved_while_it_is_fetched, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_wait_ends_at_its_deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(stopping_ends_fetches, setup, teardown),
 		cmocka_unit_test_setup_teardown(
