@@ -43,7 +43,7 @@ static void notice_ino(struct verify *v, uint64_t ino)
 	with_lock(&v->lock);
 	if (verify_inos_add(&v->synced.noticed, ino) < 0)
 		v->synced.overflow = true;
-	if (v->synced.noticed.count == 1)
+	if (v->synced.noticed.count <= 1)
 		cond_signal(&v->wake);
 }
 
@@ -97,13 +97,18 @@ static bool is_asked_locked(const struct verify *v)
 	       v->synced.listed_count > 0;
 }
 
-/* Until something is to be done. Uploads that end one after the other are gathered first. */
+/* Until something is to be done. Uploads that end one after the other are gathered first; what there
+ * was no memory for is read in a while. */
 static void sleep_locked(struct verify *v, int64_t until_ms)
 {
+	int64_t overflow_ms = clock_mono_ms() + NO_MEMORY_MS;
 	int r = 0;
 
-	while (!is_asked_locked(v) && v->synced.noticed.count == 0 && r != -ETIMEDOUT)
+	while (!is_asked_locked(v) && v->synced.noticed.count == 0 && r != -ETIMEDOUT) {
+		if (v->synced.overflow && until_ms > overflow_ms)
+			until_ms = overflow_ms;
 		r = cond_wait_until(&v->wake, &v->lock, until_ms);
+	}
 	if (v->synced.noticed.count == 0)
 		return;
 	until_ms = clock_mono_ms() + NEWS_GATHER_MS;
@@ -114,8 +119,6 @@ static void sleep_locked(struct verify *v, int64_t until_ms)
 static bool wait_for_news(struct verify *v, int64_t until_ms, struct news *ret)
 {
 	with_lock(&v->lock);
-	if (v->synced.overflow && until_ms > clock_mono_ms() + NO_MEMORY_MS)
-		until_ms = clock_mono_ms() + NO_MEMORY_MS;
 	sleep_locked(v, until_ms);
 	*ret = (struct news){
 		v->synced.noticed, v->synced.overflow, v->synced.hurry, v->synced.again};

@@ -160,30 +160,34 @@ static int check_uploads(struct check *c, const struct verify_folder *f, struct 
 static void check_verified_one(struct check *c, const char *prefix,
 	const struct store_entry *entry, struct store_inode *inode)
 {
+	int r;
+
 	if (entry->attr.type != STORE_FILE || entry->attr.state != FILE_VERIFIED)
 		return;
-	if (verify_outcome_of(c->verify, entry->attr.ino, inode) < 0 ||
-		!verify_is_in_folder(inode->object.key, prefix))
-		return;
-	(void)look_at(c, inode, FILE_VERIFIED); /* what can't be asked now is asked another time */
+	r = verify_outcome_of(c->verify, entry->attr.ino, inode);
+	if (r < 0)
+		c->failed += r != -ENOENT; /* forgotten meanwhile */
+	else if (verify_is_in_folder(inode->object.key, prefix))
+		(void)look_at(c, inode, FILE_VERIFIED); /* it counts what can't be asked now */
 }
 
 /* The files of the local folder that were verified before. */
-static void check_verified(struct check *c, const char *prefix, struct store_inode *inode)
+static int check_verified(struct check *c, const char *prefix, struct store_inode *inode)
 {
 	cleanup_free struct store_entry *batch = calloc(READDIR_BATCH, sizeof(*batch));
 	char after[STORE_NAME_MAX + 1] = "";
 	int n;
 
-	if (!batch || !c->parent)
-		return;
+	if (!batch)
+		return -ENOMEM;
 	while ((n = store_readdir(c->verify->store, c->parent, after, batch, READDIR_BATCH)) > 0) {
 		for (int i = 0; i < n && !verify_is_stopping(c->verify); i++)
 			check_verified_one(c, prefix, &batch[i], inode);
 		if (verify_is_stopping(c->verify))
-			return;
+			return -ESHUTDOWN;
 		(void)text_copy(after, batch[n - 1].name, sizeof(after)); /* same size */
 	}
+	return n;
 }
 
 static int compare_inos(const void *pa, const void *pb)
@@ -203,8 +207,8 @@ static int check_all(struct check *c, struct verify_folder *f, bool quiet)
 	if (f->inos.count > 0)
 		qsort(f->inos.ino, f->inos.count, sizeof(*f->inos.ino), compare_inos);
 	r = check_uploads(c, f, inode);
-	if (r == 0 && quiet)
-		check_verified(c, f->prefix, inode);
+	if (r == 0 && quiet && c->parent)
+		(void)check_verified(c, f->prefix, inode); /* else another time: it stays as it is */
 	log_debug("\"%s\": %u verified, %u asked by name, %zu still open", f->prefix, c->verified,
 		c->asked, c->open.count);
 	return r;
@@ -237,7 +241,7 @@ int verify_check_gone(struct verify *v, const char *prefix, uint64_t dir_ino)
 	int r = inode && name ? read_listing(&c, &f) : -ENOMEM;
 
 	if (r == 0)
-		check_verified(&c, prefix, inode);
+		r = check_verified(&c, prefix, inode);
 	verify_listing_release(&c.listing);
-	return r;
+	return r == 0 && c.failed > 0 ? -EAGAIN : r;
 }

@@ -36,15 +36,11 @@ static char *take_listed(struct verify *v)
 }
 
 /* News come with every change of ours, too: each listing is looked at once. */
-static bool is_new(struct verify *v, const char *prefix, int64_t listed_at_ns)
+static bool is_seen(const struct verify *v, const struct verify_seen *it)
 {
-	uint64_t hash = verify_hash_of(prefix, strlen(prefix));
-	struct verify_seen *seen = &v->seen[hash % VERIFY_SEEN_MAX];
+	const struct verify_seen *seen = &v->seen[it->prefix_hash % VERIFY_SEEN_MAX];
 
-	if (seen->prefix_hash == hash && seen->listed_at_ns == listed_at_ns)
-		return false;
-	*seen = (struct verify_seen){hash, listed_at_ns};
-	return true;
+	return seen->prefix_hash == it->prefix_hash && seen->listed_at_ns == it->listed_at_ns;
 }
 
 /* A time that still lies ahead is from before the clock was set back. */
@@ -54,18 +50,23 @@ static bool was_verified_before(const struct store_inode *inode, int64_t at_ns)
 	       inode->object.verified_at_ns > clock_wall_ns();
 }
 
-static bool is_missing(struct verify *v, const char *prefix, int64_t listed_at_ns,
+static int is_missing(struct verify *v, const char *prefix, int64_t listed_at_ns,
 	const struct store_entry *entry, struct store_inode *inode)
 {
+	int r;
+
 	if (entry->attr.type != STORE_FILE || entry->attr.state != FILE_VERIFIED)
-		return false;
-	return store_inode(v->store, entry->attr.ino, inode) == 0 &&
-	       was_verified_before(inode, listed_at_ns) &&
+		return 0;
+	r = store_inode(v->store, entry->attr.ino, inode);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r; /* forgotten meanwhile */
+	return was_verified_before(inode, listed_at_ns) &&
 	       verify_is_in_folder(inode->object.key, prefix) &&
 	       remote_cached_has(v->remote, prefix, inode->object.key + strlen(prefix)) == 0;
 }
 
-static bool lacks_something(
+/* 1, 0, -errno. */
+static int lacks_something(
 	struct verify *v, const char *prefix, int64_t listed_at_ns, uint64_t dir_ino)
 {
 	cleanup_free struct store_entry *batch = calloc(READDIR_BATCH, sizeof(*batch));
@@ -74,17 +75,19 @@ static bool lacks_something(
 	int n;
 
 	if (!batch || !inode)
-		return false;
+		return -ENOMEM;
 	while ((n = store_readdir(v->store, dir_ino, after, batch, READDIR_BATCH)) > 0) {
 		for (int i = 0; i < n; i++) {
-			if (is_missing(v, prefix, listed_at_ns, &batch[i], inode))
-				return true;
+			int r = is_missing(v, prefix, listed_at_ns, &batch[i], inode);
+
+			if (r != 0)
+				return r;
 		}
 		(void)text_copy(after, batch[n - 1].name, sizeof(after)); /* same size */
 		if (verify_is_stopping(v))
-			return false;
+			return -ESHUTDOWN;
 	}
-	return false;
+	return n;
 }
 
 /* ---- the local folders of a prefix: more than one where names are cleaned on the way to the key --- */
@@ -93,23 +96,26 @@ struct listed {
 	struct verify *verify;
 	const char *prefix;
 	int64_t at_ns;
+	int error; /* not all could be looked at */
 };
 
-static void look_in(const struct listed *l, uint64_t dir_ino)
+static void look_in(struct listed *l, uint64_t dir_ino)
 {
-	int r;
+	int r = lacks_something(l->verify, l->prefix, l->at_ns, dir_ino);
 
-	if (!lacks_something(l->verify, l->prefix, l->at_ns, dir_ino))
-		return;
-	r = verify_check_gone(l->verify, l->prefix, dir_ino);
+	if (r == 1)
+		r = verify_check_gone(l->verify, l->prefix, dir_ino);
 	if (r < 0 && r != -ESHUTDOWN)
-		log_debug("\"%s\" can't be listed now (%s)", l->prefix, strerror(-r));
+		log_debug("what is gone from \"%s\" can't be told now (%s)", l->prefix,
+			strerror(-r));
+	if (r < 0)
+		l->error = r;
 }
 
-static void look_below(const struct listed *l, uint64_t dir_ino, const char *rest, unsigned depth);
+static void look_below(struct listed *l, uint64_t dir_ino, const char *rest, unsigned depth);
 
 /* Folders of other names that are cleaned to this one. */
-static void look_in_cleaned(const struct listed *l, uint64_t dir_ino, const char *name,
+static void look_in_cleaned(struct listed *l, uint64_t dir_ino, const char *name,
 	const char *rest, unsigned depth)
 {
 	const struct verify *v = l->verify;
@@ -126,13 +132,16 @@ static void look_in_cleaned(const struct listed *l, uint64_t dir_ino, const char
 		}
 		memcpy(after, page[n - 1].name, sizeof(after));
 	}
+	if (n < 0)
+		l->error = n;
 }
 
-static void look_below(const struct listed *l, uint64_t dir_ino, const char *rest, unsigned depth)
+static void look_below(struct listed *l, uint64_t dir_ino, const char *rest, unsigned depth)
 {
 	size_t len = strcspn(rest, "/");
 	char name[STORE_NAME_MAX + 1];
 	struct store_attr attr;
+	int r;
 
 	if (len == 0) {
 		look_in(l, dir_ino);
@@ -143,8 +152,11 @@ static void look_below(const struct listed *l, uint64_t dir_ino, const char *res
 	memcpy(name, rest, len);
 	name[len] = '\0';
 	rest += len + (rest[len] == '/');
-	if (store_lookup(l->verify->store, dir_ino, name, &attr) == 0 && attr.type == STORE_DIR)
+	r = store_lookup(l->verify->store, dir_ino, name, &attr);
+	if (r == 0 && attr.type == STORE_DIR)
 		look_below(l, attr.ino, rest, depth + 1);
+	else if (r < 0 && r != -ENOENT)
+		l->error = r;
 	if (l->verify->naming.mode == NAMING_CLEAN && depth <= NAMING_STRICT_DEPTH)
 		look_in_cleaned(l, dir_ino, name, rest, depth);
 }
@@ -153,11 +165,16 @@ bool verify_gone_pass(struct verify *v)
 {
 	cleanup_free char *prefix = take_listed(v);
 	struct listed l = {.verify = v, .prefix = prefix};
+	struct verify_seen it;
 
 	if (!prefix)
 		return false;
 	l.at_ns = remote_listed_at(v->remote, prefix);
-	if (l.at_ns && is_new(v, prefix, l.at_ns))
-		look_below(&l, STORE_ROOT_INO, prefix, 1);
+	it = (struct verify_seen){verify_hash_of(prefix, strlen(prefix)), l.at_ns};
+	if (!l.at_ns || is_seen(v, &it))
+		return true;
+	look_below(&l, STORE_ROOT_INO, prefix, 1);
+	if (l.error == 0) /* else the next news makes us look again */
+		v->seen[it.prefix_hash % VERIFY_SEEN_MAX] = it;
 	return true;
 }

@@ -104,7 +104,8 @@ bool verify_is_stopping(struct verify *v);
 /* Compares a folder's uploads with a fresh listing. Those still open stay in f->inos. 0; -EAGAIN:
  * some could not be settled; or why no listing could be had. */
 must_check int verify_check_folder(struct verify *v, struct verify_folder *f);
-/* Compares what was verified in a local folder with a fresh listing of its prefix. */
+/* Compares what was verified in a local folder with a fresh listing of its prefix. -EAGAIN: not all
+ * could be asked for; or why it could not be listed or read. */
 must_check int verify_check_gone(struct verify *v, const char *prefix, uint64_t dir_ino);
 /* Is this the key of something directly in that folder? */
 bool verify_is_in_folder(const char *key, const char *prefix);

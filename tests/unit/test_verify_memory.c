@@ -206,6 +206,67 @@ static void uploads_are_verified_in_the_end(void **state)
 	memory_sweep("uploads", play_uploads_and_clear, NULL, 1);
 }
 
+/* No other news would tell of it. */
+static void the_only_news_is_not_lost(void **state)
+{
+	uint64_t first = upload_file("first", "p/d/first", "tag"), only;
+
+	start_verify();
+	wait_state("first", first, FILE_VERIFIED);
+	only = upload_file("only", "p/d/only", "tag");
+	memory_fault_begin(1, false);
+	notice(only);
+	assert_true(memory_fault_end());
+	wait_state("only", only, FILE_VERIFIED);
+	verify_stop(verify);
+	verify_destroy(verify);
+	must_hold(store_unlink(store, folder_ino, "first", 0) == 0);
+	must_hold(store_unlink(store, folder_ino, "only", 0) == 0);
+	fake_remove(bucket, "p/d/first");
+	fake_remove(bucket, "p/d/only");
+}
+
+/* What could not be looked at is looked at with the next news, also if these tell of the same listing. */
+static bool play_gone(void *user)
+{
+	uint64_t ino = upload_file("old", "p/d/old", "tag");
+	struct store_attr attr;
+	bool reached;
+
+	start_verify();
+	wait_state("old", ino, FILE_VERIFIED);
+	clock_fake_advance_ms(1); /* the listing is later */
+	fake_remove(bucket, "p/d/old");
+	remote_refresh(the_remote, "");
+	for (struct remote_entry e;
+		remote_lookup(the_remote, "p/d/", "old", false, &e) != -ENOENT;)
+		nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+	memory_fault_begin(memory_sweep_at, false);
+	verify_notice_listed(verify, "p/d/", 0);
+	memory_spares_thread = true;
+	for (attr.state = FILE_VERIFIED;
+		attr.state != FILE_GONE && memory_fault.calls < memory_sweep_at;) {
+		must_hold(store_attr(store, ino, &attr) == 0);
+		nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+	}
+	memory_spares_thread = false;
+	reached = memory_fault_end();
+	for (unsigned n = 0; state_of(ino) != FILE_GONE && n < WAIT_S * 1000; n++) {
+		verify_notice_listed(verify, "p/d/", 0);
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	wait_state("old", ino, FILE_GONE);
+	verify_stop(verify);
+	verify_destroy(verify);
+	must_hold(store_unlink(store, folder_ino, "old", 0) == 0);
+	return reached;
+}
+
+static void what_is_gone_is_found_out_in_the_end(void **state)
+{
+	memory_sweep("what is gone", play_gone, NULL, 1);
+}
+
 /* ---- without a mount ---- */
 
 #define GRANT(id)                                                                                  \
@@ -431,6 +492,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_comparison_finds_all_or_fails),
 		cmocka_unit_test(uploads_are_verified_in_the_end),
+		cmocka_unit_test(the_only_news_is_not_lost),
+		cmocka_unit_test(what_is_gone_is_found_out_in_the_end),
 	};
 
 	return cmocka_run_group_tests_name("verifying short of memory", tests, setup, teardown);
