@@ -233,7 +233,8 @@ struct store_create {
 	uint32_t uid, gid;
 	uint64_t ino;  /* 0: the next number; else one from store_ino_of_key (a folder that the bucket has) */
 	uint32_t flags; /* STORE_FLAG_BORN_LOCAL, … */
-	bool was_shown; /* a folder that listings had already: its parent's times stay */
+	int64_t shown_ns; /* not 0: a folder that listings had already, with this time: it keeps that, and its
+			     parent's times stay (rsync sets only a time that differs in its seconds) */
 };
 /* A file starts in state OPEN (an mknod'ed one is closed by store_file_flush). -EEXIST. */
 must_check int store_create(

@@ -122,7 +122,7 @@ static int materialise_level(
 		.mode = FOLDER_MODE,
 		.uid = fs->owner_uid,
 		.gid = fs->owner_gid,
-		.was_shown = true};
+		.shown_ns = fs->made_at_ns};
 	struct store_attr above;
 	int r = store_lookup(fs->config.store, parent, name, ret);
 

@@ -187,13 +187,13 @@ static int create_locked(
 	r = pick_ino(s, what, &ino);
 	if (r < 0)
 		return r;
-	int64_t now = clock_wall_ns();
+	int64_t now = clock_wall_ns(), made_ns = what->shown_ns ? what->shown_ns : now;
 	struct record new = { .since_ns = now };
 	bool is_dir = what->type == STORE_DIR;
 	new.i.attr = (struct store_attr){ .ino = ino, .parent = what->parent, .type = what->type,
 		.mode = (what->mode & 07777) | (is_dir ? S_IFDIR : S_IFREG), .uid = what->uid,
-		.gid = what->gid, .mtime_ns = now, .ctime_ns = now, .atime_ns = now, .generation = 1,
-		.state = is_dir ? FILE_NONE : FILE_OPEN, .flags = what->flags };
+		.gid = what->gid, .mtime_ns = made_ns, .ctime_ns = made_ns, .atime_ns = made_ns,
+		.generation = 1, .state = is_dir ? FILE_NONE : FILE_OPEN, .flags = what->flags };
 	(void)text_copy(new.i.name, what->name, sizeof(new.i.name)); /* its length was checked */
 	new.i.part_size_bytes = is_dir ? 0 : s->part_size_bytes;
 	struct ikey k = ikey_ino_name(what->parent, what->name);
@@ -203,7 +203,7 @@ static int create_locked(
 	op_put(s, TABLE_DIRENT, &k, value, sizeof(value));
 	if (!is_dir)
 		op_unsynced(s, ino);
-	if (!what->was_shown)
+	if (!what->shown_ns)
 		op_touch(s, what->parent);
 	r = op_commit(s);
 	if (r == 0)

@@ -222,10 +222,36 @@ static void nowhere_else(void **state)
 	rig_free(r);
 }
 
+/* What only stands in answers has the mount's time. rsync sets none that is right to the second, and
+ * must not find another one when something below was set. */
+static void brought_in_with_the_time_shown(void **state)
+{
+	struct fuse_entry_param source, before, metadata;
+	struct fs_rig *r = begin(&source);
+	struct stat mode = {.st_mode = S_IFDIR | 0700};
+	struct fuse_req *req;
+	struct store_attr attr;
+
+	(void)state;
+	before = rig_walk(r, PREFIX "/workspace");
+	metadata = rig_walk(r, PREFIX "/workspace/metadata");
+	req = rig_req(r);
+	fs_operations.setattr(req, metadata.ino, &mode, FUSE_SET_ATTR_MODE, NULL);
+	assert_int_equal(rig_result(req), 0);
+	assert_true(is_in_store(r, PREFIX "/workspace/metadata", &attr));
+	assert_int_equal(attr.mtime_ns % NS_PER_S, metadata.attr.st_mtim.tv_nsec);
+	assert_int_equal(attr.mtime_ns / NS_PER_S, metadata.attr.st_mtim.tv_sec);
+	assert_true(is_in_store(r, PREFIX "/workspace", &attr));
+	assert_int_equal(attr.mtime_ns % NS_PER_S, before.attr.st_mtim.tv_nsec);
+	assert_int_equal(attr.mtime_ns / NS_PER_S, before.attr.st_mtim.tv_sec);
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shown_and_made_by_what_is_put_in),
+		cmocka_unit_test(brought_in_with_the_time_shown),
 		cmocka_unit_test(real_ones_go_first),
 		cmocka_unit_test(on_every_page),
 		cmocka_unit_test(removed_ones_stay_away),
