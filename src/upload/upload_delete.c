@@ -261,6 +261,18 @@ static bool is_ours_to_delete(const struct upload *u, const struct store_inode *
 	return !(inode->attr.flags & STORE_FLAG_FOREIGN) || u->allow_delete;
 }
 
+/* Until it was claimed it might be taken back, and even be deleted again. */
+static bool is_still_to_be_deleted(struct upload *u, const struct store_inode *inode)
+{
+	struct store_inode now;
+
+	return store_inode(u->store, inode->attr.ino, &now) == 0 && now.attr.state == FILE_DELETING &&
+	       now.due_at_ns == inode->due_at_ns &&
+	       now.attr.generation == inode->attr.generation &&
+	       strcmp(now.object.key, inode->object.key) == 0 &&
+	       strcmp(now.object.etag, inode->object.etag) == 0;
+}
+
 static void delete_task(struct upload *u, const struct store_inode *inode)
 {
 	struct task *t;
@@ -274,7 +286,7 @@ static void delete_task(struct upload *u, const struct store_inode *inode)
 	}
 	version_of_inode(u, inode, &t->version);
 	t->object = inode->object;
-	if (task_claim_key(u, t, inode->object.key) < 0) {
+	if (!is_still_to_be_deleted(u, inode) || task_claim_key(u, t, inode->object.key) < 0) {
 		task_destroy(u, t);
 		return;
 	}

@@ -27,6 +27,12 @@ static struct {
 	const char *text;
 } other_hand;
 
+/* A person takes a delete back, right after it was found to be due. */
+static struct {
+	_Atomic uint64_t ino; /* 0: done */
+	const char *path;
+} takes_back;
+
 static atomic_uint inode_reads;
 
 /* A record that cannot be read so often while a folder's rename is worked off. */
@@ -100,6 +106,10 @@ int __wrap_store_inode(struct store *s, uint64_t ino, struct store_inode *ret)
 	if (ino == unreadable.ino && atomic_load(&unreadable.times) > 0 && has_jobs(s)) {
 		atomic_fetch_sub(&unreadable.times, 1);
 		return -EIO;
+	}
+	if (ino && ino == takes_back.ino) {
+		takes_back.ino = 0;
+		assert_int_equal(upload_undelete(race.bench->upload, takes_back.path, NULL, NULL), 1);
 	}
 	if (r == 0 && path && ino == other_hand.ino) {
 		other_hand.path = NULL;
@@ -516,6 +526,27 @@ static void test_undeleted_before_it_is_replaced(void **state)
 	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
 }
 
+/* Its time has come, and it is taken back before the request that deletes it is on its way. */
+static void test_undeleted_before_it_is_deleted(void **state)
+{
+	struct bench *b = *state;
+	uint64_t ino;
+
+	snprintf(race.folder, sizeof(race.folder), "d");
+	upload_it(b, "p/d/one");
+	ino = race.ino;
+	assert_int_equal(store_evict(b->store, UINT64_MAX / 2), 0);
+	assert_int_equal(store_unlink(b->store, file_ino(b, "p/d", false), "one", 600000), 0);
+	takes_back.path = "p/d/one";
+	takes_back.ino = ino;
+	wait_advancing(1000, takes_back.ino == 0);
+	upload_it(b, "p/d/two");
+	wait_advancing(STEP_MS, attempts_standing(b) == 0);
+	assert_int_equal(state_of(b, ino), FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/d/one", TEXT, strlen(TEXT)));
+	assert_int_equal(fake_count(b->fake, S3_DELETE), 0);
+}
+
 /* ---- a command for a version that is another one by now ---------------------------------------------- */
 
 static uint64_t in_conflict(struct bench *b, const char *path)
@@ -633,6 +664,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_only_copy_while_nothing_can_be_opened, begin, end),
 		cmocka_unit_test_setup_teardown(test_undeleted_before_it_is_replaced, begin, end),
+		cmocka_unit_test_setup_teardown(test_undeleted_before_it_is_deleted, begin, end),
 		cmocka_unit_test_setup_teardown(test_discarded_while_written_again, begin, end),
 		cmocka_unit_test_setup_teardown(test_accepted_while_written_again, begin, end),
 		cmocka_unit_test_setup_teardown(test_deletes_that_fail, begin, end),
