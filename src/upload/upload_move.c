@@ -30,6 +30,10 @@ void move_by_sending(
 	if (gone) {
 		change = (struct state_change){
 			.to = FILE_GONE, .reason = "removed from the bucket by someone else"};
+	} else if (here == 0 && otherwise == FILE_GONE) {
+		change = (struct state_change){.to = FILE_LOST,
+			.reason = "the object vanished before it was verified, and its bytes are not "
+				  "here any more"};
 	} else if (here == 0) {
 		snprintf(reason, sizeof(reason),
 			"renamed, but the object cannot follow (%.120s), and its bytes are only in "
@@ -100,12 +104,27 @@ void move_again(struct upload *u, struct task *t)
 	task_retry_later(u, t, &again);
 }
 
+/* The source has another tag: the same content, written once more? Then that one is to be copied. */
+static bool source_is_the_same(struct upload *u, struct task *t)
+{
+	struct store_inode now;
+
+	if (!found_is_of(&t->found, &t->object))
+		return false;
+	if (store_inode(u->store, t->version.ino, &now) == 0 && now.attr.state == FILE_MOVING &&
+		now.attr.generation == t->version.generation &&
+		strcmp(now.object.key, t->object.key) == 0 &&
+		found_record(u, &now, &t->found, FILE_MOVING, 0) == 0)
+		(void)text_copy(t->object.etag, t->found.object.etag, sizeof(t->object.etag));
+	return true;
+}
+
 /* One answer is no proof that the source is not what we recorded: it is asked for by name. */
 static bool source_is_ours(struct upload *u, struct task *t)
 {
 	if (t->found.says == BUCKET_ABSENT)
 		move_by_sending(u, t, "someone removed it", FILE_GONE);
-	else if (strcmp(t->found.object.etag, t->object.etag) != 0)
+	else if (strcmp(t->found.object.etag, t->object.etag) != 0 && !source_is_the_same(u, t))
 		move_by_sending(u, t, "someone changed it", FILE_FAILED);
 	else
 		return true;
@@ -219,6 +238,27 @@ static int move_load(struct upload *u, uint64_t ino, struct version *v, struct s
 	return 0;
 }
 
+/* -ESTALE: it has another name by now. */
+static int stayed_record(struct upload *u, struct task *t)
+{
+	struct store_inode now;
+	uint64_t names;
+	int r;
+
+	do {
+		if (!key_is(u, t->version.ino, t->key, &names))
+			return -ESTALE;
+		r = store_inode(u->store, t->version.ino, &now);
+		if (r == 0 && (now.attr.state != FILE_MOVING ||
+				      now.attr.generation != t->version.generation ||
+				      strcmp(now.object.key, t->key) != 0))
+			r = -ESTALE;
+		if (r == 0)
+			r = found_record(u, &now, &t->found, FILE_UPLOADED, names);
+	} while (r == -EAGAIN);
+	return r;
+}
+
 /* It has the name again under which its object is, if that is still there: since when it was last seen it
  * may have been gone, or replaced. */
 static void stayed_asked(struct upload *u, struct task *t)
@@ -226,15 +266,16 @@ static void stayed_asked(struct upload *u, struct task *t)
 	bool holds = t->found.says == BUCKET_HOLDS;
 	int here;
 
-	if (holds && strcmp(t->found.object.etag, t->object.etag) == 0) {
-		state_set_under(
-			u, &t->version, t->key, &(struct state_change){.to = FILE_UPLOADED});
+	if (found_is_of(&t->found, &t->object)) {
+		(void)stayed_record(u, t);
 		task_destroy(u, t);
 		return;
 	}
 	here = holds ? version_is_here(u, &t->version) : 1;
 	if (here == 0)
 		put_conflict(u, t);
+	else if (holds) /* whoever sends it finds that */
+		move_by_sending(u, t, "someone changed it", FILE_FAILED);
 	else
 		move_by_sending(u, t, "it is not there any more", FILE_GONE);
 }

@@ -438,6 +438,12 @@ bool fetching_may_tell(const struct task *t);
 void same_by_fetching(struct upload *u, struct task *t, task_step_fn *then);
 /* The ETag that these parts' MD5s make ("…-N"), or false. */
 bool etag_of_parts(const uint8_t (*md5s)[16], size_t count, char out[S3_ETAG_MAX]);
+/* Is the object found that of this record, or the same content that somebody else wrote once more? */
+bool found_is_of(const struct found *found, const struct store_object *o);
+/* It is: the record gets the tag that it has now, and the file the state `to` (its own: as it is). 0, or
+ * as state_set_under(). */
+int found_record(struct upload *u, const struct store_inode *inode, const struct found *found,
+	enum file_state to, uint64_t names);
 /* Was the object found made by this attempt? */
 bool attempt_made(const struct store_attempt *a, const struct found *f);
 

@@ -337,16 +337,6 @@ static void blocked_by_none(struct upload *u, struct task *t, const struct versi
 		blocked_still(u, t, false);
 }
 
-/* Somebody who wrote the same once more replaced nothing. */
-static bool found_is_of(const struct found *found, const struct store_object *o)
-{
-	return found->says == BUCKET_HOLDS &&
-	       (strcmp(found->object.etag, o->etag) == 0 ||
-		       (found->has_crc64nvme && o->has_crc64nvme &&
-			       found->crc64nvme == o->crc64nvme &&
-			       found->object.size_bytes == o->size_bytes));
-}
-
 static bool is_only_there(struct upload *u, const struct store_inode *inode)
 {
 	int fd, r = store_version_open(u->store, inode->attr.ino, inode->attr.generation, &fd);
@@ -369,7 +359,9 @@ static void blocked_asked(struct upload *u, struct task *t)
 		 strcmp(now.object.key, t->key) != 0)
 		blocked_still(u, t, true); /* it came, or went, meanwhile */
 	else if (found_is_of(&t->found, &now.object))
-		blocked_still(u, t, fetch_some(u, &other));
+		blocked_still(u, t,
+			found_record(u, &now, &t->found, now.attr.state, 0) == 0 &&
+				fetch_some(u, &other));
 	else
 		blocked_by_none(u, t, &other);
 }

@@ -46,6 +46,44 @@ bool attempt_made(const struct store_attempt *a, const struct found *f)
 	return etag_made_by(a, f->object.etag);
 }
 
+/* ---- by the record ------------------------------------------------------------------------------ */
+
+bool found_is_of(const struct found *found, const struct store_object *o)
+{
+	return found->says == BUCKET_HOLDS &&
+	       (strcmp(found->object.etag, o->etag) == 0 ||
+		       (found->has_crc64nvme && o->has_crc64nvme &&
+			       found->crc64nvme == o->crc64nvme &&
+			       found->object.size_bytes == o->size_bytes));
+}
+
+int found_record(struct upload *u, const struct store_inode *inode, const struct found *found,
+	enum file_state to, uint64_t names)
+{
+	bool stays = to == inode->attr.state;
+	struct store_transition change = {.ino = inode->attr.ino,
+		.generation = inode->attr.generation,
+		.from = inode->attr.state,
+		.to = to,
+		.held = stays ? inode->held : HELD_NOT,
+		.in_the_way = stays ? inode->in_the_way : 0,
+		.reason = stays ? NULL : "",
+		.due_at_ns = stays ? inode->due_at_ns : 0,
+		.names = names};
+	struct store_object object = inode->object;
+	int r;
+
+	if (stays && strcmp(object.etag, found->object.etag) == 0)
+		return 0;
+	(void)text_copy(object.etag, found->object.etag, sizeof(object.etag)); /* same size */
+	r = store_object_set(u->store, &change, &object, false);
+	if (r < 0 && r != -ESTALE && r != -ENOENT && r != -EAGAIN)
+		pause_note_store(u, r);
+	return r;
+}
+
+/* ---- by reading --------------------------------------------------------------------------------- */
+
 static void compared(struct upload *u, struct digest *d)
 {
 	struct task *t = d->task;

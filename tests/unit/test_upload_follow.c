@@ -503,7 +503,7 @@ static void test_copy_of_what_vanished(void **state)
 			evict(b, one);
 		fake_delete(b->fake, "p/d/one");
 		rename_in(b, "p/d", "one", "two");
-		wait_state(b, one, here ? FILE_UPLOADED : FILE_GONE);
+		wait_state(b, one, here ? FILE_UPLOADED : FILE_LOST);
 		assert_int_equal(fake_has(b->fake, "p/d/two", "first", 5), here);
 		assert_int_equal(fake_count(b->fake, S3_COPY), 1);
 		bench_end(b);

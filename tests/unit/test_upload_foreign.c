@@ -381,7 +381,7 @@ static void judge_state(struct cell *c)
 	else if (s == FILE_CONFLICT && !blind && (is_ours(c, c->key) || !exists(c, c->key)))
 		bad(c, "a conflict with nothing");
 	else if (s != FILE_UPLOADED && s != FILE_CONFLICT &&
-		 !(no_source && (s == FILE_FAILED || s == FILE_GONE)))
+		 !(no_source && (s == FILE_FAILED || s == FILE_LOST)))
 		bad(c, "it is %s", file_state_text(s));
 	else if (s != FILE_CONFLICT && is_theirs(c, c->key))
 		bad(c, "theirs is there, but it is %s", file_state_text(s));

@@ -245,6 +245,114 @@ static void test_held_and_its_object_is_no_more(void **state)
 	}
 }
 
+/* Somebody else wrote over it; that is no removal, and the bytes here may be the last. */
+static void test_moved_back_and_replaced(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/d/one", "ours");
+
+	(void)state;
+	set_state(b, ino, FILE_VERIFIED);
+	upload_pause(b->upload);
+	wait_until(upload_pauses(b) == PAUSE_BY_HAND);
+	rename_in(b, "p/d", "one", "two");
+	rename_in(b, "p/d", "two", "one");
+	fake_put(b->fake, "p/d/one", "theirs");
+	upload_resume(b->upload);
+	wait_until(is_decided(b, ino));
+	assert_int_equal(state_of(b, ino), FILE_CONFLICT);
+	assert_int_equal(store_evict(b->store, UINT64_MAX / 2), 0);
+	assert_true(is_here(b->store, ino));
+	bench_end(b);
+}
+
+/* Nobody has it any more, and it was never verified. */
+static void test_moved_and_vanished_before_it_was_verified(void **state)
+{
+	(void)state;
+	for (unsigned back = 0; back < 2; back++) {
+		struct bench *b = open_bench(true);
+		uint64_t ino = uploaded(b, "p/d/one", "ours");
+
+		evict(b, ino);
+		fake_delete(b->fake, "p/d/one");
+		upload_pause(b->upload);
+		wait_until(upload_pauses(b) == PAUSE_BY_HAND);
+		rename_in(b, "p/d", "one", "two");
+		if (back)
+			rename_in(b, "p/d", "two", "one");
+		upload_resume(b->upload);
+		wait_until(state_of(b, ino) != FILE_MOVING);
+		assert_int_equal(state_of(b, ino), FILE_LOST);
+		bench_end(b);
+	}
+}
+
+/* ---- the same content, written once more by somebody else: only its tag is another one ---------- */
+
+static void tag_anew(struct bench *b, const char *key)
+{
+	lock_take(&b->fake->lock);
+	(void)text_copy(fake_find(b->fake, key)->etag, "another-tag", S3_ETAG_MAX);
+	lock_drop(&b->fake->lock);
+}
+
+static void test_held_and_tagged_anew(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first"), again;
+
+	(void)state;
+	evict(b, one);
+	tag_anew(b, "p/d/one");
+	rename_in(b, "p/d", "one", "one.tmp");
+	wait_state(b, one, FILE_HELD);
+	clock_fake_begin(clock_wall_ns());
+	again = write_text(b, "p/d/one", "second");
+	wait_advancing(20, state_of(b, again) == FILE_UPLOADED);
+	clock_fake_end();
+	assert_int_equal(state_of(b, one), FILE_HELD);
+	assert_true(is_here(b->store, one));
+	assert_true(fake_has(b->fake, "p/d/one", "second", 6));
+	bench_end(b);
+}
+
+static void test_moved_and_tagged_anew(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first");
+
+	(void)state;
+	evict(b, one);
+	tag_anew(b, "p/d/one");
+	clock_fake_begin(clock_wall_ns());
+	rename_in(b, "p/d", "one", "two");
+	wait_advancing(20, is_decided(b, one));
+	assert_int_equal(state_of(b, one), FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/d/two", "first", 5));
+	wait_advancing(20, fake_object_count(b->fake) == 1);
+	clock_fake_end();
+	bench_end(b);
+}
+
+static void test_in_conflict_and_tagged_anew(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first");
+	struct store_inode inode;
+
+	(void)state;
+	evict(b, one);
+	tag_anew(b, "p/d/one");
+	set_state(b, one, FILE_CONFLICT);
+	assert_int_equal(upload_retry(b->upload, "p/d/one"), 1);
+	wait_until(is_decided(b, one));
+	assert_int_equal(state_of(b, one), FILE_UPLOADED);
+	assert_int_equal(store_inode(b->store, one, &inode), 0);
+	assert_string_equal(inode.object.etag, "another-tag");
+	bench_end(b);
+}
+
 static void test_conflict_evicted_and_tried_again(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -396,6 +504,11 @@ int main(void)
 		cmocka_unit_test(test_gone_is_in_nobodys_way),
 		cmocka_unit_test(test_held_is_in_nobodys_way),
 		cmocka_unit_test(test_held_and_its_object_is_no_more),
+		cmocka_unit_test(test_moved_back_and_replaced),
+		cmocka_unit_test(test_moved_and_vanished_before_it_was_verified),
+		cmocka_unit_test(test_held_and_tagged_anew),
+		cmocka_unit_test(test_moved_and_tagged_anew),
+		cmocka_unit_test(test_in_conflict_and_tagged_anew),
 		cmocka_unit_test(test_conflict_evicted_and_tried_again),
 		cmocka_unit_test(test_vanished_and_tried_again),
 		cmocka_unit_test(test_damaged_and_accepted),
