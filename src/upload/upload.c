@@ -170,7 +170,7 @@ static bool was_in_flight(const struct store_change *change)
 		return false;
 	return change->to == FILE_OPEN || change->to == FILE_CLOSED ||
 	       change->to == FILE_INCOMPLETE || change->to == FILE_DELETING ||
-	       change->to == FILE_NONE;
+	       change->to == FILE_LOST || change->to == FILE_NONE;
 }
 
 static void notice_stale_locked(struct upload *u, uint64_t ino)

@@ -73,10 +73,18 @@ void multipart_end(struct upload *u, struct task *t, enum parts_end end)
 	multipart_settle(u, t);
 }
 
+static bool version_is_lost(struct upload *u, uint64_t ino)
+{
+	struct store_attr attr;
+
+	return store_attr(u->store, ino, &attr) == 0 && attr.state == FILE_LOST;
+}
+
 void multipart_stale(struct upload *u, struct task *t)
 {
 	if (!t->parts || t->parts->end != PARTS_GO_ON ||
-		store_version_is(u->store, t->version.ino, t->version.generation))
+		(store_version_is(u->store, t->version.ino, t->version.generation) &&
+			!version_is_lost(u, t->version.ino)))
 		return;
 	t->parts->end = PARTS_STALE;
 	parts_cancel(u, t);

@@ -115,6 +115,16 @@ static void part_digest_refused(struct upload *u, struct task *t, struct request
 		part_again(u, t, rq->chunk, &rq->reply);
 }
 
+/* If its data file is too short, the store says so now, and that ends this upload (multipart_stale). */
+static void part_cut_off(struct upload *u, struct task *t, struct request *rq)
+{
+	int here = version_is_here(u, &t->version);
+
+	if (is_shortage(here))
+		shortage_note(u, here);
+	part_again(u, t, rq->chunk, &rq->reply);
+}
+
 static void part_answered(struct upload *u, struct task *t, struct request *rq)
 {
 	const struct s3_reply *reply = &rq->reply;
@@ -124,6 +134,8 @@ static void part_answered(struct upload *u, struct task *t, struct request *rq)
 		part_back(u, t, rq->chunk, PART_TODO);
 	else if (digest_was_refused(reply))
 		part_digest_refused(u, t, rq);
+	else if (strcmp(reply->code, "BodyTooShort") == 0)
+		part_cut_off(u, t, rq);
 	else if (reply->class == S3_DONE && !lies)
 		part_sent(u, t, rq);
 	else if (reply->class == S3_NOT_FOUND || reply->class == S3_DENIED ||

@@ -507,7 +507,7 @@ bool attempt_is_probe(const struct store_attempt *a);
 /* What a multipart task is to do once its parts have come back. */
 enum parts_end {
 	PARTS_GO_ON,
-	PARTS_STALE,   /* the version is another one: abort */
+	PARTS_STALE,   /* the version is another one, or lost: abort */
 	PARTS_REPLAN,  /* abort, then decide about this version anew */
 	PARTS_FAILED,  /* abort; the file's state says why */
 	PARTS_RESTART, /* the upload is gone: begin another */

@@ -236,6 +236,32 @@ static void test_rewritten_while_sent(void **state)
 	bench_end(b);
 }
 
+/* Its data file is cut off behind our back: it is lost, and its upload does not wait for better times. */
+static void test_cut_off_while_sent(void **state)
+{
+	(void)state;
+	for (unsigned aws = 0; aws < 2; aws++) {
+		struct bench *b = open_bench(aws);
+		uint8_t *data = pattern(LEN, 1);
+		char command[256];
+		uint64_t ino;
+
+		fake_set_hold(b->fake, S3_UPLOAD_PART, true);
+		ino = write_file(b, "p/big", data, LEN);
+		wait_until(fake_count(b->fake, S3_UPLOAD_PART) >= 2);
+		snprintf(command, sizeof(command),
+			"find %s/data -type f -size +200k -exec truncate -s 2 {} +", b->dir);
+		assert_int_equal(system(command), 0);
+		fake_set_hold(b->fake, S3_UPLOAD_PART, false);
+		wait_state(b, ino, FILE_LOST);
+		wait_until(attempts_standing(b) == 0);
+		assert_int_equal(fake_open_uploads(b->fake), 0);
+		assert_int_equal(fake_object_count(b->fake), 0);
+		free(data);
+		bench_end(b);
+	}
+}
+
 /* Rewritten while Complete is on its way: the old version is whole, the new one replaces it. */
 static void test_rewritten_while_completing(void **state)
 {
@@ -468,6 +494,7 @@ int main(void)
 		cmocka_unit_test(test_no_such_upload),
 		cmocka_unit_test(test_aborted_and_older_object_of_same_size),
 		cmocka_unit_test(test_rewritten_while_sent),
+		cmocka_unit_test(test_cut_off_while_sent),
 		cmocka_unit_test(test_rewritten_while_completing),
 		cmocka_unit_test(test_conflict_appears_meanwhile),
 		cmocka_unit_test(test_denied_part),
