@@ -212,8 +212,13 @@ static int split_words(struct cli_mount *m, const struct words *w, const char **
 	return cli_address_fill(m, is_target_only ? NULL : w->first);
 }
 
+/* Not "" (-EINVAL: a variable that was not set), which would be the working directory. */
 static int absolute_path(const char *path, char **ret)
 {
+	if (!path[0]) {
+		cli_error("an empty path (\"\") names nothing");
+		return -EINVAL;
+	}
 	if (path[0] == '/')
 		return (*ret = text_dup(path)) ? 0 : -ENOMEM;
 	char here[PATH_MAX];

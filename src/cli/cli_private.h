@@ -38,7 +38,7 @@ struct cli_target {
 	char path[4096]; /* below it, no leading slash; "" = all */
 };
 /* Which mount holds this path? It may be the mount point or anything in it (need not exist).
- * Prints why not. -ENODEV: not inside a cpgfs mount. */
+ * Prints why not. -EINVAL: empty; -ENODEV: not inside a cpgfs mount. */
 must_check int cli_target_find(const char *path, struct cli_target *ret);
 /* A second path of the same command: absolute inside root, or relative to it (else to the working
  * directory). Prints why not. */

@@ -71,9 +71,20 @@ static bool is_mount_root(const char *dir, int *ret_error)
 	return false;
 }
 
+/* A variable that was not set: that means nothing, least of all everything. */
+static int refuse_empty(const char *path)
+{
+	if (path[0])
+		return 0;
+	cli_error("an empty path (\"\") names nothing");
+	return -EINVAL;
+}
+
 int cli_target_find(const char *path, struct cli_target *ret)
 {
 	char whole[4096];
+	if (refuse_empty(path) < 0)
+		return -EINVAL;
 	int r = path_resolve(path, whole);
 	if (r < 0) {
 		cli_error("%s: %s", path, strerror(-r));
@@ -110,6 +121,8 @@ int cli_target_path(const char *root, const char *path, char out[4096])
 	char whole[4096];
 	size_t root_len = strlen(root);
 	int r = 0;
+	if (refuse_empty(path) < 0)
+		return -EINVAL;
 	if (path[0] == '/') {
 		r = path_resolve(path, whole);
 	} else {

@@ -111,6 +111,8 @@ static void test_refused(void **state)
 		"cpgfs mount --max-transfers 0 s3://bucket /m",
 		"cpgfs mount -o no_such s3://bucket /m",
 		"cpgfs mount s3://bucket /m --acl",
+		"cpgfs mount --cache-dir= s3://bucket /m",
+		"cpgfs mount --log-file= s3://bucket /m",
 	};
 	for (size_t i = 0; i < array_len(wrong); i++) {
 		struct cli_mount m;
