@@ -384,7 +384,7 @@ static int load_counters(struct store *s)
 	if (r != -ENOENT)
 		return r;
 	index_done(&c);
-	if (index_seek(&s->index, TABLE_UNSYNCED, &none, false, &c) == 0)
+	if (index_seek(&s->index, TABLE_UNSYNCED, &none, false, &c) != -ENOENT)
 		s->flush_due_ms = clock_mono_ms() + s->flush_ms;
 	return 0;
 }

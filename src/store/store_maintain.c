@@ -49,7 +49,7 @@ static void do_flush(struct store *s)
 	struct ikey none = { .len = 0 };
 	lock_take(&s->lock);
 	struct index_cursor c;
-	bool more = index_seek(&s->index, TABLE_UNSYNCED, &none, false, &c) == 0;
+	bool more = index_seek(&s->index, TABLE_UNSYNCED, &none, false, &c) != -ENOENT;
 	index_done(&c);
 	lock_drop(&s->lock);
 	if (more)

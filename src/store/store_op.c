@@ -25,6 +25,12 @@ void op_begin(struct store *s)
 	buf_clear(&s->op.witness);
 }
 
+void op_fail(struct store *s, int error)
+{
+	if (!s->op.list.error)
+		s->op.list.error = error;
+}
+
 static void list_add(struct buf *list, enum primitive_kind kind, enum table t, struct bytes key,
 	struct bytes value)
 {

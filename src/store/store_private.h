@@ -408,6 +408,8 @@ void news_fire(struct store *s, const struct news *news);
 /* ---- building an operation (index lock held) -------------------------------------------------------- */
 
 void op_begin(struct store *s);
+/* What is built cannot be known whole: op_commit() says this and changes nothing. */
+void op_fail(struct store *s, int error);
 void op_put(struct store *s, enum table t, const struct ikey *k, const void *value, size_t len);
 void op_del(struct store *s, enum table t, const struct ikey *k);
 /* Add to a slot of a folder and all above it. */
@@ -454,6 +456,7 @@ bool reread_matches(struct store *s, uint64_t ino);
 /* An entry of this folder came or went: its times. */
 void op_touch(struct store *s, uint64_t dir_ino);
 /* A folder goes, with what hangs on its number. */
+must_check int dir_has_entries(struct store *s, uint64_t ino); /* 1, 0, -errno */
 void op_dir_gone(struct store *s, const struct record *dir);
 /* Does a request stand that may replace or delete what is under this key? */
 must_check int key_is_in_doubt(struct store *s, const char *key);

@@ -20,6 +20,8 @@ static void op_del_all(struct store *s, enum table t, uint64_t ino)
 		memcpy(k.data, c.key.data, c.key.len);
 		op_del(s, t, &k);
 	}
+	if (e < 0 && e != -ENOENT)
+		op_fail(s, e); /* else they would be those of the next file of this number */
 }
 
 /* A folder's number may come again (it is a hash of its key): nothing may hang on it. */
@@ -198,12 +200,14 @@ int store_unlink(struct store *s, uint64_t dir_ino, const char *name, int64_t de
 	return r;
 }
 
-static bool dir_is_empty(struct store *s, uint64_t ino)
+int dir_has_entries(struct store *s, uint64_t ino)
 {
 	struct ikey from = ikey_ino(ino);
 	cleanup_cursor struct index_cursor c;
 	int r = index_seek(&s->index, TABLE_DIRENT, &from, false, &c);
-	return r < 0 || c.key.len < 8 || get_be64(c.key.data) != ino;
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	return c.key.len >= 8 && get_be64(c.key.data) == ino;
 }
 
 static int rmdir_locked(struct store *s, uint64_t dir_ino, const char *name)
@@ -217,8 +221,9 @@ static int rmdir_locked(struct store *s, uint64_t dir_ino, const char *name)
 		return e;
 	if (r.i.attr.type != STORE_DIR)
 		return -ENOTDIR;
-	if (!dir_is_empty(s, ino))
-		return -ENOTEMPTY;
+	e = dir_has_entries(s, ino);
+	if (e)
+		return e < 0 ? e : -ENOTEMPTY;
 	struct ikey k = ikey_ino_name(dir_ino, name);
 	op_begin(s);
 	op_del(s, TABLE_DIRENT, &k);

@@ -32,14 +32,6 @@ static int is_below(struct store *s, uint64_t dir, uint64_t top, bool *ret)
 	return -ELOOP;
 }
 
-static bool dir_has_entries(struct store *s, uint64_t ino)
-{
-	struct ikey from = ikey_ino(ino);
-	cleanup_cursor struct index_cursor c;
-	int r = index_seek(&s->index, TABLE_DIRENT, &from, false, &c);
-	return r == 0 && c.key.len >= 8 && get_be64(c.key.data) == ino;
-}
-
 static int check_target(struct store *s, const struct rename *rn)
 {
 	bool moved_is_dir = rn->moved.i.attr.type == STORE_DIR;
@@ -48,7 +40,8 @@ static int check_target(struct store *s, const struct rename *rn)
 		return -ENOTDIR;
 	if (!moved_is_dir && target_is_dir)
 		return -EISDIR;
-	return target_is_dir && dir_has_entries(s, rn->target.i.attr.ino) ? -ENOTEMPTY : 0;
+	int has = target_is_dir ? dir_has_entries(s, rn->target.i.attr.ino) : 0;
+	return has > 0 ? -ENOTEMPTY : has;
 }
 
 static int rename_check(struct store *s, struct rename *rn, unsigned flags, bool *ret_nothing)
@@ -116,10 +109,13 @@ static void dir_counts(struct store *s, uint64_t dir_ino, uint64_t at, int sign)
 		int64_t bytes = (int64_t)get_le64((const uint8_t *)c.value.data + 8);
 		op_count(s, at, ((const uint8_t *)c.key.data)[8], sign * files, sign * bytes);
 	}
+	if (r < 0 && r != -ENOENT)
+		op_fail(s, r);
 }
 
-/* Anything below that was sent, is held or on its way? CLOSED … QUEUED find their key when they go. */
-static bool dir_needs_job(struct store *s, uint64_t dir_ino)
+/* Anything below that was sent, is held or on its way? CLOSED … QUEUED find their key when they go.
+ * 1, 0, -errno. */
+static int dir_needs_job(struct store *s, uint64_t dir_ino)
 {
 	static const uint32_t plain = 1u << FILE_OPEN | 1u << FILE_CLOSED | 1u << FILE_SETTLED |
 		1u << FILE_QUEUED | 1u << FILE_INCOMPLETE | 1u << FILE_TORN | 1u << FILE_LOST;
@@ -129,9 +125,9 @@ static bool dir_needs_job(struct store *s, uint64_t dir_ino)
 	for (; r == 0 && c.key.len == 9 && get_be64(c.key.data) == dir_ino; r = index_next(&c)) {
 		uint8_t slot = ((const uint8_t *)c.key.data)[8];
 		if (slot && slot < FILE_STATE_COUNT && !(plain >> slot & 1) && get_le64(c.value.data))
-			return true;
+			return 1;
 	}
-	return false;
+	return r < 0 && r != -ENOENT ? r : 0;
 }
 
 static int op_job(struct store *s, uint64_t dir_ino, const char *old_path)
@@ -196,7 +192,9 @@ static int rename_locked(struct store *s, struct rename *rn, unsigned flags, boo
 	op_begin(s);
 	if (rn->replaces)
 		r = op_target(s, rn, ret_purge);
-	if (r == 0 && is_dir && dir_needs_job(s, rn->moved.i.attr.ino)) {
+	int job = r == 0 && is_dir ? dir_needs_job(s, rn->moved.i.attr.ino) : 0;
+	r = job < 0 ? job : r;
+	if (r == 0 && job) {
 		r = path_get(s, rn->moved.i.attr.ino, &old_path);
 		if (r == 0)
 			r = op_job(s, rn->moved.i.attr.ino, buf_text(&old_path));

@@ -306,6 +306,74 @@ static void changes_happen_or_not(void **state)
 	memory_sweep("changes", play_all, r, 1);
 }
 
+/* ---- what a look at the index decides ------------------------------------------------------------------- */
+
+static bool has_chunks(struct store *s, uint64_t ino)
+{
+	struct ikey from = ikey_ino(ino);
+	struct index_cursor c;
+	bool has;
+
+	with_lock(&s->lock);
+	has = index_seek(&s->index, TABLE_CHUNK, &from, false, &c) == 0 && c.key.len >= 8 &&
+	      get_be64(c.key.data) == ino;
+	index_done(&c);
+	return has;
+}
+
+static uint64_t files_below(struct store *s, uint64_t dir)
+{
+	struct store_counts counts;
+	uint64_t files = 0;
+
+	must_hold(store_counts(s, dir, &counts) == 0);
+	for (unsigned state = 0; state < FILE_STATE_COUNT; state++)
+		files += counts.files[state];
+	return files;
+}
+
+static bool look_and_change(void *user)
+{
+	struct rig *r = user;
+	uint64_t a = rig_dir(r, STORE_ROOT_INO, "a");
+	uint64_t sent = rig_put(r, a, "sent", 10, 1), part = rig_put(r, a, "part", 10, 2);
+	struct store_job jobs[2];
+	struct store_attr attr;
+	bool reached;
+	int renamed, removed;
+
+	(void)rig_dir(r, STORE_ROOT_INO, "empty");
+	rig_bring(r, sent, FILE_UPLOADED);
+	memory_fault_begin(memory_sweep_at, false);
+	must_hold(store_rmdir(r->s, STORE_ROOT_INO, "a") < 0);
+	must_hold(store_rename(r->s, STORE_ROOT_INO, "empty", STORE_ROOT_INO, "a", 0, 0) < 0);
+	renamed = store_rename(r->s, STORE_ROOT_INO, "a", STORE_ROOT_INO, "b", 0, 0);
+	removed = store_unlink(r->s, a, "part", 0);
+	reached = memory_fault_end();
+	must_hold(store_resolve(r->s, renamed == 0 ? "b/sent" : "a/sent", &attr) == 0);
+	must_hold(store_jobs(r->s, jobs, 2) == (renamed == 0));
+	must_hold(files_below(r->s, STORE_ROOT_INO) == (removed == 0 ? 1 : 2));
+	must_hold(removed < 0 || !has_chunks(r->s, part));
+	if (renamed == 0)
+		must_eq(store_job_end(r->s, jobs[0].id), 0);
+	if (removed < 0)
+		must_eq(store_unlink(r->s, a, "part", 0), 0);
+	must_eq(store_unlink(r->s, a, "sent", 0), 0);
+	must_eq(store_forget(r->s, sent), 0);
+	must_eq(store_rmdir(r->s, STORE_ROOT_INO, renamed == 0 ? "b" : "a"), 0);
+	must_eq(store_rmdir(r->s, STORE_ROOT_INO, "empty"), 0);
+	must_hold(files_below(r->s, STORE_ROOT_INO) == 0);
+	return reached;
+}
+
+static void nothing_is_taken_for_absent(void **state)
+{
+	struct rig *r = *state;
+
+	rig_open(r);
+	memory_sweep("looking", look_and_change, r, 1);
+}
+
 /* ---- opening ------------------------------------------------------------------------------------------ */
 
 static bool open_once(void *user)
@@ -347,6 +415,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(opens_or_not, setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(changes_happen_or_not, setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(nothing_is_taken_for_absent, setup, rig_teardown),
 	};
 
 	return cmocka_run_group_tests_name("store short of memory", tests, NULL, NULL);
