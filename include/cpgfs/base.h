@@ -150,11 +150,13 @@ void pool_destroy(struct pool *p); /* finishes what is queued, then joins; NULL 
 
 int64_t clock_mono_ms(void); /* for durations and deadlines */
 int64_t clock_mono_ns(void);
+int64_t clock_boot_ns(void); /* likewise, and goes on while the machine sleeps */
 int64_t clock_wall_ns(void); /* since the epoch: for time stamps and signatures */
 /* Fake both clocks (tests): they stand still until moved. clock_fake_end restores the real ones.
  * cond_wait_until notices a moved fake clock within a millisecond. */
 void clock_fake_begin(int64_t wall_ns);
 void clock_fake_advance_ms(int64_t ms);
+void clock_fake_set_ahead_ms(int64_t ms); /* the wall clock alone, as somebody sets it */
 void clock_fake_end(void);
 /* Timeout for poll(2)-like calls up to a clock_mono_ms() based deadline: 0 when it has passed; with
  * a fake clock at most 1 ms, so that the caller's loop looks again. */

@@ -36,6 +36,11 @@ int64_t clock_mono_ms(void)
 	return clock_mono_ns() / NS_PER_MS;
 }
 
+int64_t clock_boot_ns(void)
+{
+	return atomic_load(&fake_on) ? atomic_load(&fake_mono_ns) : clock_read_ns(CLOCK_BOOTTIME);
+}
+
 int64_t clock_wall_ns(void)
 {
 	return atomic_load(&fake_on) ? atomic_load(&fake_wall_ns) : clock_read_ns(CLOCK_REALTIME);
@@ -57,6 +62,12 @@ void clock_fake_advance_ms(int64_t ms)
 {
 	check(clock_is_fake() && ms >= 0);
 	atomic_fetch_add(&fake_mono_ns, ms * NS_PER_MS);
+	atomic_fetch_add(&fake_wall_ns, ms * NS_PER_MS);
+}
+
+void clock_fake_set_ahead_ms(int64_t ms)
+{
+	check(clock_is_fake());
 	atomic_fetch_add(&fake_wall_ns, ms * NS_PER_MS);
 }
 

@@ -30,6 +30,7 @@
  *   upload_move.c       MOVING: copy, then the old key is a stray
  *   upload_copy_large.c the same beyond the limit of one copy
  *   upload_delete.c     DELETING
+ *   upload_delay.c      a clock that is set ahead does not make them due
  *   upload_rekey.c      folders renamed with something below
  *   upload_pause.c      pauses and their probes
  *   upload_limit.c      how many transfers at once
@@ -630,6 +631,7 @@ void copy_large_begin(struct upload *u, struct task *t);
 void copy_large_pass(struct upload *u);
 void copy_large_release(struct task *t);
 void delete_pass(struct upload *u);
+bool delay_is_kept(struct upload *u); /* before it; false: what is due is not known yet */
 void rekey_pass(struct upload *u);
 
 /* upload_rekey.c */
@@ -693,6 +695,7 @@ struct sched {
 	struct s3_retry_bucket retry_bucket;
 	int64_t next_ms;	  /* wake up by then */
 	int64_t closed_next_ms, deleting_next_ms;
+	int64_t seen_wall_ns, seen_boot_ns; /* upload_delay.c */
 	int64_t deleting_looked_ns; /* all that were due by then were looked at */
 	struct store_queue_item held_last; /* up to it all that were held are judged anew */
 	bool held_judged;

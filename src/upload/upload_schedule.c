@@ -10,6 +10,7 @@
 #define FOREVER_MS INT64_MAX
 /* After the deadline of upload_stop(): how long cancelled requests may take to say so. */
 #define CANCEL_GRACE_MS 2000
+#define DELAY_AGAIN_MS 1000
 /* A large file may be opened anew: looked at no more often than this. */
 #define GROWING_NEWS_MS 1000
 /* How often all queues are looked at without news. */
@@ -205,12 +206,19 @@ static void send_passes(struct upload *u)
 		delete_pass(u);
 }
 
+static void clock_pass(struct upload *u)
+{
+	if (!delay_is_kept(u))
+		u->sched.deleting_next_ms = clock_mono_ms() + DELAY_AGAIN_MS;
+}
+
 static void passes(struct upload *u)
 {
 	u->sched.next_ms = FOREVER_MS;
 	waits_pass(u);
 	round_pass(u);
 	pause_tick(u);
+	clock_pass(u);
 	if (clock_mono_ms() >= u->sched.closed_next_ms)
 		settle_pass(u);
 	held_pass(u);

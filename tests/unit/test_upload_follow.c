@@ -772,6 +772,34 @@ static void test_deleted_when_due(void **state)
 	}
 }
 
+/* By NTP, at a machine whose own clock was wrong. */
+static void test_a_clock_set_ahead_makes_nothing_due(void **state)
+{
+	struct bench *b;
+	uint64_t one;
+
+	(void)state;
+	clock_fake_begin(clock_wall_ns());
+	b = open_bench(true);
+	one = file_ino(b, "p/d/one", true);
+	(void)write_file(b, "p/d/one", "hello", 5);
+	(void)write_file(b, "p/d/two", "hello", 5);
+	(void)write_file(b, "p/d/three", "hello", 5);
+	wait_advancing(10, fake_object_count(b->fake) == 3);
+	unlink_in(b, "p/d", "one", 600000);
+	clock_fake_set_ahead_ms(6 * 3600000);
+	unlink_in(b, "p/d", "two", 600000);
+	unlink_in(b, "p/d", "three", 0);
+	wait_advancing(1, fake_object_count(b->fake) == 2); /* looked at after the first one */
+	assert_int_equal(fake_count(b->fake, S3_DELETE), 1);
+	assert_int_equal(state_of(b, one), FILE_DELETING);
+	assert_true(fake_has(b->fake, "p/d/one", "hello", 5));
+	clock_fake_advance_ms(600000);
+	wait_advancing(10, fake_object_count(b->fake) == 0);
+	bench_end(b);
+	clock_fake_end();
+}
+
 /* Whose path is not its key. The object may be the last good version of what is being written. */
 static void test_deleted_but_written_again_under_a_cleaned_name(void **state)
 {
@@ -1091,6 +1119,7 @@ int main(void)
 		cmocka_unit_test(test_rename_clean),
 		cmocka_unit_test(test_rename_clean_of_the_folder_itself),
 		cmocka_unit_test(test_deleted_when_due),
+		cmocka_unit_test(test_a_clock_set_ahead_makes_nothing_due),
 		cmocka_unit_test(test_deleted_but_written_again_under_a_cleaned_name),
 		cmocka_unit_test(test_undelete),
 		cmocka_unit_test(test_undelete_of_what_was_never_ours),
