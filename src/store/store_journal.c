@@ -280,7 +280,7 @@ int journal_front(const struct journal *j, enum journal_front *ret, uint64_t *re
 		*ret = JOURNAL_FRONT_RECORD;
 		*ret_epoch = epoch;
 	} else if (get_le32(header) == VOID_MAGIC ||
-		(get_le32(header) == JOURNAL_MAGIC && epoch == j->epoch && number == j->next_number)) {
+		(get_le32(header) == JOURNAL_MAGIC && epoch <= j->epoch && number == j->next_number)) {
 		*ret = JOURNAL_FRONT_CUT;
 	}
 	return r == -ENOENT ? 0 : r;

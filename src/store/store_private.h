@@ -96,7 +96,7 @@ must_check int journal_has_later(struct journal *j, bool *ret);
 /* What stands at the very front? After journal_replay. */
 enum journal_front {
 	JOURNAL_FRONT_ELSE,   /* nothing that was ever written there */
-	JOURNAL_FRONT_CUT,    /* the next record, cut off; or an append that was undone */
+	JOURNAL_FRONT_CUT,    /* the next record, cut off, also before the last commits; or an append that was undone */
 	JOURNAL_FRONT_RECORD, /* a whole record, of *ret_epoch */
 };
 must_check int journal_front(const struct journal *j, enum journal_front *ret, uint64_t *ret_epoch);

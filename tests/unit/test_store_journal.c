@@ -348,6 +348,31 @@ static void record_with_the_next_number_but_an_old_epoch(void **state)
 	must_failed(__FILE__, __LINE__, "no old record has the next number");
 }
 
+/* A disk that takes only the beginning of a record, and then nothing for a while, not even that it is void:
+ * the next commits make an older epoch of it. What else stands there in place of a record is damage. */
+static void cut_at_the_front_before_other_commits(void **state)
+{
+	static uint8_t journal[FRONT_BYTES];
+	struct rig *r = *state;
+	cleanup_free char *message = NULL;
+	uint64_t epoch, number;
+
+	prepare(r);
+	epoch = get_le64(saved.journal + 8);
+	number = get_le64(saved.journal + 16);
+	must(epoch > 1);
+	memset(journal, 0, sizeof(journal));
+	memcpy(journal, saved.journal, HEADER_BYTES);
+	put_le64(journal + 8, epoch - 1);
+	put_le64(journal + 16, number + 1);
+	restore(r, journal);
+	must_eq(rig_try_open(r, &message), -EUCLEAN);
+	put_le64(journal + 16, number);
+	restore(r, journal);
+	rig_open(r);
+	must_go_on(r, 0);
+}
+
 /* Replaying what the index holds already changes nothing: it knows the last number it holds. */
 static void work_nothing(struct rig *r, void *arg)
 {
@@ -400,6 +425,7 @@ int main(void)
 		rig_test_closed(stale_tail_never_joins),
 		rig_test_closed(stale_tail_behind_a_cut_run),
 		rig_test_closed(record_with_the_next_number_but_an_old_epoch),
+		rig_test_closed(cut_at_the_front_before_other_commits),
 		rig_test_closed(replay_is_idempotent),
 		rig_test_closed(journal_is_preallocated),
 	};
