@@ -237,7 +237,8 @@ int verify_tree_run(const struct verify_tree *t, struct verify_result *ret, char
 	if (j.proofs)
 		late_r = proofs_finish(j.proofs, &ret->acl_guess, &late);
 	lock_release_storage(&j.lock);
-	if (r == 0 && late_r < 0) {
+	/* stopped: who goes on behind what was reached would pass over it */
+	if ((r == 0 || r == -ECANCELED) && late_r < 0) {
 		r = late_r;
 		*ret_message = steal_ptr(late);
 	}
