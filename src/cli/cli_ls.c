@@ -152,7 +152,7 @@ static int print_rows(struct ls *ls, FILE *rows)
 		if (!is_first && row[0])
 			r = print_row(ls, row);
 	}
-	return r == 0 && ferror(rows) ? -errno : r;
+	return r == 0 && !feof(rows) ? -errno : r; /* without memory for a row, too */
 }
 
 static int list_below(struct ls *ls, const struct cli_target *target)
@@ -209,7 +209,7 @@ int cmd_ls(int argc, char **argv)
 			recursive ? target.path : strrchr(top, '/') + 1);
 	else
 		r = recursive ? list_below(&ls, &target) : list_dir(&ls, top, target.path);
-	if (summarize)
+	if (summarize && r == 0)
 		printf("\nTotal Objects: %" PRIu64 "\n   Total Size: %" PRIu64 "\n", ls.objects, ls.bytes);
 	if (r == 0 && ls.objects == 0 && recursive && !summarize)
 		return EXIT_USAGE; /* as aws s3 ls: nothing there */

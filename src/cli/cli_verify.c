@@ -174,7 +174,12 @@ static int sides_of_s3(struct verify_command *c, const char *source, const char 
 
 	if (r == 0)
 		r = items_of_source(c, source, b->options.prefix, &b->options.naming);
-	return r < 0 ? r : verify_bucket_s3(&c->side, b->s3, b->options.prefix, c->after);
+	if (r < 0)
+		return r;
+	r = verify_bucket_s3(&c->side, b->s3, b->options.prefix, c->after);
+	if (r < 0)
+		cli_error("%s: %s", address, strerror(-r));
+	return r;
 }
 
 /* What of the mount's files below the path is not in the bucket yet. */
@@ -263,6 +268,8 @@ static int print_tsv(const struct verify_result *r)
 		cleanup_buf struct buf key = {0};
 
 		text_escape(&key, r->differences[i].key);
+		if (buf_error(&key) < 0)
+			return buf_error(&key);
 		printf("%s\t%s\n", verify_kind_text(r->differences[i].kind), buf_text(&key));
 	}
 	return fflush(stdout) == 0 ? 0 : -errno;
@@ -275,7 +282,7 @@ static json_t *json_of(const struct verify_difference *d)
 
 	if (!text) {
 		text_escape(&key, d->key);
-		text = json_string(buf_text(&key));
+		text = buf_error(&key) < 0 ? NULL : json_string(buf_text(&key));
 	}
 	return json_pack(
 		"{s:s s:o s:s}", "kind", verify_kind_text(d->kind), "key", text, "what", d->what);
@@ -300,12 +307,15 @@ static int print_json(const struct verify_command *c, const struct verify_result
 	return status < 0 ? status : fflush(stdout) == 0 ? 0 : -errno;
 }
 
-static void print_difference(const struct verify_difference *d)
+static int print_difference(const struct verify_difference *d)
 {
 	cleanup_buf struct buf key = {0};
 
 	text_escape(&key, d->key);
+	if (buf_error(&key) < 0)
+		return buf_error(&key);
 	printf("  %-8s %s (%s)\n", verify_kind_text(d->kind), buf_text(&key), d->what);
+	return 0;
 }
 
 static int print_people(const struct verify_command *c, const struct verify_result *r)
@@ -314,8 +324,12 @@ static int print_people(const struct verify_command *c, const struct verify_resu
 	size_t shown = r->difference_count < SHOWN_MAX ? r->difference_count : SHOWN_MAX;
 
 	size_format(r->bytes, bytes);
-	for (size_t i = 0; i < shown; i++)
-		print_difference(&r->differences[i]);
+	for (size_t i = 0; i < shown; i++) {
+		int status = print_difference(&r->differences[i]);
+
+		if (status < 0)
+			return status;
+	}
 	if (r->difference_count > shown)
 		printf("  and %zu more (--tsv has all)\n", r->difference_count - shown);
 	printf("%" PRIu64 " files, %s: %" PRIu64 " there and the same (%" PRIu64 " by tag, %" PRIu64
@@ -373,6 +387,8 @@ static int run(struct verify_command *c)
 		return EXIT_USAGE;
 	}
 	printed = print_result(c, &result);
+	if (printed == -ENOMEM)
+		cli_error("%s: what was found could not be printed", strerror(ENOMEM));
 	if (r == -ECANCELED)
 		cli_error("stopped; go on with --after %s", result.reached);
 	if (r < 0 || printed < 0)

@@ -240,6 +240,8 @@ int items_from_tsv(struct items **ret, const char *text, const char *name, const
 
 	if (r == 0)
 		r = items_sort(it, name);
+	if (r == -ENOMEM)
+		cli_error("%s: %s", name, strerror(-r));
 	if (r < 0) {
 		items_free(it);
 		return r;

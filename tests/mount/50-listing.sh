@@ -288,6 +288,8 @@ test_a_listing_that_is_denied_says_so() {
 	faults <<<"ListObjectsV2 always status=403 code=AccessDenied"
 	refresh
 	fails_with '' ls "$M/.cpgfs/remote/$PREFIX/images"
+	exits 1 "$CPGFS" ls -R --summarize "$M"
+	! grep Total "$T/last" || fail "a sum of what could not be listed"
 	faults </dev/null
 	exits 0 all_verified
 	refresh
