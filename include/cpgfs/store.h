@@ -195,6 +195,10 @@ must_check int store_flush_all(struct store *s);
  * there. */
 uint64_t store_mark(struct store *s);
 must_check int store_sync_to(struct store *s, uint64_t mark);
+/* May a power cut bring back another version of this file, or another file or folder that had its name, or
+ * that of a folder above it? What is sent under that name would meet that one then: store_make_durable() and
+ * store_sync_to() first. */
+bool store_was_other(struct store *s, uint64_t ino);
 
 /* ---- names ---------------------------------------------------------------------------------------- */
 
@@ -496,8 +500,8 @@ must_check int store_attempt_begin(struct store *s, struct store_attempt *a, enu
  * version: it becomes *a, and the file goes from `from` to SENDING, in one record. -ESTALE. */
 must_check int store_attempt_take(
 	struct store *s, const struct store_attempt *a, enum file_state from);
-/* Change phase, upload_id, md5 or crc of a recorded attempt. A new upload_id is on the disk when this
- * returns: may wait for it. */
+/* Change phase, upload_id, md5 or crc of a recorded attempt. A new upload_id has to be on the disk
+ * (store_sync_to) before anything is sent for it: nobody may list the open uploads at the gallery. */
 must_check int store_attempt_update(struct store *s, const struct store_attempt *a);
 /* A part of a multipart attempt arrived (voided by any change of that chunk). */
 must_check int store_attempt_part(struct store *s, uint64_t attempt_id, uint64_t chunk,

@@ -478,6 +478,7 @@ void store_free(struct store *s)
 	if (s->dir_fd >= 0)
 		close(s->dir_fd);
 	free(s->purges.inos);
+	former_release(s);
 	buf_release(&s->op.list);
 	buf_release(&s->op.witness);
 	cond_release(&s->wake);

@@ -62,27 +62,16 @@ int store_attempt_begin(struct store *s, struct store_attempt *a, enum file_stat
 	return r;
 }
 
-static int update_locked(struct store *s, const struct store_attempt *a, bool *ret_new_upload)
+int store_attempt_update(struct store *s, const struct store_attempt *a)
 {
 	struct store_attempt now;
+	with_lock(&s->lock);
 	int r = attempt_get(s, a->id, &now);
 	if (r < 0)
 		return r;
-	*ret_new_upload = strcmp(a->upload_id, now.upload_id) != 0;
 	op_begin(s);
 	op_attempt(s, a);
 	return op_commit(s);
-}
-
-/* An upload whose id a power cut took stays open for ever: nobody may list them at the gallery. */
-int store_attempt_update(struct store *s, const struct store_attempt *a)
-{
-	bool new_upload = false;
-	lock_take(&s->lock);
-	int r = update_locked(s, a, &new_upload);
-	uint64_t number = s->journal.next_number - 1;
-	lock_drop(&s->lock);
-	return r == 0 && new_upload ? journal_sync(s, number) : r;
 }
 
 static int take_locked(struct store *s, const struct store_attempt *a, enum file_state from)

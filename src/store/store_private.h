@@ -323,6 +323,18 @@ struct purges {
 	size_t count, cap;
 };
 
+/* Names that meant something else before a record that is perhaps not on the disk yet (store_former.c). */
+struct former_name {
+	uint64_t hash; /* 0: none */
+	uint64_t number;
+};
+struct former {
+	struct former_name *names;
+	size_t count, cap;
+	uint64_t last_number; /* of all records that were noted */
+	uint64_t all_until;   /* there was no room for all: up to this record every name counts */
+};
+
 struct sync_state {
 	struct lock lock; /* RANK_STORE_SYNC */
 	struct cond done;
@@ -365,6 +377,7 @@ struct store {
 	int64_t flush_due_ms; /* 0: nothing unsynced */
 	struct store_file *files[FILE_BUCKETS];
 	struct purges purges;
+	struct former former;
 	struct store_file *growing, *owing, *lent;
 	uint64_t lent_count;
 	bool lent_noted;
@@ -486,6 +499,9 @@ must_check int unlink_record(struct store *s, struct record *r, int64_t delete_d
 void op_purge(struct store *s, const struct record *r);
 /* The record of it is gone: its bytes follow when a power cut cannot bring the record back. */
 void purge_data(struct store *s, uint64_t ino);
+/* Inside an operation: from its record on this name means something else, or nothing. */
+void former_note(struct store *s, uint64_t parent, const char *name);
+void former_release(struct store *s);
 void purge_now(struct store *s, uint64_t ino);
 bool purges_wait(struct store *s);
 /* That nothing of it is here is recorded, and on the disk: its bytes may go, if nobody fetches them again

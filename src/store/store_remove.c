@@ -142,6 +142,7 @@ int unlink_record(
 	bool in_bucket = r->i.object.key[0] || r->attempts_open;
 	bool open = file_find_held(s, r->i.attr.ino) != NULL;
 	op_unname(s, r, buf_text(&path));
+	former_note(s, r->i.attr.parent, r->i.name);
 	new.i.attr.flags |= STORE_FLAG_UNLINKED;
 	new.i.attr.ctime_ns = clock_wall_ns();
 	if (in_bucket) {
@@ -228,6 +229,7 @@ static int rmdir_locked(struct store *s, uint64_t dir_ino, const char *name)
 	op_begin(s);
 	op_del(s, TABLE_DIRENT, &k);
 	op_dir_gone(s, &r);
+	former_note(s, dir_ino, name);
 	op_touch(s, dir_ino);
 	return op_commit(s);
 }
@@ -261,6 +263,7 @@ static int give_up(struct store *s, uint64_t ino, const struct store_attr *versi
 	if (!(r.i.attr.flags & STORE_FLAG_UNLINKED)) {
 		struct ikey k = ikey_ino_name(r.i.attr.parent, r.i.name);
 		op_del(s, TABLE_DIRENT, &k);
+		former_note(s, r.i.attr.parent, r.i.name);
 	}
 	if (kept) { /* an open handle or an attempt ends it later */
 		struct record new = r;

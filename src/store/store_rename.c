@@ -176,6 +176,9 @@ static void op_moved(struct store *s, const struct rename *rn)
 	op_del(s, TABLE_DIRENT, &from);
 	op_put(s, TABLE_DIRENT, &to, value, sizeof(value));
 	op_inode(s, &rn->moved, &new);
+	former_note(s, rn->old_dir, rn->old_name);
+	if (rn->replaces)
+		former_note(s, rn->new_dir, rn->new_name);
 	if (is_dir)
 		dir_counts(s, new.i.attr.ino, rn->new_dir, 1);
 }

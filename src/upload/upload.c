@@ -88,8 +88,17 @@ int upload_start(struct upload *u)
 	if (r == 0)
 		r = pool_create(&u->pool, "hash", u->hash_threads, POOL_QUEUE);
 	if (r == 0)
+		r = pool_create(&u->sync_pool, "sync", 1, 1);
+	if (r == 0)
 		r = thread_start(&u->thread, "upload", scheduler_run, u);
 	return r;
+}
+
+static void pools_end(struct upload *u)
+{
+	pool_destroy(u->pool);
+	pool_destroy(u->sync_pool);
+	u->pool = u->sync_pool = NULL;
 }
 
 static struct event *close_events(struct upload *u)
@@ -128,8 +137,7 @@ void upload_stop(struct upload *u, int64_t deadline_ms)
 		left->drop(left);
 		left = next;
 	}
-	pool_destroy(u->pool);
-	u->pool = NULL;
+	pools_end(u);
 }
 
 static void sched_release(struct upload *u)
@@ -138,6 +146,7 @@ static void sched_release(struct upload *u)
 		u->sched.tasks->outstanding = 0; /* what is still out will find nobody listening */
 		task_destroy(u, u->sched.tasks);
 	}
+	sync_release(u);
 	sha_cache_release(u);
 	map_release(&u->sched.tasks_of_ino);
 	map_release(&u->sched.digests_of_ino);
@@ -156,8 +165,7 @@ void upload_destroy(struct upload *u)
 		upload_stop(u, clock_mono_ms());
 	else
 		(void)close_events(u);
-	pool_destroy(u->pool);
-	u->pool = NULL;
+	pools_end(u);
 	sched_release(u);
 	upload_unref(u);
 }

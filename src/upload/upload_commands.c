@@ -324,6 +324,8 @@ int64_t upload_undelete(
 		last = items[n - 1];
 		after = &last;
 	}
+	if (n == 0 && touched) /* a power cut would have it deleted after all */
+		n = store_sync_to(u->store, store_mark(u->store));
 	nudge(u, false);
 	return n < 0 ? n : touched;
 }

@@ -188,38 +188,32 @@ static int complete_request(struct upload *u, struct task *t, const struct s3_pa
 	return request_send(u, t, &req, NULL, 0, complete_answered);
 }
 
+/* -ESTALE: they are no longer what is to be completed, and it ends. Else the caller frees. */
+static int parts_to_complete(struct upload *u, struct task *t, struct s3_part **ret)
+{
+	int r = parts_collect(u, t, ret);
+
+	if (r != -ESTALE && r != -ENOENT &&
+		store_version_is(u->store, t->version.ino, t->version.generation))
+		return r;
+	free(*ret);
+	t->retry_ms = s3_backoff_ms(t->version.attempts + 1, false);
+	multipart_end(u, t, PARTS_REPLAN);
+	return -ESTALE;
+}
+
 static void complete_send(struct upload *u, struct task *t)
 {
 	struct s3_part *parts = NULL;
-	int r = parts_collect(u, t, &parts);
+	int r = parts_to_complete(u, t, &parts);
 
-	if (r == -ESTALE || r == -ENOENT ||
-		!store_version_is(u->store, t->version.ino, t->version.generation)) {
-		free(parts);
-		t->retry_ms = s3_backoff_ms(t->version.attempts + 1, false);
-		multipart_end(u, t, PARTS_REPLAN);
+	if (r == -ESTALE)
 		return;
-	}
-	if (r == 0 && t->condition[0]) /* it replaces an object */
-		r = store_sync_to(u->store, t->version.mark);
-	if (r == 0) {
-		expected_etag(t, parts);
-		t->attempt.phase = ATTEMPT_COMPLETING;
-		r = store_attempt_update(u->store, &t->attempt);
-	}
 	if (r == 0)
 		r = complete_request(u, t, parts);
 	free(parts);
 	if (r < 0)
 		put_unsent(u, t, r);
-}
-
-/* Is under the key what the condition says? */
-static bool condition_holds(const struct task *t)
-{
-	if (t->condition[0] == '\0')
-		return t->found.says == BUCKET_ABSENT;
-	return t->found.says == BUCKET_HOLDS && strcmp(t->found.object.etag, t->condition) == 0;
 }
 
 static void before_complete(struct upload *u, struct task *t)
@@ -230,13 +224,35 @@ static void before_complete(struct upload *u, struct task *t)
 		complete_send(u, t);
 }
 
-void multipart_complete(struct upload *u, struct task *t)
+static void complete_synced(struct upload *u, struct task *t)
 {
-	t->parts->ready = false;
-	if (s3_enforces(u->s3, S3_COMPLETE_MULTIPART, task_condition(t)))
+	if (t->sync_error < 0)
+		put_unsent(u, t, t->sync_error);
+	else if (s3_enforces(u->s3, S3_COMPLETE_MULTIPART, task_condition(t)))
 		complete_send(u, t);
 	else
 		ask_bucket(u, t, t->key, false, before_complete);
+}
+
+void multipart_complete(struct upload *u, struct task *t)
+{
+	struct s3_part *parts = NULL;
+	int r;
+
+	t->parts->ready = false;
+	r = parts_to_complete(u, t, &parts);
+	if (r == -ESTALE)
+		return;
+	if (r == 0) {
+		expected_etag(t, parts);
+		t->attempt.phase = ATTEMPT_COMPLETING;
+		r = store_attempt_update(u->store, &t->attempt);
+	}
+	free(parts);
+	if (r < 0)
+		put_unsent(u, t, r);
+	else
+		sync_then(u, t, t->condition[0] || store_was_other(u->store, t->version.ino), complete_synced);
 }
 
 /* ---- Abort -------------------------------------------------------------------------------------- */

@@ -276,6 +276,16 @@ void copy_large_pass(struct upload *u)
 
 /* ---- begin -------------------------------------------------------------------------------------- */
 
+static void create_synced(struct upload *u, struct task *t)
+{
+	if (t->sync_error < 0) {
+		copy_ends(u, t, COPY_AGAIN, "");
+		return;
+	}
+	t->copy->ready = true;
+	wake_by(u, clock_mono_ms());
+}
+
 static void create_answered(struct upload *u, struct task *t, struct request *rq)
 {
 	const struct s3_reply *reply = &rq->reply;
@@ -297,8 +307,7 @@ static void create_answered(struct upload *u, struct task *t, struct request *rq
 		copy_ends(u, t, COPY_AGAIN, "");
 		return;
 	}
-	t->copy->ready = true;
-	wake_by(u, clock_mono_ms());
+	sync_then(u, t, false, create_synced);
 }
 
 static int copy_create(struct upload *u, struct task *t)

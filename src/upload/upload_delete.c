@@ -143,9 +143,7 @@ static void delete_send(struct upload *u, struct task *t)
 	int r;
 
 	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
-	r = task_attempt_begin(u, t, ATTEMPT_DELETE, FILE_NONE, t->object.etag);
-	if (r == 0)
-		r = request_send(u, t, &req, NULL, 0, delete_answered);
+	r = request_send(u, t, &req, NULL, 0, delete_answered);
 	if (r < 0)
 		put_unsent(u, t, r);
 }
@@ -158,6 +156,28 @@ static void delete_asked(struct upload *u, struct task *t)
 		delete_foreign(u, t);
 	else
 		delete_send(u, t);
+}
+
+/* A power cut takes neither that it was deleted here nor that it may be there: or else undelete would find
+ * an object that is gone. */
+static void delete_synced(struct upload *u, struct task *t)
+{
+	if (t->sync_error < 0)
+		put_unsent(u, t, t->sync_error);
+	else if (s3_enforces(u->s3, S3_DELETE, S3_IF_MATCH))
+		delete_send(u, t);
+	else
+		ask_bucket(u, t, t->key, false, delete_asked);
+}
+
+static void delete_begin(struct upload *u, struct task *t)
+{
+	int r = task_attempt_begin(u, t, ATTEMPT_DELETE, FILE_NONE, t->object.etag);
+
+	if (r < 0)
+		put_unsent(u, t, r);
+	else
+		sync_then(u, t, false, delete_synced);
 }
 
 /* ---- start -------------------------------------------------------------------------------------- */
@@ -291,10 +311,7 @@ static void delete_task(struct upload *u, const struct store_inode *inode)
 		return;
 	}
 	slot_take(u, t);
-	if (s3_enforces(u->s3, S3_DELETE, S3_IF_MATCH))
-		delete_send(u, t);
-	else
-		ask_bucket(u, t, t->key, false, delete_asked);
+	delete_begin(u, t);
 }
 
 static void forget_now(struct upload *u, uint64_t ino)

@@ -188,7 +188,7 @@ static void move_answered(struct upload *u, struct task *t, struct request *rq)
 
 /* ---- the copy ----------------------------------------------------------------------------------- */
 
-void move_copy(struct upload *u, struct task *t)
+static void move_go(struct upload *u, struct task *t, bool holds)
 {
 	struct s3_request req = {.op = S3_COPY,
 		.key = t->key,
@@ -202,17 +202,31 @@ void move_copy(struct upload *u, struct task *t)
 		.mtime_ns = t->version.mtime_ns};
 	int r;
 
+	if (!holds) {
+		(void)task_attempt_end(u, t, FILE_NONE, NULL, false, NULL);
+		put_replan(u, t);
+		return;
+	}
+	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
+	r = request_send(u, t, &req, NULL, 0, move_answered);
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
+void move_copy(struct upload *u, struct task *t)
+{
+	int r;
+
 	if (t->object.size_bytes > u->copy_max_bytes) {
 		copy_large_begin(u, t);
 		return;
 	}
-	check(prefix_side_of(u->prefix, t->key) == PREFIX_INSIDE);
 	r = task_attempt_begin(
 		u, t, ATTEMPT_COPY, FILE_NONE, t->condition[0] ? t->condition : NULL);
-	if (r == 0)
-		r = request_send(u, t, &req, NULL, 0, move_answered);
 	if (r < 0)
 		put_unsent(u, t, r);
+	else
+		write_safely(u, t, S3_COPY, move_go);
 }
 
 /* ---- start -------------------------------------------------------------------------------------- */

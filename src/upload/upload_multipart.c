@@ -207,6 +207,18 @@ static void create_failed(struct upload *u, struct task *t, const struct s3_repl
 	put_failed(u, t, reply);
 }
 
+/* An upload whose id a power cut took stays open for ever. */
+static void create_synced(struct upload *u, struct task *t)
+{
+	if (t->sync_error < 0) {
+		multipart_end(u, t, PARTS_REPLAN);
+		return;
+	}
+	t->parts->ready = true;
+	if (t->parts->end != PARTS_GO_ON)
+		multipart_settle(u, t);
+}
+
 static void create_answered(struct upload *u, struct task *t, struct request *rq)
 {
 	int r;
@@ -224,9 +236,7 @@ static void create_answered(struct upload *u, struct task *t, struct request *rq
 		multipart_end(u, t, PARTS_REPLAN);
 		return;
 	}
-	t->parts->ready = true;
-	if (t->parts->end != PARTS_GO_ON)
-		multipart_settle(u, t);
+	sync_then(u, t, false, create_synced);
 }
 
 void multipart_begin(struct upload *u, struct task *t)

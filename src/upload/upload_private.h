@@ -25,6 +25,7 @@
  *   upload_part.c       one part
  *   upload_stream.c     parts of large files while these are written
  *   upload_stream_part.c one of them: read, recorded, sent
+ *   upload_sync.c       what has to survive a power cut before a request goes out
  *   upload_complete.c   Complete, Abort and what their replies mean
  *   upload_doubt.c      attempts whose outcome is not known
  *   upload_move.c       MOVING: copy, then the old key is a stray
@@ -183,11 +184,12 @@ enum task_kind { TASK_PUT, TASK_MULTIPART, TASK_DOUBT, TASK_MOVE, TASK_DELETE, T
 
 struct task;
 typedef void task_step_fn(struct upload *u, struct task *t);
+/* Its write may go out; holds: its key is as t->condition says, as far as can be told. */
+typedef void task_safe_fn(struct upload *u, struct task *t, bool holds);
 
 /* A version as it is to be sent. */
 struct version {
 	uint64_t ino, generation;
-	uint64_t mark; /* of the store, behind the records that this was read from */
 	uint64_t size_bytes, part_size_bytes, chunk_count;
 	uint64_t crc64nvme;
 	bool has_crc64nvme;
@@ -254,6 +256,9 @@ struct task {
 	/* MOVE, DELETE, DOUBT */
 	struct store_object object; /* the object to copy from or to delete */
 	task_step_fn *then; /* after an ask or a digest */
+	int sync_error;	    /* sync_then() */
+	enum s3_op safe_op; /* write_safely() */
+	task_safe_fn *safe;
 	char made_etag[S3_ETAG_MAX]; /* COPY, and PUT while it is probed: what the reply said */
 	int64_t retry_ms; /* multipart: after the abort */
 };
@@ -265,8 +270,9 @@ void slot_take(struct upload *u, struct task *t);
 void slot_drop(struct upload *u, struct task *t); /* if it holds one */
 /* Lets go of key, slot and inode; what waited for them is looked at again. */
 void task_destroy(struct upload *u, struct task *t);
-/* The condition that its write carries. */
+/* The condition that its write carries; is under the key what it says, as t->found? */
 enum s3_condition task_condition(const struct task *t);
+bool condition_holds(const struct task *t);
 must_check int task_claim_key(struct upload *u, struct task *t, const char *key); /* -EBUSY */
 bool key_is_busy(struct upload *u, const char *key);
 /* An error that says nothing about the file: ends the task; it is taken up again after a pause or
@@ -448,6 +454,17 @@ int found_record(struct upload *u, const struct store_inode *inode, const struct
 /* Was the object found made by this attempt? */
 bool attempt_made(const struct store_attempt *a, const struct found *f);
 
+/* ---- upload_sync.c ----------------------------------------------------------------------------- */
+
+/* Run then when all that is recorded by now survives a power cut, with the bytes of its version if so asked;
+ * t->sync_error: why not, which was said. */
+void sync_then(struct upload *u, struct task *t, bool with_data, task_step_fn *then);
+/* t->attempt stands recorded: run go when no power cut can make another story of its write. Ends the task if
+ * the disk or the bucket can't tell. */
+void write_safely(struct upload *u, struct task *t, enum s3_op op, task_safe_fn *go);
+void sync_pass(struct upload *u); /* all that wait, at once */
+void sync_release(struct upload *u);
+
 /* ---- work -------------------------------------------------------------------------------------- */
 
 /* BEGUN: a task works on it; STAYS: not now, it stays in its queue; LEFT: it left the queue. */
@@ -471,6 +488,7 @@ void put_done(struct upload *u, struct task *t, const struct s3_object *made);
 void put_doubtful(struct upload *u, struct task *t, const struct s3_reply *reply);
 /* The condition was refused or what it named is gone: ask the bucket and plan again. */
 void put_replan(struct upload *u, struct task *t);
+void put_condition_refused(struct upload *u, struct task *t); /* of a PUT; its attempt ends */
 /* A failed request of a version, by its class: again later, a pause, or FAILED. Ends the task. */
 void put_failed(struct upload *u, struct task *t, const struct s3_reply *reply);
 /* A request that could not even be made (no memory, shutting down). Ends the task. */
@@ -722,6 +740,8 @@ struct sched {
 	struct store_inode owners[OWNERS_MAX];
 	struct store_attempt attempts[ATTEMPTS_WINDOW];
 	uint64_t looks_later; /* a bit per file_state: queues to be read again in the next pass */
+	struct sync_batch *sync_next; /* who waits for the next sync; NULL: nobody */
+	bool sync_runs;
 	bool stopping;
 };
 
@@ -748,7 +768,7 @@ struct upload {
 	uint64_t (*credentials_stamp)(void *user);
 	void (*credentials_explain)(void *user, char out[512]);
 	void *credentials_user;
-	struct pool *pool;
+	struct pool *pool, *sync_pool;
 	struct thread *thread;
 	atomic_bool digests_end; /* stopping: what is being read need not be read to its end */
 

@@ -243,6 +243,19 @@ static void put_hash(struct upload *u, struct task *t)
 		put_unsent(u, t, r);
 }
 
+static void put_go(struct upload *u, struct task *t, bool holds)
+{
+	int r;
+
+	if (!holds || !store_version_is(u->store, t->version.ino, t->version.generation)) {
+		put_condition_refused(u, t);
+		return;
+	}
+	r = put_request(u, t, t->condition[0] ? t->condition : NULL, put_answer);
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
 static void put_send(struct upload *u, struct task *t)
 {
 	const char *if_match = t->condition[0] ? t->condition : NULL;
@@ -255,10 +268,10 @@ static void put_send(struct upload *u, struct task *t)
 	r = put_open(u, t);
 	if (r == 0)
 		r = task_attempt_begin(u, t, ATTEMPT_PUT, FILE_QUEUED, if_match);
-	if (r == 0)
-		r = put_request(u, t, if_match, put_answer);
 	if (r < 0)
 		put_unsent(u, t, r);
+	else
+		write_safely(u, t, S3_PUT, put_go);
 }
 
 /* ---- start -------------------------------------------------------------------------------------- */

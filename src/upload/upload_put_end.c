@@ -186,8 +186,10 @@ void put_replan(struct upload *u, struct task *t)
 	ask_bucket(u, t, t->key, true, put_plan);
 }
 
-static void put_condition_refused(struct upload *u, struct task *t)
+void put_condition_refused(struct upload *u, struct task *t)
 {
+	body_fd_unref(t->body);
+	t->body = NULL;
 	if (task_attempt_end(u, t, FILE_QUEUED, NULL, false, NULL))
 		put_replan(u, t);
 	else

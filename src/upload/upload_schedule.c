@@ -228,6 +228,7 @@ static void passes(struct upload *u)
 		send_passes(u);
 		wake_by(u, u->sched.deleting_next_ms);
 	}
+	sync_pass(u);
 	wake_by(u, u->sched.closed_next_ms);
 	wake_by(u, waits_next_ms(&u->sched.waiting_inos));
 	if (u->sched.looks_later)

@@ -32,8 +32,7 @@ void version_of_inode(struct upload *u, const struct store_inode *inode, struct 
 		.flags = inode->attr.flags,
 		.attempts = inode->attempts,
 		.replaces = inode->attr.flags & STORE_FLAG_REPLACES ? inode->in_the_way : 0,
-		.state = inode->attr.state,
-		.mark = store_mark(u->store)};
+		.state = inode->attr.state};
 
 	if (v.size_bytes > 0)
 		v.chunk_count = chunk_count_of(v.part_size_bytes, v.size_bytes);

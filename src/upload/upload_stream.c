@@ -304,6 +304,17 @@ static void stream_unsent(struct upload *u, struct task *t, int error)
 	stream_leave(u, t, AGAIN_MS);
 }
 
+static void stream_synced(struct upload *u, struct task *t)
+{
+	if (t->sync_error < 0) {
+		stream_end(u, t, STREAM_ENDS);
+		return;
+	}
+	log_debug("%s: is sent while it is written", t->key);
+	t->parts->ready = true;
+	stream_settle(u, t);
+}
+
 static void stream_created(struct upload *u, struct task *t, struct request *rq)
 {
 	const struct s3_reply *reply = &rq->reply;
@@ -326,9 +337,7 @@ static void stream_created(struct upload *u, struct task *t, struct request *rq)
 		stream_end(u, t, STREAM_ENDS);
 		return;
 	}
-	log_debug("%s: is sent while it is written", t->key);
-	t->parts->ready = true;
-	stream_settle(u, t);
+	sync_then(u, t, false, stream_synced);
 }
 
 /* The version that is being written now; its checksum, if it has one, says nothing of what comes.

@@ -104,6 +104,13 @@ enum s3_condition task_condition(const struct task *t)
 	return t->condition[0] ? S3_IF_MATCH : S3_IF_NONE_MATCH;
 }
 
+bool condition_holds(const struct task *t)
+{
+	if (t->condition[0] == '\0')
+		return t->found.says == BUCKET_ABSENT;
+	return t->found.says == BUCKET_HOLDS && strcmp(t->found.object.etag, t->condition) == 0;
+}
+
 int task_claim_key(struct upload *u, struct task *t, const char *key)
 {
 	int r;
@@ -177,7 +184,6 @@ int task_attempt_begin(struct upload *u, struct task *t, enum attempt_kind kind,
 	enum file_state from, const char *if_match)
 {
 	struct store_attempt *a = &t->attempt;
-	bool takes = kind == ATTEMPT_DELETE || if_match; /* what is in the bucket now */
 	int r;
 
 	*a = (struct store_attempt){.ino = t->version.ino,
@@ -195,11 +201,9 @@ int task_attempt_begin(struct upload *u, struct task *t, enum attempt_kind kind,
 	(void)text_copy(a->if_match, if_match ? if_match : "", sizeof(a->if_match));
 	if (kind == ATTEMPT_COPY || t->kind == TASK_MOVE)
 		(void)text_copy(a->source_key, t->object.key, sizeof(a->source_key));
-	r = takes ? store_sync_to(u->store, t->version.mark) : 0;
 	do {
 		a->names = kind == ATTEMPT_DELETE ? 0 : t->names;
-		if (r == 0 || r == -EAGAIN)
-			r = store_attempt_begin(u->store, a, from);
+		r = store_attempt_begin(u->store, a, from);
 	} while (r == -EAGAIN && task_key_stands(u, t));
 	r = r == -EAGAIN ? -ESTALE : r;
 	if (r < 0)

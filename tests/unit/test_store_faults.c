@@ -853,25 +853,6 @@ static void bytes_left_by_a_kill_go_at_the_next_start(void **state)
 	must_eq(rig_data_files(r), 1);
 }
 
-static void upload_id_is_on_the_disk_before_it_is_used(void **state)
-{
-	struct rig *r = *state;
-	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 100, 1);
-	struct store_attempt a;
-
-	rig_bring(r, ino, FILE_QUEUED);
-	a = rig_attempt(r, ino, ATTEMPT_MULTIPART, "f");
-	must_eq(store_attempt_begin(r->s, &a, FILE_QUEUED), 0);
-	disk_on(DISK_PASS, 0, 0);
-	(void)text_copy(a.upload_id, "upload-1", sizeof(a.upload_id));
-	must_eq(store_attempt_update(r->s, &a), 0);
-	must_eq(disk.seen[DISK_JOURNAL][DISK_SYNC], 1);
-	a.phase = ATTEMPT_COMPLETING;
-	must_eq(store_attempt_update(r->s, &a), 0);
-	must_eq(disk.seen[DISK_JOURNAL][DISK_SYNC], 1);
-	disk_off();
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -899,7 +880,6 @@ int main(void)
 		rig_test(replaced_bytes_outlive_an_unsynced_rename),
 		rig_test(removed_bytes_outlive_an_unsynced_unlink),
 		rig_test_closed(bytes_left_by_a_kill_go_at_the_next_start),
-		rig_test(upload_id_is_on_the_disk_before_it_is_used),
 	};
 
 	return cmocka_run_group_tests_name("store faults", tests, NULL, NULL);

@@ -177,7 +177,7 @@ static void test_rewritten_objects(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < array_len(servers); i++) {
-		unsigned asked, put;
+		unsigned asked, put, questions = servers[i].match ? ASKED : FILES;
 
 		begin(&servers[i]);
 		write_some(0, FILES, "hello");
@@ -189,7 +189,8 @@ static void test_rewritten_objects(void **state)
 		write_some(FILES, FILES, "");
 		all_have(FILES, "world, rewritten");
 		assert_int_equal(fake_count(b->fake, S3_PUT) - put, FILES + 1);
-		assert_int_equal(fake_count(b->fake, S3_HEAD) - asked, servers[i].match ? ASKED : FILES);
+		/* and once more where the disk was waited for meanwhile */
+		assert_in_range(fake_count(b->fake, S3_HEAD) - asked, questions, 2 * questions);
 		end();
 	}
 }
