@@ -166,7 +166,7 @@ static void expire_listing_of(struct remote *r, const char *key)
 	with_lock(&r->lock);
 	folder = remote_cache_find(&r->synced.cache, prefix);
 	if (folder)
-		folder->expired = true;
+		remote_folder_expire_locked(folder);
 }
 
 static void fetch_free(struct remote_fetch *f)

@@ -271,7 +271,7 @@ static void expire_parent(struct remote *r, const char *prefix)
 	parent[len] = '\0';
 	f = remote_cache_find(&r->synced.cache, parent);
 	if (f)
-		f->expired = true;
+		remote_folder_expire_locked(f);
 }
 
 /* A listing of it is here. True: its news is to be told at once. */

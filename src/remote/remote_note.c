@@ -73,6 +73,13 @@ bool remote_log_close_locked(
 	return !lost;
 }
 
+void remote_folder_expire_locked(struct remote_folder *f)
+{
+	f->expired = true;
+	for (struct remote_note_log *log = f->logs; log; log = log->next)
+		log->incomplete = true;
+}
+
 static void folder_apply(struct remote *r, struct remote_folder *f, const struct remote_note *note)
 {
 	size_t before = f->names.count;
@@ -133,7 +140,7 @@ static void expire_parent_of_empty(struct remote *r, const char *key, size_t len
 	prefix[parent_len(prefix, in)] = '\0';
 	f = remote_cache_find(&r->synced.cache, prefix);
 	if (f)
-		f->expired = true;
+		remote_folder_expire_locked(f);
 }
 
 static struct remote_note *note_new(void)
@@ -144,9 +151,7 @@ static struct remote_note *note_new(void)
 /* Every cached listing may lack it: all count as old. Only when there is no memory for a note. */
 static void expire_one(struct remote_cache *c, struct remote_folder *f)
 {
-	f->expired = true;
-	for (struct remote_note_log *log = f->logs; log; log = log->next)
-		log->incomplete = true;
+	remote_folder_expire_locked(f);
 }
 
 static void expire_all_locked(struct remote *r)

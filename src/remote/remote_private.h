@@ -34,7 +34,7 @@ struct remote_note {
 struct remote_note_log {
 	struct remote_note_log *next; /* of the same folder */
 	struct remote_note *first, **last;
-	bool incomplete; /* out of memory: the listing counts as old at once */
+	bool incomplete; /* out of memory, or to be asked again: it counts as old at once */
 };
 
 struct remote_folder {
@@ -172,6 +172,8 @@ void remote_log_open_locked(struct remote_folder *f, struct remote_note_log *log
 /* One of them. True when names changed; *ret_lost: without memory for it they are not right now. */
 bool remote_note_apply(
 	struct remote_names *names, const struct remote_note *note, bool *ret_lost);
+/* To be asked again. A listing under way may be older than what makes it so: it is installed as old. */
+void remote_folder_expire_locked(struct remote_folder *f);
 /* Takes the log off its folder and applies it to names; false: it is incomplete. */
 bool remote_log_close_locked(
 	struct remote_folder *f, struct remote_note_log *log, struct remote_names *names);

@@ -289,12 +289,10 @@ void remote_born_local(struct remote *r, const char *prefix)
 	remote_flight_want_locked(r, f, true);
 }
 
-/* A listing under way may be older than the wish: it is installed as old. */
 static void forget_one(struct remote_cache *c, struct remote_folder *f)
 {
 	remote_cache_forget(c, f);
-	for (struct remote_note_log *log = f->logs; log; log = log->next)
-		log->incomplete = true;
+	remote_folder_expire_locked(f);
 }
 
 void remote_refresh(struct remote *r, const char *prefix)

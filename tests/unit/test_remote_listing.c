@@ -650,6 +650,28 @@ static void a_folder_emptied_makes_its_parent_ask_again(void **state)
 	bench_free(b);
 }
 
+/* A listing of the parent that began before that is not the answer. */
+static void a_folder_emptied_while_its_parent_is_listed(void **state)
+{
+	struct bench *b = bench_new("", 0);
+
+	fake_put(b->bucket, "p/q/a", 1, "e");
+	list_now(b, "p/q/");
+	fake_hold(b->bucket, true);
+	assert_int_equal(lookup(b, "p/", "q", false), -EINPROGRESS);
+	while (fake_count(b->bucket, S3_LIST) < 2)
+		sched_yield();
+	remote_note_delete(b->remote, "p/q/a");
+	fake_hold(b->bucket, false);
+	while (!remote_listed_at(b->remote, "p/"))
+		sched_yield();
+	fake_remove(b->bucket, "p/q/a");
+	while (lookup(b, "p/", "q", false) == -EINPROGRESS)
+		sched_yield();
+	assert_int_equal(lookup(b, "p/", "q", false), -ENOENT);
+	bench_free(b);
+}
+
 static void a_folder_born_here_answers_at_once(void **state)
 {
 	struct bench *b = bench_new("", 0);
@@ -969,6 +991,7 @@ int main(void)
 		cmocka_unit_test(notes_change_the_cached_listing),
 		cmocka_unit_test(a_listing_begun_before_a_note_does_not_undo_it),
 		cmocka_unit_test(a_folder_emptied_makes_its_parent_ask_again),
+		cmocka_unit_test(a_folder_emptied_while_its_parent_is_listed),
 		cmocka_unit_test(a_folder_born_here_answers_at_once),
 		cmocka_unit_test(transient_errors_are_repeated),
 		cmocka_unit_test(a_dead_server_is_not_hammered),
