@@ -1,7 +1,7 @@
 /*
  * Credentials as a person pastes them: JSON of the AWS CLI, or lines that set variables in a shell,
  * in PowerShell, in cmd.exe, or in a credentials file. What else stands around is passed over, but
- * half a set of keys is refused.
+ * half a set of keys is refused. Of several sets the last one counts.
  */
 #include "auth_keys.h"
 #include "cpgfs/auth.h"
@@ -120,7 +120,11 @@ static int take_line(struct s3_credentials *keys, char *line)
 	if (!equals)
 		return 0;
 	*equals = '\0';
-	int err = auth_keys_set(keys, strip(text), strip_quotes(strip(equals + 1)));
+	const char *name = strip(text);
+	/* another set begins: nothing of the one before belongs to it */
+	if (strcasecmp(name, "aws_access_key_id") == 0 && keys->access_key[0])
+		explicit_bzero(keys, sizeof(*keys));
+	int err = auth_keys_set(keys, name, strip_quotes(strip(equals + 1)));
 	return err == -ENOENT ? 0 : err;
 }
 

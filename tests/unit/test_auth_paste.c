@@ -127,6 +127,22 @@ static void lines_of_other_shells(void **state)
 		"SEC;RET&&1", "", 0);
 }
 
+/* What the last set lacks is not taken from the one before. */
+static void two_sets_are_not_mixed(void **state)
+{
+	assert_refused_text("AWS_ACCESS_KEY_ID=OLD\nAWS_SECRET_ACCESS_KEY=SECRET1\n"
+			    "AWS_SESSION_TOKEN=T1\nAWS_ACCESS_KEY_ID=NEW\n",
+		"an access key id without a secret key");
+	assert_taken("[a]\naws_access_key_id = A\naws_secret_access_key = SECRET1\n"
+		     "aws_session_token = T\naws_expiration = 2026-03-01T13:00:00Z\n"
+		     "[b]\naws_access_key_id = B\naws_secret_access_key = SECRET\n",
+		"B", "SECRET", "", 0);
+	/* of one set twice, too */
+	assert_taken("AWS_ACCESS_KEY_ID=A\nAWS_SECRET_ACCESS_KEY=SECRET\n"
+		     "$env:AWS_ACCESS_KEY_ID=\"A\"\n$env:AWS_SECRET_ACCESS_KEY=\"SECRET\"\n",
+		"A", "SECRET", "", 0);
+}
+
 static void what_is_refused(void **state)
 {
 	char token[5000];
@@ -171,6 +187,7 @@ int main(void)
 		cmocka_unit_test(json_of_the_aws_tool),
 		cmocka_unit_test(lines),
 		cmocka_unit_test(lines_of_other_shells),
+		cmocka_unit_test(two_sets_are_not_mixed),
 		cmocka_unit_test(what_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
