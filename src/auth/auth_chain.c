@@ -118,7 +118,7 @@ static int from_one_file(struct finding *f, const char *profile, unsigned file)
 	if (!keys)
 		return -ENOMEM;
 	for (size_t i = 0; i < array_len(names); i++) {
-		const char *value = auth_profile_get(&f->settings, profile, names[i], file);
+		const char *value = auth_profile_get_key(&f->settings, profile, names[i], file);
 		if (value && auth_keys_set(keys, names[i], value))
 			too_long = true;
 	}

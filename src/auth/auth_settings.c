@@ -13,6 +13,7 @@ struct reading {
 	struct auth_settings *settings;
 	unsigned file;
 	char *at; /* where the next copy goes: there is room for all of them */
+	const char *header; /* of the section, as the parser has it */
 	const char *section;
 };
 
@@ -41,8 +42,10 @@ static int on_setting(void *user, const char *section, const char *name, const c
 		s->items = bigger;
 		s->room = room;
 	}
-	if (!r->section || strcmp(r->section, section) != 0)
+	if (r->header != section) {
+		r->header = section;
 		r->section = copy_text(r, section);
+	}
 	struct auth_setting *item = &s->items[s->count++];
 	item->section = r->section;
 	item->name = copy_text(r, name);
@@ -175,6 +178,26 @@ const char *auth_profile_get(
 		value = better(value, file, item);
 		file = value == item->value ? item->file : file;
 	}
+	return value;
+}
+
+const char *auth_profile_get_key(
+	const struct auth_settings *s, const char *profile, const char *name, unsigned file)
+{
+	const char *section = NULL, *value = NULL;
+	for (size_t i = 0; i < s->count; i++) {
+		const struct auth_setting *item = &s->items[i];
+		if ((file & (1u << item->file)) && item->value[0] &&
+			strcmp(item->name, "aws_access_key_id") == 0 &&
+			is_profile(item->section, profile))
+			section = item->section;
+	}
+	if (!section)
+		return auth_profile_get(s, profile, name, file);
+	for (size_t i = 0; i < s->count; i++)
+		if (s->items[i].section == section && s->items[i].value[0] &&
+			strcmp(s->items[i].name, name) == 0)
+			value = s->items[i].value;
 	return value;
 }
 

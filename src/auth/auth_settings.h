@@ -4,7 +4,7 @@
 #include "auth_places.h"
 
 struct auth_setting {
-	const char *section, *name, *value;
+	const char *section, *name, *value; /* of one section, section is one pointer */
 	unsigned file; /* 0: credentials, 1: config */
 };
 struct auth_settings {
@@ -25,6 +25,10 @@ bool auth_profile_exists(const struct auth_settings *s, const char *profile);
  * the later line before the earlier. files: a bit for each to look into. */
 const char *auth_profile_get(
 	const struct auth_settings *s, const char *profile, const char *name, unsigned files);
+/* The same of keys in one file: only of the section whose aws_access_key_id counts, if there are
+ * several of that profile. */
+const char *auth_profile_get_key(
+	const struct auth_settings *s, const char *profile, const char *name, unsigned file);
 /* The same of a section [KIND NAME], as in [sso-session my-sso]. */
 const char *auth_section_get(
 	const struct auth_settings *s, const char *kind, const char *of, const char *name);

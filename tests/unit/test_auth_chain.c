@@ -94,6 +94,23 @@ static void roles_in_a_row(void **state)
 	assert_int_equal(recipe.role_count, 2);
 }
 
+/* Appended anew each time: nothing of an older section is used with the keys of a newer one. */
+static void sections_of_one_profile_are_not_mixed(void **state)
+{
+	write_file(*state, "credentials",
+		"[lab]\naws_access_key_id = OLD\naws_secret_access_key = SECRETold\n"
+		"aws_session_token = TOLD\naws_expiration = 2026-03-01T13:00:00Z\n"
+		"[lab]\naws_secret_access_key = SECRETnew\naws_access_key_id = NEW\n");
+	found("lab", AUTH_KIND_STATIC);
+	assert_string_equal(recipe.keys->access_key, "NEW");
+	assert_string_equal(recipe.keys->secret_key, "SECRETnew");
+	assert_string_equal(recipe.keys->session_token, "");
+	assert_int_equal(recipe.keys->expires_at_ns, 0);
+	write_file(*state, "credentials",
+		"[profile lab]\n" KEYS "[other]\n" KEYS "[lab]\naws_access_key_id = NEW\n");
+	refused("lab", "an access key id without a secret key");
+}
+
 static void loops_are_refused(void **state)
 {
 	write_file(*state, "config",
@@ -303,6 +320,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CHAIN_TEST(a_role_of_a_profile_with_keys),
 		CHAIN_TEST(roles_in_a_row),
+		CHAIN_TEST(sections_of_one_profile_are_not_mixed),
 		CHAIN_TEST(loops_are_refused),
 		CHAIN_TEST(roles_that_cannot_be_meant),
 		CHAIN_TEST(credential_sources),
