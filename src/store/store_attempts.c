@@ -258,8 +258,10 @@ static int end_locked(struct store *s, uint64_t id, const struct store_transitio
 	if (names_changed(s, names))
 		return -EAGAIN;
 	*ret_ino = a.ino;
-	bool alive = record_get(s, a.ino, &old) == 0;
-	bool applied = false;
+	r = record_get(s, a.ino, &old);
+	if (r < 0 && r != -ENOENT && r != -EUCLEAN)
+		return r;
+	bool alive = r == 0, damaged = r == -EUCLEAN, applied = false;
 	struct ikey k = ikey_ino(id), by_key = ikey_hash(a.key, id);
 	op_begin(s);
 	op_del(s, TABLE_ATTEMPT, &k);
@@ -280,7 +282,7 @@ static int end_locked(struct store *s, uint64_t id, const struct store_transitio
 	}
 	if (object)
 		op_claims_void(s, object->key, a.ino);
-	if (object && !applied)
+	if (object && !applied && !damaged) /* whose it is then, a repair finds out */
 		op_stray(s, object, clock_wall_ns(), 0);
 	r = op_commit(s);
 	*ret_purge = *ret_purge && r == 0;

@@ -99,6 +99,13 @@ int journal_append(struct journal *j, const void *payload, size_t len)
 	return 0;
 }
 
+void journal_take_back(struct journal *j, size_t len)
+{
+	j->offset -= HEADER_BYTES + len;
+	j->next_number--;
+	append_undo(j);
+}
+
 void journal_restart(struct journal *j)
 {
 	j->epoch++;

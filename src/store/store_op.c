@@ -283,15 +283,18 @@ int index_replay(struct store *s)
 	return -ENOSPC;
 }
 
-/* The record is in the journal, so it must come true: else nothing more may happen. */
-static int repair_apply(struct store *s, int error)
+/* The record is in the journal, so it must come true; or be taken back, as if it never had been: else nothing
+ * more may happen. What is damaged in the index stops those operations only that meet it. */
+static int repair_apply(struct store *s, int error, size_t len)
 {
 	index_abort(&s->index);
 	int r = error == -E2BIG ? index_grow(&s->index) : 0;
 	if (r == 0)
 		r = index_replay(s);
-	if (r < 0)
-		s->failed = r;
+	if (r == 0)
+		return 0;
+	journal_take_back(&s->journal, len);
+	s->failed = index_replay(s);
 	return r;
 }
 
@@ -324,7 +327,7 @@ int op_commit(struct store *s)
 	size_t len = s->op.list.len - JOURNAL_HEADER_ROOM;
 	r = op_apply(&s->index, s->op.list.data + JOURNAL_HEADER_ROOM, len);
 	if (r < 0)
-		r = repair_apply(s, r);
+		r = repair_apply(s, r, len);
 	if (r == 0)
 		witness_note(s, s->journal.next_number - 1, s->op.witness.data, s->op.witness.len);
 	s->ops_since_commit++;

@@ -82,6 +82,8 @@ must_check int journal_open(struct journal *j, int dir_fd);
 void journal_close(struct journal *j);
 /* Append one record with the next number. On error nothing was appended. */
 must_check int journal_append(struct journal *j, const void *payload, size_t len);
+/* The last record, of so many bytes, never was. */
+void journal_take_back(struct journal *j, size_t len);
 /* The index holds everything up to the last number: start again at the front. */
 void journal_restart(struct journal *j);
 /* Say that nothing stands at the present offset: else an empty front is damage. */

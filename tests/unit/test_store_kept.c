@@ -277,6 +277,48 @@ static void walk_passes_what_is_damaged(void **state)
 	must(!cursor.passed_damage);
 }
 
+/* Nothing below it can be counted any more, and no more than that. */
+static void a_damaged_folder_stops_what_is_below(void **state)
+{
+	struct rig *r = *state;
+	uint64_t d = rig_dir(r, STORE_ROOT_INO, "d"), below = rig_put(r, d, "f", 10, 1), other;
+	struct ikey missing = ikey_ino(d);
+
+	lock_take(&r->s->lock);
+	must_eq(index_del(&r->s->index, TABLE_INODE, (struct bytes){missing.data, missing.len}), 0);
+	lock_drop(&r->s->lock);
+	must_eq(store_checkpoint(r->s), 0);
+	other = rig_put(r, STORE_ROOT_INO, "f", 10, 2);
+	must_eq(rig_step(r, below, FILE_CLOSED, FILE_SETTLED, NULL), -EUCLEAN);
+	must_state(rig_state(r, below), FILE_CLOSED);
+	rig_bring(r, other, FILE_VERIFIED);
+	must_eq(rig_step(r, below, FILE_CLOSED, FILE_SETTLED, NULL), -EUCLEAN);
+	rig_reopen(r);
+	must_state(rig_state(r, other), FILE_VERIFIED);
+	must_state(rig_state(r, below), FILE_CLOSED);
+	rig_must_hold(r, below, 10, 1);
+}
+
+/* What was sent of a file whose record is damaged now is not ours to delete: its bytes here may be lost. */
+static void an_object_of_a_damaged_record_stays(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 10, 1);
+	struct store_attempt a = rig_attempt(r, ino, ATTEMPT_PUT, "f");
+	struct store_object o = rig_object(r, ino, "f");
+	struct ikey damaged = ikey_ino(ino);
+
+	rig_bring(r, ino, FILE_QUEUED);
+	must_eq(store_attempt_begin(r->s, &a, FILE_QUEUED), 0);
+	lock_take(&r->s->lock);
+	must_eq(index_put(&r->s->index, TABLE_INODE, (struct bytes){damaged.data, damaged.len},
+			(struct bytes){"x", 1}), 0);
+	lock_drop(&r->s->lock);
+	must_eq(store_attempt_end(r->s, a.id, NULL, &o, "f", 0, NULL), 0);
+	must_eq(store_attempts(r->s, 0, &a, 1), 0);
+	must_eq(rig_files_in(r, FILE_DELETING), 0);
+}
+
 /* What was not yet visited is found although entries come and go meanwhile. */
 static void walk_while_the_tree_changes(void **state)
 {
@@ -372,6 +414,8 @@ int main(void)
 		rig_test(walk_sees_each_file_once),
 		rig_test(walk_below_a_folder_and_of_a_file),
 		rig_test(walk_passes_what_is_damaged),
+		rig_test(a_damaged_folder_stops_what_is_below),
+		rig_test(an_object_of_a_damaged_record_stays),
 		rig_test(walk_while_the_tree_changes),
 		rig_test(walk_while_folders_are_renamed),
 		rig_test(walk_of_a_deep_tree),
