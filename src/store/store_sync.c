@@ -20,6 +20,20 @@ uint64_t journal_last(struct store *s)
 
 /* ---- checkpoint -------------------------------------------------------------------------------------------- */
 
+/* It failed only after it was done; or so the page cache says, and the disk may not have it. Before the journal
+ * is written over, the next one must succeed. */
+static int commit_again(struct store *s, uint64_t epoch)
+{
+	int r = meta_put_u64(&s->index, "epoch", epoch);
+	if (r == 0)
+		r = index_commit(&s->index);
+	if (r == 0)
+		r = index_begin(&s->index);
+	if (r == 0)
+		journal_restart(&s->journal);
+	return r;
+}
+
 /* A commit that failed may leave the environment unusable: open it anew and replay. */
 static int reopen(struct store *s)
 {
@@ -29,7 +43,7 @@ static int reopen(struct store *s)
 	if (r == 0)
 		r = meta_get_u64(&s->index, "epoch", &epoch);
 	if (r == 0 && epoch == s->journal.epoch + 1)
-		journal_restart(&s->journal); /* it failed only after it was done */
+		r = commit_again(s, epoch);
 	if (r == 0)
 		r = index_replay(s);
 	if (r < 0)

@@ -6,6 +6,7 @@
 #define SCRATCH_ON_DISK
 #include "store_disk.h"
 #include "store_model.h"
+#include "store_private.h"
 
 #define SWEEP_STEPS 45
 
@@ -736,6 +737,13 @@ struct failed_commit {
 	long at;
 };
 
+/* As the maintenance thread does. */
+static void mend(struct rig *r)
+{
+	with_lock(&r->s->lock);
+	must_eq(store_mend_locked(r->s), 0);
+}
+
 static void work_failed_commit(struct rig *r, void *arg)
 {
 	const struct failed_commit *c = arg;
@@ -747,6 +755,7 @@ static void work_failed_commit(struct rig *r, void *arg)
 	if (store_checkpoint(r->s) < 0)
 		must(disk.met);
 	disk_off();
+	mend(r);
 	snprintf(name, sizeof(name), "f%ld", c->at);
 	(void)rig_put(r, STORE_ROOT_INO, name, 100, 1); /* in the journal, after that */
 	if (!disk.met)
@@ -777,6 +786,40 @@ static void killed_after_failed_commits(void **state)
 		must(c.at > 2);
 	}
 	rig_context[0] = '\0';
+}
+
+/* The last write of a commit is said to have failed, and so is the one that would take it back: perhaps only the
+ * page cache has it. Until a commit is on the disk, nothing is written over the journal that the index on the
+ * disk needs. */
+static void journal_outlives_a_commit_in_doubt(void **state)
+{
+	struct rig *r = *state;
+	struct store_space space;
+	unsigned writes;
+
+	(void)rig_put(r, STORE_ROOT_INO, "a", 100, 1);
+	disk_on(DISK_PASS, 0, 0);
+	must_eq(store_checkpoint(r->s), 0);
+	writes = disk.seen[DISK_INDEX][DISK_WRITE];
+	disk_off();
+	(void)rig_put(r, STORE_ROOT_INO, "b", 100, 1);
+	disk_on(DISK_FAIL_DONE, writes, EIO);
+	disk.calls_mask = 1u << DISK_WRITE;
+	disk.files_mask = 1u << DISK_INDEX;
+	disk.lasts = true;
+	must_eq(store_checkpoint(r->s), -EIO);
+	must(disk.met);
+	must_eq(disk.seen[DISK_JOURNAL][DISK_WRITE], 0);
+	must_eq(store_setting_set(r->s, "name", "value"), -EIO); /* nothing goes to its front */
+	must_eq(disk.seen[DISK_JOURNAL][DISK_WRITE], 0);
+	disk_on(DISK_PASS, 0, 0);
+	mend(r);
+	must(disk.seen[DISK_INDEX][DISK_WRITE] > 0); /* on the disk now */
+	disk_off();
+	store_space(r->s, &space);
+	must_eq(space.journal_bytes, 0);
+	(void)rig_put(r, STORE_ROOT_INO, "c", 100, 1);
+	must_eq(rig_files_in(r, FILE_CLOSED), 3);
 }
 
 /* ---- bytes go after the record that gives them up is on the disk ------------------------------- */
@@ -877,6 +920,7 @@ int main(void)
 		rig_test_closed(unread_witness_is_told_of_and_written_anew),
 		rig_test_closed(journal_is_safe_before_the_index_says_that_this_is_a_cache),
 		rig_test_closed(killed_after_failed_commits),
+		rig_test(journal_outlives_a_commit_in_doubt),
 		rig_test(replaced_bytes_outlive_an_unsynced_rename),
 		rig_test(removed_bytes_outlive_an_unsynced_unlink),
 		rig_test_closed(bytes_left_by_a_kill_go_at_the_next_start),
