@@ -90,6 +90,7 @@ enum store_type { STORE_FILE = 1, STORE_DIR = 2 };
 #define STORE_FLAG_COPY 0x400u     /* until it is closed or synced only a copy of what the bucket has:
 				    * the start after a kill removes it */
 #define STORE_FLAG_ELSEWHERE 0x800u /* DELETING: no file of ours, an object from elsewhere */
+#define STORE_FLAG_UNPROVED 0x1000u /* ACCEPTED, and not read since: its checksums may be of other bytes */
 
 /* What listings and stat need. */
 struct store_attr {

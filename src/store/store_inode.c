@@ -120,6 +120,8 @@ void record_transition(struct record *r, const struct store_transition *t)
 		(void)text_copy(r->i.reason, t->reason, sizeof(r->i.reason)); /* may be cut */
 	r->i.due_at_ns = t->due_at_ns ? t->due_at_ns : clock_wall_ns();
 	r->i.attr.flags |= t->flags & (STORE_FLAG_ACCEPTED | STORE_FLAG_REPLACES);
+	if (t->flags & STORE_FLAG_ACCEPTED)
+		r->i.attr.flags |= STORE_FLAG_UNPROVED;
 	if ((t->flags & STORE_FLAG_ACCEPTED) && r->present_bytes >= r->i.attr.size_bytes)
 		r->i.object.generation = 0; /* what was sent once may be other bytes than these */
 	if (t->to == FILE_CONFLICT) {

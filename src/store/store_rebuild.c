@@ -564,7 +564,8 @@ static int make_file(struct repair *p, struct found *f)
 	f->is_latest =
 		f->from.exact && (!p->sources.power_cut || r->i.attr.flags & STORE_FLAG_DURABLE);
 	judge(p, f);
-	r->i.attr.flags &= ~(STORE_FLAG_ACCEPTED | STORE_FLAG_REPLACES | STORE_FLAG_COPY);
+	r->i.attr.flags &=
+		~(STORE_FLAG_ACCEPTED | STORE_FLAG_UNPROVED | STORE_FLAG_REPLACES | STORE_FLAG_COPY);
 	r->i.in_the_way = 0;
 	r->i.due_at_ns = r->since_ns = clock_wall_ns();
 	r->attempts_open = (uint32_t)aborts_of(p, r->i.attr.ino);

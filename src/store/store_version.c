@@ -81,6 +81,7 @@ int store_version_digested(struct store *s, uint64_t ino, uint64_t generation, c
 		struct record new = old;
 		struct store_transition t = { .to = to, .reason = reason };
 		record_transition(&new, &t);
+		new.i.attr.flags &= ~STORE_FLAG_UNPROVED;
 		if (to == FILE_UPLOADED)
 			new.i.object.generation = generation; /* its object holds this version too */
 		op_begin(s);

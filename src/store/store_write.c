@@ -43,7 +43,8 @@ static void open_version(struct store *s, const struct record *old)
 	int64_t now = clock_wall_ns();
 	new.i.attr.generation++;
 	new.i.attr.flags &= ~(STORE_FLAG_DURABLE | STORE_FLAG_ACCEPTED | STORE_FLAG_REPLACES |
-		STORE_FLAG_COMPLETE | STORE_FLAG_ADOPTED | STORE_FLAG_LENT | STORE_FLAG_STRANDED);
+		STORE_FLAG_COMPLETE | STORE_FLAG_ADOPTED | STORE_FLAG_LENT | STORE_FLAG_STRANDED |
+		STORE_FLAG_UNPROVED);
 	new.i.in_the_way = 0;
 	new.i.attr.ctime_ns = now;
 	if (!old->i.closed_at_ns || now - old->i.closed_at_ns >= REWRITE_MEMORY_NS)

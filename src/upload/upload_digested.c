@@ -121,14 +121,14 @@ static void digest_failed(struct upload *u, const struct digest *d)
 	version_unreadable(u, &d->version, d->error);
 }
 
-/* A chunk's checksum stands from before (it was not changed since), and its bytes are others. An
- * accepted version was looked at by a person. */
+/* A chunk's checksum stands from before (it was not changed since), and its bytes are others. What a person
+ * accepted is what it was then. */
 static bool a_chunk_differs(struct upload *u, const struct digest *d)
 {
 	const struct version *v = &d->version;
 	struct store_chunk c;
 
-	if (v->flags & STORE_FLAG_ACCEPTED)
+	if (v->flags & STORE_FLAG_UNPROVED)
 		return false;
 	for (uint64_t n = 0; n < v->chunk_count; n++) {
 		if (store_chunk(u->store, v->ino, n, &c) == 0 && c.has_crc64nvme &&

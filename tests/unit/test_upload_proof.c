@@ -384,24 +384,56 @@ static void test_vanished_and_tried_again(void **state)
 
 /* Its bytes were damaged here while it was held. A person takes them as they are: then those are sent,
  * though the bucket still has what this version once was. */
+static void damage(struct bench *b, const char *text)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command),
+		"find %s/data -type f -size -10c -exec sh -c 'printf %s 1<>$1' sh {} ';'", b->dir, text);
+	assert_int_equal(system(command), 0);
+}
+
 static void test_damaged_and_accepted(void **state)
 {
 	struct bench *b = open_bench(true);
 	uint64_t ino = uploaded(b, "p/d/one", "hello");
-	char command[256];
 
 	(void)state;
 	rename_in(b, "p/d", "one", "one.tmp");
 	wait_state(b, ino, FILE_HELD);
-	snprintf(command, sizeof(command),
-		"find %s/data -type f -size -10c -exec sh -c 'printf HELLO 1<>$1' sh {} ';'", b->dir);
-	assert_int_equal(system(command), 0);
+	damage(b, "HELLO");
 	rename_in(b, "p/d", "one.tmp", "two");
 	wait_state(b, ino, FILE_TORN);
 	rename_in(b, "p/d", "two", "one");
 	assert_int_equal(upload_accept(b->upload, "p/d/one"), 1);
 	wait_state(b, ino, FILE_UPLOADED);
 	assert_true(fake_has(b->fake, "p/d/one", "HELLO", 5));
+	bench_end(b);
+}
+
+/* A person accepted what it was then, and nothing that becomes of it. */
+static void test_accepted_and_damaged(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = write_text(b, "p/d/one.tmp", "hello");
+
+	(void)state;
+	wait_state(b, ino, FILE_HELD);
+	rename_in(b, "p/d", "one.tmp", "one");
+	wait_state(b, ino, FILE_UPLOADED);
+	rename_in(b, "p/d", "one", "one.tmp");
+	wait_state(b, ino, FILE_HELD);
+	damage(b, "HELLO");
+	rename_in(b, "p/d", "one.tmp", "two");
+	wait_state(b, ino, FILE_TORN);
+	assert_int_equal(upload_accept(b->upload, "p/d/two"), 1);
+	wait_state(b, ino, FILE_UPLOADED);
+	rename_in(b, "p/d", "two", "two.tmp");
+	wait_state(b, ino, FILE_HELD);
+	damage(b, "Hallo");
+	rename_in(b, "p/d", "two.tmp", "three");
+	wait_state(b, ino, FILE_TORN);
+	assert_false(fake_has(b->fake, "p/d/three", "Hallo", 5));
 	bench_end(b);
 }
 
@@ -512,6 +544,7 @@ int main(void)
 		cmocka_unit_test(test_conflict_evicted_and_tried_again),
 		cmocka_unit_test(test_vanished_and_tried_again),
 		cmocka_unit_test(test_damaged_and_accepted),
+		cmocka_unit_test(test_accepted_and_damaged),
 		cmocka_unit_test(test_other_naming),
 		cmocka_unit_test(test_other_naming_and_its_objects),
 		cmocka_unit_test(test_fetched_is_safe_before_its_object_goes),
