@@ -361,6 +361,7 @@ static int undelete_judge(struct store *s, const struct record *old, struct reco
 			to = FILE_CLOSED;
 	}
 	record_enter(new, to);
+	new->i.reason[0] = '\0'; /* why it could not be deleted; of a state of before, the state itself tells */
 	return 0;
 }
 

@@ -526,6 +526,20 @@ static void undelete_while_its_object_is_in_doubt(void **state)
 	rig_must_count(r, STORE_ROOT_INO);
 }
 
+/* Why its object could not be deleted is no trouble of the file that is back. */
+static void undelete_forgets_the_deletes_trouble(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 100, 1);
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 0), 0);
+	must_eq(rig_step(r, ino, FILE_DELETING, FILE_DELETING, "denied"), 0);
+	must_eq(store_undelete(r->s, ino), 0);
+	must_state(rig_state(r, ino), FILE_VERIFIED);
+	must_text(rig_inode(r, ino)->reason, "");
+}
+
 /* And its bytes went, for the bucket had them: it cannot come back before it is known whether they
  * are still there. */
 static void undelete_of_what_only_the_bucket_may_have(void **state)
@@ -720,6 +734,7 @@ int main(void)
 		rig_test_clock(delete_waits_and_is_taken_back),
 		rig_test(path_of_the_deleted_is_where_it_was),
 		rig_test(undelete_while_its_object_is_in_doubt),
+		rig_test(undelete_forgets_the_deletes_trouble),
 		rig_test(undelete_of_what_only_the_bucket_may_have),
 		rig_test(undelete_of_what_was_replaced_and_is_here),
 		rig_test(undelete_of_what_was_replaced_and_evicted),
