@@ -11,7 +11,7 @@
 #define PROBE_AFTER 256
 #define PROBE_AHEAD 64
 /* More open jobs than this are shown as so many. */
-#define JOBS_COUNTED_MAX (64 + JOBS_DAMAGED_MAX)
+#define JOBS_COUNTED_MAX 64
 
 static int upload_copy_texts(struct upload *u, const struct upload_config *config)
 {
@@ -244,10 +244,10 @@ static uint64_t bytes_pending(const struct store_counts *c)
 }
 
 /* From the store itself: a job counts from the moment of the rename that opened it. */
-static uint64_t jobs_open(struct upload *u)
+static uint64_t jobs_open(struct upload *u, size_t damaged)
 {
-	struct store_job *jobs = calloc(JOBS_COUNTED_MAX, sizeof(*jobs));
-	int n = jobs ? store_jobs(u->store, jobs, JOBS_COUNTED_MAX) : -ENOMEM;
+	struct store_job *jobs = calloc(damaged + JOBS_COUNTED_MAX, sizeof(*jobs));
+	int n = jobs ? store_jobs(u->store, jobs, damaged + JOBS_COUNTED_MAX) : -ENOMEM;
 	uint64_t open = n >= 0 ? 0 : 1; /* what could not be asked for is not over */
 
 	for (int i = 0; i < n; i++)
@@ -265,7 +265,7 @@ void upload_status(struct upload *u, struct upload_status *ret)
 	ret->jobs_damaged = u->synced.damaged_count;
 	memcpy(ret->damaged, u->synced.damaged, sizeof(ret->damaged));
 	lock_drop(&u->lock);
-	ret->jobs_open = jobs_open(u);
+	ret->jobs_open = jobs_open(u, ret->jobs_damaged);
 	ret->eta_s = -1;
 	if (ret->rate_bytes_per_s > 0 && store_counts(u->store, STORE_ROOT_INO, &counts) == 0)
 		ret->eta_s = (int64_t)((double)bytes_pending(&counts) / ret->rate_bytes_per_s);

@@ -18,6 +18,7 @@
 #define PROBE_NETWORK_MAX_MS (5 * MS_PER_S)
 #define STAMP_LOOK_MS 500
 #define SPACE_AGAIN_MS (5 * MS_PER_S)
+#define DAMAGE_SAID_AGAIN_MS (10 * 60 * MS_PER_S)
 
 static unsigned pause_index(enum upload_pause which)
 {
@@ -292,6 +293,17 @@ bool pause_note_denied(struct upload *u, const char *key, const struct s3_reply 
 	return true;
 }
 
+/* It concerns what meets it, and others go on. */
+static void damage_say(struct upload *u)
+{
+	int64_t now_ms = clock_mono_ms();
+
+	if (u->sched.damage_said_ms && now_ms - u->sched.damage_said_ms < DAMAGE_SAID_AGAIN_MS)
+		return;
+	u->sched.damage_said_ms = now_ms;
+	log_error("something is damaged in the index, and some files wait for that: unmount, then `cpgfs repair`");
+}
+
 void pause_note_store(struct upload *u, int error)
 {
 	char text[128];
@@ -302,8 +314,11 @@ void pause_note_store(struct upload *u, int error)
 		log_error("the store refused a record: %s", strerror(-error));
 		return;
 	}
-	snprintf(text, sizeof(text), "space: the cache disk takes no records (%s)%s",
-		strerror(-error), error == -EUCLEAN ? ": unmount, then `cpgfs repair`" : "");
+	if (error == -EUCLEAN) {
+		damage_say(u);
+		return;
+	}
+	snprintf(text, sizeof(text), "space: the cache disk takes no records (%s)", strerror(-error));
 	u->sched.space_until_ms = clock_mono_ms() + SPACE_AGAIN_MS;
 	pause_begin(u, PAUSE_SPACE, text);
 }

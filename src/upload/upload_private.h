@@ -679,6 +679,8 @@ void pause_note_reply(struct upload *u, const struct request *rq);
 void pause_note_accepted(struct upload *u);
 /* True: this refusal is one of many: the file stays queued. */
 bool pause_note_denied(struct upload *u, const char *key, const struct s3_reply *reply);
+/* A record that was not taken: by the disk, then all waits; -EUCLEAN: for what is damaged, then what it
+ * concerns does. */
 void pause_note_store(struct upload *u, int error);
 
 /* ---- upload_reason.c --------------------------------------------------------------------------- */
@@ -721,7 +723,7 @@ struct sched {
 	/* pauses */
 	unsigned pauses;
 	char pause_reason[5][440];
-	int64_t probe_at_ms, probe_put_at_ms, space_until_ms;
+	int64_t probe_at_ms, probe_put_at_ms, space_until_ms, damage_said_ms;
 	int64_t probe_step_ms;
 	bool probe_out;
 	unsigned denied_streak;
@@ -745,7 +747,6 @@ struct sched {
 	bool stopping;
 };
 
-#define JOBS_DAMAGED_MAX 64
 #define DELETES_MAX 64   /* on their way at once */
 #define UNDELETES_MAX 16 /* commands that take some back, at once: they find room however many those are */
 
@@ -788,7 +789,7 @@ struct upload {
 		bool growing_news;
 		uint64_t deleting_ino[DELETES_MAX + UNDELETES_MAX]; /* DELETE on its way: no undelete */
 		unsigned deleting_count;
-		uint64_t damaged_jobs[JOBS_DAMAGED_MAX]; /* they stand until the next mount */
+		uint64_t damaged_below; /* jobs before this one that are there yet: they stand until the next mount */
 		unsigned damaged_count;
 		char damaged[512];
 		struct upload_status status;

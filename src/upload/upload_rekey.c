@@ -57,21 +57,22 @@ static int rekey_as_it_is(struct upload *u, uint64_t ino)
 	return state_set(u, &v, &(struct state_change){.to = to});
 }
 
-static void rekey_file(struct upload *u, uint64_t ino)
+static int rekey_file(struct upload *u, uint64_t ino)
 {
-	while (rekey_as_it_is(u, ino) == -ESTALE)
-		;
+	int r;
+
+	do
+		r = rekey_as_it_is(u, ino);
+	while (r == -ESTALE);
+	return r;
 }
 
 /* ---- what is damaged ---------------------------------------------------------------------------- */
 
+/* They are worked off in the order of their numbers. */
 bool job_is_damaged_locked(const struct upload *u, uint64_t id)
 {
-	for (unsigned i = 0; i < u->synced.damaged_count; i++) {
-		if (u->synced.damaged_jobs[i] == id)
-			return true;
-	}
-	return false;
+	return id < u->synced.damaged_below;
 }
 
 bool upload_job_is_damaged(struct upload *u, uint64_t job_id)
@@ -101,22 +102,26 @@ static void damage_note(struct upload *u, bool entry)
 		memcpy(u->synced.damaged, text, sizeof(text));
 }
 
-/* False: there are too many of them. */
-static bool job_stands(struct upload *u, uint64_t id)
+static void job_stands(struct upload *u, uint64_t id)
 {
 	with_lock(&u->lock);
-	if (u->synced.damaged_count == array_len(u->synced.damaged_jobs))
-		return false;
-	u->synced.damaged_jobs[u->synced.damaged_count++] = id;
-	return true;
+	u->synced.damaged_below = id + 1;
+	u->synced.damaged_count++;
+}
+
+static unsigned jobs_that_stand(struct upload *u)
+{
+	with_lock(&u->lock);
+	return u->synced.damaged_count;
 }
 
 /* ---- jobs --------------------------------------------------------------------------------------- */
 
 static void job_next(struct upload *u)
 {
-	struct store_job *jobs = calloc(JOBS_DAMAGED_MAX + 1, sizeof(*jobs));
-	int n = jobs ? store_jobs(u->store, jobs, JOBS_DAMAGED_MAX + 1) : -ENOMEM;
+	size_t max = jobs_that_stand(u) + 1;
+	struct store_job *jobs = calloc(max, sizeof(*jobs));
+	int n = jobs ? store_jobs(u->store, jobs, max) : -ENOMEM;
 
 	u->sched.job_active = false;
 	u->sched.jobs_look = n < 0; /* again with the next look */
@@ -135,11 +140,10 @@ static void job_done(struct upload *u)
 {
 	int r = 0;
 
-	if (!u->sched.job_met_damage) {
+	if (u->sched.job_met_damage)
+		job_stands(u, u->sched.job.id);
+	else
 		r = store_job_end(u->store, u->sched.job.id);
-	} else if (!job_stands(u, u->sched.job.id)) {
-		pause_note_store(u, -EUCLEAN); /* then it is begun anew */
-	}
 	u->sched.job_active = false;
 	u->sched.jobs_look = true;
 	if (r < 0 && r != -ENOENT)
@@ -171,7 +175,8 @@ void rekey_pass(struct upload *u)
 	n = store_walk_next(
 		u->store, u->sched.job.dir_ino, &u->sched.job_walk, inos, array_len(inos));
 	for (int i = 0; i < n && !pause_holds(u, PAUSE_SPACE); i++)
-		rekey_file(u, inos[i]);
+		if (rekey_file(u, inos[i]) == -EUCLEAN)
+			damage_note(u, false);
 	if (pause_holds(u, PAUSE_SPACE))
 		u->sched.job_walk = from;
 	else if (n == 0 || n == -ENOENT) /* done, or its folder is gone */

@@ -236,11 +236,11 @@ static void test_folder_renamed(void **state)
 	}
 }
 
-static void change_index(
-	struct bench *b, const char *table, const void *key, size_t key_len, const void *value)
+static void change_index(struct bench *b, const char *table, const void *key, size_t key_len,
+	const void *value, size_t value_len)
 {
 	MDB_val k = {.mv_size = key_len, .mv_data = (void *)key},
-		v = {.mv_size = 8, .mv_data = (void *)value};
+		v = {.mv_size = value_len, .mv_data = (void *)value};
 	char path[128];
 	MDB_env *env;
 	MDB_txn *txn;
@@ -259,7 +259,7 @@ static void change_index(
 
 static void make_format_3(struct bench *b)
 {
-	change_index(b, "meta", "format", 6, (const uint8_t[8]){3});
+	change_index(b, "meta", "format", 6, (const uint8_t[8]){3}, 8);
 }
 
 static void damage_records(struct bench *b, const uint64_t *inos, unsigned count)
@@ -271,7 +271,7 @@ static void damage_records(struct bench *b, const uint64_t *inos, unsigned count
 		uint8_t key[8];
 
 		put_be64(key, inos[i]);
-		change_index(b, "inode", key, sizeof(key), "damaged");
+		change_index(b, "inode", key, sizeof(key), "damaged", 8);
 	}
 	bench_open_store(b);
 	bench_open_upload(b);
@@ -313,6 +313,61 @@ static void test_damage_below_a_renamed_folder(void **state)
 	wait_until((upload_status(b->upload, &status), status.jobs_damaged == 2 && status.jobs_open == 0));
 	assert_int_equal(status.pauses, 0);
 	uploaded(b, "p/n/7", "seven");
+	bench_end(b);
+}
+
+/* However many they are: those behind them follow. */
+static void test_damage_below_many_renamed_folders(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t inos[70];
+	struct upload_status status;
+	char path[32], name[16];
+
+	(void)state;
+	for (unsigned i = 0; i < array_len(inos); i++) {
+		snprintf(path, sizeof(path), "p/%u/x", i);
+		inos[i] = write_text(b, path, "x");
+	}
+	for (unsigned i = 0; i < array_len(inos); i++)
+		wait_state(b, inos[i], FILE_UPLOADED);
+	uploaded(b, "p/last/y", "y");
+	damage_records(b, inos, array_len(inos));
+	for (unsigned i = 0; i < array_len(inos); i++) {
+		snprintf(path, sizeof(path), "%u", i);
+		snprintf(name, sizeof(name), "n%u", i);
+		rename_in(b, "p", path, name);
+	}
+	rename_in(b, "p", "last", "end");
+	wait_until(fake_has(b->fake, "p/end/y", "y", 1));
+	wait_until((upload_status(b->upload, &status), status.jobs_open == 0));
+	assert_int_equal(status.jobs_damaged, array_len(inos));
+	assert_int_equal(status.pauses, 0);
+	bench_end(b);
+}
+
+/* What cannot be recorded for something damaged waits alone. */
+static void test_damaged_counters(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/a/one", "one"), dir = file_ino(b, "p/a", false);
+	uint8_t key[9] = {[8] = FILE_SETTLED}, value[16] = {[7] = 0x7f};
+	struct upload_status status;
+
+	(void)state;
+	memset(value, 0xff, 7);
+	put_be64(key, dir);
+	bench_stop_upload(b);
+	bench_close_store(b);
+	change_index(b, "count", key, sizeof(key), value, sizeof(value));
+	bench_open_store(b);
+	bench_open_upload(b);
+	ino = write_text(b, "p/a/two", "two");
+	for (unsigned i = 0; i < 4; i++)
+		uploaded(b, (const char *[]){"p/b/1", "p/b/2", "p/b/3", "p/b/4"}[i], "more");
+	wait_state(b, ino, FILE_CLOSED);
+	upload_status(b->upload, &status);
+	assert_int_equal(status.pauses, 0);
 	bench_end(b);
 }
 
@@ -1102,6 +1157,8 @@ int main(void)
 		cmocka_unit_test(test_folder_renamed_in_flight),
 		cmocka_unit_test(test_left_under_the_old_name_by_an_older_build),
 		cmocka_unit_test(test_damage_below_a_renamed_folder),
+		cmocka_unit_test(test_damage_below_many_renamed_folders),
+		cmocka_unit_test(test_damaged_counters),
 		cmocka_unit_test(test_evicted_follows_by_copy),
 		cmocka_unit_test(test_evicted_is_not_overwritten),
 		cmocka_unit_test(test_evicted_names_swapped),
