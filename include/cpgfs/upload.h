@@ -101,9 +101,15 @@ must_check int64_t upload_retry(struct upload *u, const char *path);
 must_check int64_t upload_accept(struct upload *u, const char *path);
 /* CONFLICT, INCOMPLETE, TORN, LOST, FAILED, HELD: drop the local version. Refused (-EINVAL) for "". */
 must_check int64_t upload_discard(struct upload *u, const char *path);
+/* accept and discard, and of each file that they had to leave though it needs a person `refused` (or
+ * NULL) is told why; of a single one by what they return. */
+typedef void upload_refused_fn(void *user, const char *path, const char *why);
+must_check int64_t upload_accept_all(
+	struct upload *u, const char *path, upload_refused_fn *refused, void *user);
+must_check int64_t upload_discard_all(
+	struct upload *u, const char *path, upload_refused_fn *refused, void *user);
 /* DELETING: take it back. path may name a file or folder that is no longer there. Of each that stays
  * deleted `refused` (or NULL) is told why. */
-typedef void upload_refused_fn(void *user, const char *path, const char *why);
 must_check int64_t upload_undelete(
 	struct upload *u, const char *path, upload_refused_fn *refused, void *user);
 /* CLOSED files need not wait for settle any more (cpgfs wait). */

@@ -44,16 +44,6 @@ static int64_t run_retry(struct control *c, const char *path, json_t *answer)
 	return upload_retry(c->config.upload, path);
 }
 
-static int64_t run_accept(struct control *c, const char *path, json_t *answer)
-{
-	return upload_accept(c->config.upload, path);
-}
-
-static int64_t run_discard(struct control *c, const char *path, json_t *answer)
-{
-	return upload_discard(c->config.upload, path);
-}
-
 struct refusals {
 	json_t *list;
 	int64_t count;
@@ -71,18 +61,35 @@ static void add_refusal(void *user, const char *path, const char *why)
 	f->broken = f->broken || !one || json_array_append_new(f->list, one) < 0;
 }
 
-static int64_t run_undelete(struct control *c, const char *path, json_t *answer)
+/* An order that may have to leave files as they are, and says which. */
+static int64_t run_telling(struct control *c, const char *path, json_t *answer,
+	int64_t (*order)(struct upload *u, const char *path, upload_refused_fn *refused, void *user))
 {
 	struct refusals refusals = {.list = json_array()};
 	int64_t count = -ENOMEM;
 
 	if (refusals.list)
-		count = upload_undelete(c->config.upload, path, add_refusal, &refusals);
+		count = order(c->config.upload, path, add_refusal, &refusals);
 	if (refusals.broken || json_object_set(answer, "refusals", refusals.list) < 0 ||
 		json_object_set_new(answer, "refused", json_integer(refusals.count)) < 0)
 		count = count < 0 ? count : -ENOMEM;
 	json_decref(refusals.list);
 	return count;
+}
+
+static int64_t run_accept(struct control *c, const char *path, json_t *answer)
+{
+	return run_telling(c, path, answer, upload_accept_all);
+}
+
+static int64_t run_discard(struct control *c, const char *path, json_t *answer)
+{
+	return run_telling(c, path, answer, upload_discard_all);
+}
+
+static int64_t run_undelete(struct control *c, const char *path, json_t *answer)
+{
+	return run_telling(c, path, answer, upload_undelete);
 }
 
 static int64_t run_rename_clean(struct control *c, const char *path, json_t *answer)

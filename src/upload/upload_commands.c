@@ -11,8 +11,14 @@
 
 #define BATCH 256
 
-/* 1: touched, 0: not for this command, or -errno that ends it. */
+/* 1: touched, 0: not for this command, -ESTALE: it has moved on meanwhile, or -errno. */
 typedef int command_fn(struct upload *u, const struct store_inode *inode);
+
+struct order {
+	command_fn *command;
+	upload_refused_fn *refused; /* or NULL */
+	void *user;
+};
 
 static int apply_one(struct upload *u, uint64_t ino, command_fn *command)
 {
@@ -21,42 +27,103 @@ static int apply_one(struct upload *u, uint64_t ino, command_fn *command)
 
 	if (r == 0)
 		r = command(u, &inode);
-	return r == -ESTALE || r == -ENOENT ? 0 : r;
+	return r == -ENOENT ? 0 : r;
 }
 
-static int64_t apply_below(struct upload *u, uint64_t dir_ino, command_fn *command)
+static const char *why_left(int error)
+{
+	switch (error) {
+	case -ETXTBSY:
+		return "a program still writes into it";
+	case -ESTALE:
+		return "it has changed meanwhile: try again";
+	case -EUCLEAN:
+		return "its record is damaged: unmount, then run `cpgfs repair`";
+	case -EOPNOTSUPP:
+		return "its bytes are gone: copy it again, or `cpgfs discard` it";
+	case -EPERM:
+		return "the server refuses it: see its reason, then `cpgfs retry`";
+	default:
+		return strerror(-error);
+	}
+}
+
+static void tell(const struct order *o, const char *path, int error)
+{
+	cleanup_buf struct buf shown = {0};
+
+	if (!o->refused)
+		return;
+	text_escape(&shown, path);
+	log_info("left as it is: %s: %s", buf_text(&shown), why_left(error));
+	o->refused(o->user, path, why_left(error));
+}
+
+static void tell_left(struct upload *u, const struct order *o, uint64_t ino, int error)
+{
+	cleanup_buf struct buf path = {0};
+	int r = store_path(u->store, ino, &path);
+
+	if (r != -ENOENT)
+		tell(o, r == 0 ? buf_text(&path) : "a file", error);
+}
+
+static void tell_damaged(struct upload *u, const struct order *o, const struct store_walk *walk)
+{
+	cleanup_buf struct buf path = {0};
+	int r = store_walk_path(u->store, walk, &path);
+
+	tell(o, r == 0 ? buf_text(&path) : "a file", -EUCLEAN);
+}
+
+/* What ends the whole of it, not only for one file. */
+static bool ends_all(int error)
+{
+	return error < 0 && error != -ETXTBSY && error != -ESTALE && error != -EOPNOTSUPP &&
+	       error != -EPERM;
+}
+
+static int64_t apply_below(struct upload *u, uint64_t dir_ino, const struct order *o)
 {
 	struct store_walk walk = {0};
 	uint64_t inos[BATCH];
-	int64_t touched = 0, busy = 0;
+	int64_t touched = 0, left = 0;
 	int n;
 
 	while ((n = store_walk_next(u->store, dir_ino, &walk, inos, array_len(inos))) > 0 ||
 		walk.passed_damage) {
-		busy = n < 0 ? n : busy; /* the others go on */
+		if (n < 0) {
+			tell_damaged(u, o, &walk);
+			left = n; /* the others go on */
+		}
 		for (int i = 0; i < n; i++) {
-			int r = apply_one(u, inos[i], command);
+			int r = apply_one(u, inos[i], o->command);
 
-			if (r < 0 && r != -ETXTBSY)
+			if (ends_all(r))
 				return r;
-			busy = r < 0 ? r : busy; /* a program still writes into it: the others go on */
+			if (r < 0)
+				tell_left(u, o, inos[i], r);
+			if (r == -ETXTBSY)
+				left = r;
 			touched += r > 0 ? r : 0;
 		}
 	}
 	if (n < 0)
 		return n;
-	return touched ? touched : busy;
+	return touched || o->refused ? touched : left;
 }
 
-static int64_t apply(struct upload *u, const char *path, command_fn *command)
+static int64_t apply(struct upload *u, const char *path, const struct order *o)
 {
 	struct store_attr attr;
 	int r = store_resolve(u->store, path, &attr);
 
 	if (r < 0)
 		return r;
-	return attr.type == STORE_DIR ? apply_below(u, attr.ino, command)
-				      : apply_one(u, attr.ino, command);
+	if (attr.type == STORE_DIR)
+		return apply_below(u, attr.ino, o);
+	r = apply_one(u, attr.ino, o->command);
+	return r == -ESTALE || r == -EOPNOTSUPP || r == -EPERM ? 0 : r;
 }
 
 /* 1, or why not. */
@@ -143,7 +210,7 @@ static int command_retry(struct upload *u, const struct store_inode *inode)
 
 int64_t upload_retry(struct upload *u, const char *path)
 {
-	int64_t n = apply(u, path, command_retry);
+	int64_t n = apply(u, path, &(struct order){.command = command_retry});
 
 	nudge(u, true);
 	return n;
@@ -155,17 +222,28 @@ static int command_accept(struct upload *u, const struct store_inode *inode)
 {
 	if (inode->attr.state == FILE_CONFLICT)
 		return resolve_conflict(u, inode, STORE_FLAG_REPLACES);
+	if (inode->attr.state == FILE_LOST)
+		return -EOPNOTSUPP; /* there is nothing to accept */
+	if (inode->attr.state == FILE_FAILED)
+		return -EPERM; /* accepting is not what it lacks */
 	if (inode->attr.state != FILE_INCOMPLETE && inode->attr.state != FILE_TORN)
 		return 0;
 	return command_state_flags(u, inode, FILE_SETTLED, STORE_FLAG_ACCEPTED);
 }
 
-int64_t upload_accept(struct upload *u, const char *path)
+int64_t upload_accept_all(
+	struct upload *u, const char *path, upload_refused_fn *refused, void *user)
 {
-	int64_t n = apply(u, path, command_accept);
+	struct order o = {.command = command_accept, .refused = refused, .user = user};
+	int64_t n = apply(u, path, &o);
 
 	nudge(u, false);
 	return n;
+}
+
+int64_t upload_accept(struct upload *u, const char *path)
+{
+	return upload_accept_all(u, path, NULL, NULL);
 }
 
 /* ---- discard ------------------------------------------------------------------------------------ */
@@ -196,9 +274,17 @@ static int command_discard(struct upload *u, const struct store_inode *inode)
 }
 
 /* A walk must not lose its place under its feet: what is to go is collected folder-wise first. */
+int64_t upload_discard_all(
+	struct upload *u, const char *path, upload_refused_fn *refused, void *user)
+{
+	struct order o = {.command = command_discard, .refused = refused, .user = user};
+
+	return path[0] == '\0' ? -EINVAL : apply(u, path, &o);
+}
+
 int64_t upload_discard(struct upload *u, const char *path)
 {
-	return path[0] == '\0' ? -EINVAL : apply(u, path, command_discard);
+	return upload_discard_all(u, path, NULL, NULL);
 }
 
 /* ---- undelete ----------------------------------------------------------------------------------- */
@@ -284,10 +370,12 @@ static int undelete_one(struct upload *u, uint64_t ino, const char *top,
 	struct store_inode inode;
 	int r = store_path(u->store, ino, &path);
 
-	if (r == -ENOENT || store_inode(u->store, ino, &inode) < 0 || !was_removed(&inode))
+	if (r == 0)
+		r = buf_error(&path) < 0 ? -ENOMEM : store_inode(u->store, ino, &inode);
+	if (r == -ENOENT || (r == 0 && !was_removed(&inode)))
 		return 0;
-	if (r < 0 || buf_error(&path) < 0)
-		return r < 0 ? r : -ENOMEM;
+	if (r < 0)
+		return r;
 	if (!is_at_or_below(buf_text(&path), top))
 		return 0;
 	r = undelete_claim(u, ino);
@@ -362,9 +450,9 @@ static int64_t hurry_below(struct upload *u, const char *top)
 					? apply_one(u, items[i].ino, command_hurry)
 					: 0;
 
-			if (r < 0)
+			if (r < 0 && r != -ESTALE)
 				return r;
-			touched += r;
+			touched += r > 0;
 		}
 	}
 	return n < 0 ? n : touched;
@@ -378,8 +466,10 @@ static int64_t hurry(struct upload *u, const char *path)
 
 	if (r < 0)
 		return r;
-	if (attr.type == STORE_FILE)
-		return apply_one(u, attr.ino, command_hurry);
+	if (attr.type == STORE_FILE) {
+		r = apply_one(u, attr.ino, command_hurry);
+		return r == -ESTALE ? 0 : r;
+	}
 	r = store_path(u->store, attr.ino, &top);
 	return r < 0 ? r : hurry_below(u, buf_text(&top));
 }

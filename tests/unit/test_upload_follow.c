@@ -903,6 +903,44 @@ static int64_t undelete(struct bench *b, const char *path)
 	return upload_undelete(b->upload, path, note_refused, NULL);
 }
 
+static uint64_t closed_as(struct bench *b, const char *path, enum file_state state)
+{
+	uint64_t ino = write_file(b, path, "hello", 5);
+	struct store_attr attr;
+	struct store_transition t = {.ino = ino, .from = FILE_CLOSED, .to = state, .reason = "so"};
+
+	assert_int_equal(store_attr(b->store, ino, &attr), 0);
+	t.generation = attr.generation;
+	assert_int_equal(store_state_set(b->store, &t), 0);
+	return ino;
+}
+
+/* Of a folder not one count alone: what still needs a person is named. */
+static void test_accept_and_discard_name_what_they_leave(void **state)
+{
+	struct bench *b = bench_begin(true);
+	uint64_t damaged, one;
+
+	(void)state;
+	one = closed_as(b, "p/d/incomplete", FILE_INCOMPLETE);
+	(void)closed_as(b, "p/d/failed", FILE_FAILED);
+	(void)closed_as(b, "p/d/lost", FILE_LOST);
+	damaged = closed_as(b, "p/d/damaged", FILE_INCOMPLETE);
+	damage_records(b, &damaged, 1);
+	refused[0] = '\0';
+	assert_int_equal(upload_accept_all(b->upload, "p/d", note_refused, NULL), 1);
+	assert_string_equal(refused,
+		"p/d/damaged: its record is damaged: unmount, then run `cpgfs repair`\n"
+		"p/d/failed: the server refuses it: see its reason, then `cpgfs retry`\n"
+		"p/d/lost: its bytes are gone: copy it again, or `cpgfs discard` it\n");
+	wait_state(b, one, FILE_UPLOADED);
+	refused[0] = '\0';
+	assert_int_equal(upload_discard_all(b->upload, "p/d", note_refused, NULL), 2);
+	assert_string_equal(
+		refused, "p/d/damaged: its record is damaged: unmount, then run `cpgfs repair`\n");
+	bench_end(b);
+}
+
 static void test_undelete(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -1178,6 +1216,7 @@ int main(void)
 		cmocka_unit_test(test_deleted_when_due),
 		cmocka_unit_test(test_a_clock_set_ahead_makes_nothing_due),
 		cmocka_unit_test(test_deleted_but_written_again_under_a_cleaned_name),
+		cmocka_unit_test(test_accept_and_discard_name_what_they_leave),
 		cmocka_unit_test(test_undelete),
 		cmocka_unit_test(test_undelete_of_what_was_never_ours),
 		cmocka_unit_test(test_undelete_of_what_may_be_deleted),

@@ -564,12 +564,19 @@ static uint64_t in_conflict(struct bench *b, const char *path)
 	return ino;
 }
 
+static void count_refused(void *user, const char *path, const char *why)
+{
+	++*(unsigned *)user;
+}
+
 static void test_discarded_while_written_again(void **state)
 {
 	struct bench *b = *state;
+	unsigned left = 0;
 	uint64_t ino = in_conflict(b, "p/d/one");
 
-	assert_int_equal(upload_discard(b->upload, "p/d"), 0);
+	assert_int_equal(upload_discard_all(b->upload, "p/d", count_refused, &left), 0);
+	assert_int_equal(left, 1);
 	assert_null(other_hand.path);
 	assert_int_equal(file_ino(b, "p/d/one", false), ino);
 	upload_resume(b->upload);
