@@ -42,8 +42,8 @@ static void repair_usage(FILE *out)
 		"(the\n"
 		"message says why); 2 dry run: there is something to repair; 3 repaired, and "
 		"something\n"
-		"needs a person: torn, lost or incomplete files, orphans, or files that needed one\n"
-		"before (held by their name, failed, in conflict).\n");
+		"needs a person: torn, lost or incomplete files, orphans, deletes that are dropped,\n"
+		"or files that needed one before (held by their name, failed, in conflict).\n");
 }
 
 /* ---- the words ------------------------------------------------------------------------------- */
@@ -158,9 +158,11 @@ static void say_report(const struct store_repair_report *p, bool dry_run)
 
 	size_format(p->orphan_bytes, size);
 	if (p->was_damaged) {
-		printf("%s %" PRIu64 " files in %" PRIu64 " folders:\n",
-			dry_run ? "the new index would have" : "the new index has", p->files,
-			p->folders);
+		printf("%s %" PRIu64 " files", dry_run ? "the new index would have" : "the new index has",
+			p->files);
+		if (p->folders) /* one that an earlier repair made does not say it */
+			printf(" in %" PRIu64 " folders", p->folders);
+		printf(":\n");
 		say_count(p->to_check, "are compared with what is known of them, then uploaded "
 				       "unless the bucket has them");
 		say_count(p->in_bucket_only,
@@ -172,7 +174,7 @@ static void say_report(const struct store_repair_report *p, bool dry_run)
 		say_count(p->torn, "torn: no checksum was left to compare their bytes with");
 		say_count(p->lost, "lost: their bytes are gone");
 		say_count(
-			p->deletes_dropped, "deletes that were due are dropped: the objects stay");
+			p->deletes_dropped, "deletes that were due are dropped: the objects stay; delete them again");
 	}
 	if (p->orphans)
 		printf("%" PRIu64 " data file%s (%s) belong%s to no file%s%s\n", p->orphans,
@@ -191,7 +193,8 @@ static int exit_of(const struct store_repair_report *p, bool dry_run)
 {
 	if (dry_run && (p->was_damaged || p->orphans))
 		return EXIT_PENDING;
-	return p->torn || p->lost || p->incomplete || p->orphans || p->as_before
+	return p->torn || p->lost || p->incomplete || p->orphans || p->as_before ||
+			       p->deletes_dropped
 		       ? EXIT_NEEDS_PERSON
 		       : EXIT_VERIFIED;
 }

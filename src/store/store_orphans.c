@@ -171,22 +171,6 @@ static bool leads_out(const char *path)
 	return buf_error(&whole) < 0 || strstr(buf_text(&whole), "/../") != NULL;
 }
 
-/* Under its name, if that can be; else by its number. */
-static int move(struct orphans *o, uint64_t ino, const char *path, char to[PATH_MAX_BYTES])
-{
-	char from[64];
-	int r = -EINVAL;
-
-	data_path(ino, from);
-	if (path[0] && !leads_out(path) &&
-		snprintf(to, PATH_MAX_BYTES, "%s/%s", o->dir, path) < PATH_MAX_BYTES)
-		r = try_move(o->repair, from, to);
-	if (r == 0)
-		return 0;
-	snprintf(to, PATH_MAX_BYTES, "%s/unnamed/%016" PRIx64, o->dir, ino);
-	return try_move(o->repair, from, to);
-}
-
 static int list_add(
 	struct orphans *o, const char *to, const struct stat *st, const char *why, const char *path)
 {
@@ -203,16 +187,52 @@ static int list_add(
 	return fputs(buf_text(&line), o->list) < 0 || fflush(o->list) != 0 ? -errno : 0;
 }
 
+/* In the list first: one that cannot be listed stays where the next repair finds it. */
+static int list_and_move(struct orphans *o, const char *from, char *to, const struct stat *st,
+	const char *why, const char *path)
+{
+	off_t listed = ftello(o->list);
+	int r = listed < 0 ? -errno : list_add(o, to, st, why, path);
+
+	if (r == 0)
+		r = try_move(o->repair, from, to);
+	if (r < 0 && listed >= 0) { /* a line too many says nothing wrong: its file is not there */
+		clearerr(o->list);
+		if (ftruncate(fileno(o->list), listed) == 0)
+			(void)fseeko(o->list, listed, SEEK_SET);
+	}
+	return r;
+}
+
+/* Under its name, if that can be; else by its number. */
+static int move(struct orphans *o, uint64_t ino, const struct stat *st, const char *why,
+	const char *path, char to[PATH_MAX_BYTES])
+{
+	char from[64];
+	int r = -EINVAL;
+
+	data_path(ino, from);
+	if (path[0] && !leads_out(path) &&
+		snprintf(to, PATH_MAX_BYTES, "%s/%s", o->dir, path) < PATH_MAX_BYTES)
+		r = list_and_move(o, from, to, st, why, path);
+	if (r == 0)
+		return 0;
+	snprintf(to, PATH_MAX_BYTES, "%s/unnamed/%016" PRIx64, o->dir, ino);
+	return list_and_move(o, from, to, st, why, path);
+}
+
 /* One that was lent bears a mark instead of a time (store_lent.c): what is copied back from here
  * would get that. Its last change is not younger than that of its entry. */
-static int give_time(struct repair *p, const char *to, struct stat *st)
+static int give_time(struct repair *p, uint64_t ino, struct stat *st)
 {
 	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, st->st_ctim};
+	char path[64];
 
 	if (!lent_is_marked(st))
 		return 0;
 	st->st_mtim = st->st_ctim;
-	return utimensat(p->s->dir_fd, to, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	data_path(ino, path);
+	return utimensat(p->s->dir_fd, path, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
 /* ---- all of them ----------------------------------------------------------------------------- */
@@ -237,10 +257,8 @@ static int take_one(struct orphans *o, uint64_t ino, struct stat *st)
 	}
 	r = make_list(o);
 	if (r == 0)
-		r = move(o, ino, buf_text(&path), to);
-	if (r == 0)
-		r = give_time(p, to, st);
-	return r < 0 ? r : list_add(o, to, st, buf_text(&why), buf_text(&path));
+		r = give_time(p, ino, st);
+	return r < 0 ? r : move(o, ino, st, buf_text(&why), buf_text(&path), to);
 }
 
 static int take_entry(struct orphans *o, int dir_fd, const char *name)
@@ -310,16 +328,7 @@ int orphans_move(struct repair *p)
 
 int orphans_of_ready(struct repair *p)
 {
-	cleanup_free char *path = NULL;
-	int r = text_printf(&path, "%s/index.ready", p->s->dir);
+	int r = orphans_look(p);
 
-	if (r == 0)
-		r = index_open(&p->s->index, path);
-	if (r == 0)
-		r = orphans_look(p);
-	if (r == 0)
-		r = orphans_move(p);
-	index_close(&p->s->index);
-	free(steal_ptr(p->s->index.path)); /* the next one has another */
-	return r;
+	return r < 0 ? r : orphans_move(p);
 }

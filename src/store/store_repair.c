@@ -263,14 +263,60 @@ static int make_anew(struct repair *p)
 	return r < 0 ? r : install(p);
 }
 
+static int ready_open(struct repair *p)
+{
+	cleanup_free char *path = NULL;
+	int r = text_printf(&path, "%s/index.ready", p->s->dir);
+
+	return r < 0 ? r : index_open(&p->s->index, path);
+}
+
+static void ready_close(struct repair *p)
+{
+	index_close(&p->s->index);
+	free(steal_ptr(p->s->index.path)); /* the next one has another */
+}
+
+/* Whose the index is that an earlier repair made, and what is in it: what that repair said is gone. */
+static int look_at_ready(struct repair *p)
+{
+	struct store_repair_report *report = p->report;
+	struct store_counts counts;
+	int r;
+
+	{
+		with_lock(&p->s->lock);
+		r = meta_get_text(&p->s->index, "identity", report->identity, sizeof(report->identity));
+	}
+	if (r == 0 && p->config->identity && strcmp(p->config->identity, report->identity) != 0)
+		return refuse_other(p, report->identity);
+	if (r == 0)
+		r = store_counts(p->s, STORE_ROOT_INO, &counts);
+	if (r < 0)
+		return r;
+	for (enum file_state s = FILE_NONE + 1; s < FILE_STATE_COUNT; s++)
+		report->files += counts.files[s];
+	report->incomplete = counts.files[FILE_INCOMPLETE];
+	report->torn = counts.files[FILE_TORN];
+	report->lost = counts.files[FILE_LOST];
+	report->as_before =
+		counts.files[FILE_FAILED] + counts.files[FILE_CONFLICT] + counts.held[HELD_NAME];
+	return 0;
+}
+
 /* A repair that was cut off while it installed goes on; then all is looked at as usual. */
 static int finish_earlier(struct repair *p)
 {
 	if (p->config->dry_run || !exists(p, "index.ready"))
 		return 0;
-	int r = remove_tree_at(p->s->dir_fd, "repair.tmp");
+	int r = ready_open(p);
+	if (r == 0)
+		r = look_at_ready(p);
+	if (r == 0)
+		r = remove_tree_at(p->s->dir_fd, "repair.tmp");
 	if (r == 0)
 		r = orphans_of_ready(p);
+	ready_close(p);
 	if (r == 0)
 		r = install(p);
 	p->report->was_damaged = true;

@@ -190,24 +190,30 @@ int store_queue(struct store *s, enum file_state state, const struct store_queue
 	return r < 0 && r != -ENOENT ? r : (int)count;
 }
 
-static void count_get(
+/* None where none was ever counted; what cannot be read is not none. */
+static int count_get(
 	struct store *s, uint64_t ino, unsigned slot, uint64_t *ret_files, uint64_t *ret_bytes)
 {
 	struct ikey k = ikey_count(ino, (uint8_t)slot);
 	struct bytes v;
-	if (index_get(&s->index, TABLE_COUNT, &k, &v) < 0 || v.len != 16)
-		return;
+	int r = index_get(&s->index, TABLE_COUNT, &k, &v);
+	if (r == 0 && v.len != 16)
+		r = -EUCLEAN;
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
 	if (ret_files)
 		*ret_files = get_le64(v.data);
 	if (ret_bytes)
 		*ret_bytes = get_le64((const uint8_t *)v.data + 8);
+	return 0;
 }
 
 uint64_t root_slot_bytes(struct store *s, unsigned slot)
 {
 	uint64_t bytes = 0;
 	with_lock(&s->lock);
-	count_get(s, STORE_ROOT_INO, slot, NULL, &bytes);
+	if (count_get(s, STORE_ROOT_INO, slot, NULL, &bytes) < 0)
+		(void)0; /* for the room that is shown; who decides by it asks store_counts */
 	return bytes;
 }
 
@@ -225,10 +231,9 @@ int store_counts(struct store *s, uint64_t ino, struct store_counts *ret)
 		ret->held[r.i.held] = r.i.attr.state == FILE_HELD;
 		return 0;
 	}
-	for (unsigned slot = FILE_NONE + 1; slot < FILE_STATE_COUNT; slot++)
-		count_get(s, ino, slot, &ret->files[slot], &ret->bytes[slot]);
-	for (unsigned kind = HELD_NOT + 1; kind < HELD_KIND_COUNT; kind++)
-		count_get(s, ino, SLOT_HELD_FIRST + kind, &ret->held[kind], NULL);
-	count_get(s, ino, SLOT_FOREIGN, &ret->foreign_files, NULL);
-	return 0;
+	for (unsigned slot = FILE_NONE + 1; e == 0 && slot < FILE_STATE_COUNT; slot++)
+		e = count_get(s, ino, slot, &ret->files[slot], &ret->bytes[slot]);
+	for (unsigned kind = HELD_NOT + 1; e == 0 && kind < HELD_KIND_COUNT; kind++)
+		e = count_get(s, ino, SLOT_HELD_FIRST + kind, &ret->held[kind], NULL);
+	return e < 0 ? e : count_get(s, ino, SLOT_FOREIGN, &ret->foreign_files, NULL);
 }

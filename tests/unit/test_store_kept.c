@@ -319,6 +319,26 @@ static void an_object_of_a_damaged_record_stays(void **state)
 	must_eq(rig_files_in(r, FILE_DELETING), 0);
 }
 
+/* No number is better than one that is too small: nothing pending means that all is done. */
+static void counts_that_are_damaged(void **state)
+{
+	struct rig *r = *state;
+	uint64_t d = rig_dir(r, STORE_ROOT_INO, "d");
+	struct ikey k = ikey_count(STORE_ROOT_INO, FILE_CLOSED);
+	struct store_counts counts;
+
+	(void)rig_put(r, d, "f", 0, 1);
+	must_eq(store_counts(r->s, STORE_ROOT_INO, &counts), 0);
+	must_eq(counts.files[FILE_CLOSED], 1);
+	lock_take(&r->s->lock);
+	must_eq(index_put(&r->s->index, TABLE_COUNT, (struct bytes){k.data, k.len},
+			(struct bytes){"x", 1}), 0);
+	lock_drop(&r->s->lock);
+	must_eq(store_counts(r->s, STORE_ROOT_INO, &counts), -EUCLEAN);
+	must_eq(store_counts(r->s, d, &counts), 0);
+	must_eq(counts.files[FILE_CLOSED], 1);
+}
+
 /* What was not yet visited is found although entries come and go meanwhile. */
 static void walk_while_the_tree_changes(void **state)
 {
@@ -416,6 +436,7 @@ int main(void)
 		rig_test(walk_passes_what_is_damaged),
 		rig_test(a_damaged_folder_stops_what_is_below),
 		rig_test(an_object_of_a_damaged_record_stays),
+		rig_test(counts_that_are_damaged),
 		rig_test(walk_while_the_tree_changes),
 		rig_test(walk_while_folders_are_renamed),
 		rig_test(walk_of_a_deep_tree),

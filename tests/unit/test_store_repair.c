@@ -5,6 +5,8 @@
  * A child works and is killed or closes; the directory is copied aside, damaged, repaired and
  * opened.
  */
+#include <dlfcn.h>
+
 #include "store_rig.h"
 
 #include "store_private.h"
@@ -1150,6 +1152,45 @@ static void orphan_with_a_mark_for_a_time(void **state)
 	must(st.st_mtim.tv_sec > 1000000000); /* a copy of it gets this */
 }
 
+/* In place of libc's: the disk is full for what is written by stdio. */
+static bool stdio_is_full;
+
+int fflush(FILE *f)
+{
+	static int (*real)(FILE *f);
+
+	if (stdio_is_full && f && f != stdout && f != stderr) {
+		errno = ENOSPC;
+		return EOF;
+	}
+	if (!real)
+		real = (int (*)(FILE *))dlsym(RTLD_NEXT, "fflush");
+	return real(f);
+}
+
+/* One that is on no list would never be found. */
+static void orphan_that_cannot_be_listed(void **state)
+{
+	struct rig *r = *state;
+	cleanup_free char *message = NULL;
+	char name[64], path[4200], list[4200];
+
+	rig_child(r, work_plate, NULL, CHILD_KILLED);
+	make_orphan(r, 0x4711);
+	data_path(0x4711, name);
+	place(r, name, path);
+	stdio_is_full = true;
+	must_eq(try_repair(r, false, NULL, &message), -ENOSPC);
+	stdio_is_full = false;
+	must_eq(access(path, F_OK), 0);
+	repair(r);
+	must_eq(report.orphans, 1);
+	must_eq(access(path, F_OK), -1);
+	snprintf(path, sizeof(path), "%s/LIST.tsv", report.orphans_dir);
+	read_text(path, list, sizeof(list));
+	must(strstr(list, "unnamed/0000000000004711\t") != NULL);
+}
+
 /* Its data file waits to be unlinked: not an orphan. */
 static void work_dead(struct rig *r, void *arg)
 {
@@ -1199,6 +1240,7 @@ static void cut_off_while_installing(void **state)
 	static const char *const steps[] = {"", "journal", "index", "witness"};
 	struct rig *r = *state;
 	unsigned undigested = UNDIGESTED;
+	char *message = NULL;
 
 	rig_child(r, work_plate, NULL, CHILD_KILLED);
 	lose(r, "index/data.mdb");
@@ -1214,8 +1256,12 @@ static void cut_off_while_installing(void **state)
 				shell("rm -rf %s/%s; cp -a %s/%s %s/", r->dir, steps[i], backup,
 					steps[i], r->dir);
 		must_refuse(r);
+		must_eq(try_repair(r, false, "https://s3.example/other", &message), -EXDEV);
+		must(is_there(r, "index.ready")); /* nothing was changed, as it says */
+		free(steal_ptr(message));
 		repair(r);
 		must(report.was_damaged);
+		must_eq(report.files, FILES);
 		must(!is_there(r, "index.ready"));
 		rig_open(r);
 		must_eq(must_hold_plate(r), undigested);
@@ -1428,6 +1474,7 @@ int main(void)
 		repair_test(doubtful_requests_change_nothing),
 		repair_test(orphans_of_a_sound_cache),
 		repair_test(orphan_with_a_mark_for_a_time),
+		repair_test(orphan_that_cannot_be_listed),
 		repair_test(what_is_being_removed_is_no_orphan),
 		repair_test(dry_run_changes_nothing),
 		repair_test(cut_off_while_installing),
