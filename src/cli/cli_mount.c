@@ -257,6 +257,54 @@ int cli_mount_endpoint(struct cli_mount *m)
 	return make_absolute(&m->ca_bundle);
 }
 
+/* Where a variable of the XDG base directories, or HOME, says; -ENOENT: neither is set. */
+static int default_folder(
+	const char *variable, const char *below_home, const char *without_home, char **ret)
+{
+	const char *given = getenv(variable), *home = getenv("HOME");
+	if (given && given[0] == '/')
+		return text_printf(ret, "%s/cpgfs", given);
+	if (home && home[0] == '/')
+		return text_printf(ret, "%s/%s/cpgfs", home, below_home);
+	if (geteuid() == 0) /* mount(8) at boot: no HOME */
+		return text_printf(ret, "%s", without_home);
+	return -ENOENT;
+}
+
+/* What cannot be asked for may be there: the mount will say what is wrong with it. */
+static bool may_be_there(const char *path)
+{
+	struct stat st;
+	return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+/*
+ * What waits to be uploaded is nowhere else: this is no cache that may be cleared at any time. It was
+ * kept as one by older builds; where such a directory is, it goes on being used, and nothing is begun
+ * beside it. (/var/lib/cpgfs belongs to the user of the systemd unit.)
+ */
+static int default_cache(const struct cli_mount *m, const char *hash, char **ret)
+{
+	cleanup_free char *folder = NULL, *old_folder = NULL, *path = NULL, *old_path = NULL;
+	int r = default_folder("XDG_STATE_HOME", ".local/state", "/var/lib/cpgfs-root", &folder);
+	int old = default_folder("XDG_CACHE_HOME", ".cache", "/var/cache/cpgfs", &old_folder);
+	if (r == 0)
+		r = text_printf(&path, "%s/%s-%s", folder, m->bucket, hash);
+	if (old == 0)
+		old = text_printf(&old_path, "%s/%s-%s", old_folder, m->bucket, hash);
+	if (r == -ENOMEM || old == -ENOMEM)
+		return -ENOMEM;
+	if (path && old_path && strcmp(path, old_path) != 0 && may_be_there(path) &&
+		may_be_there(old_path)) {
+		cli_error("there are two directories where data of s3://%s/%s may wait: %s and %s; mount "
+			  "each with --cache-dir until `cpgfs wait` ends with 0, then remove one",
+			m->bucket, m->prefix, path, old_path);
+		return -EINVAL;
+	}
+	*ret = old_path && (!path || may_be_there(old_path)) ? steal_ptr(old_path) : steal_ptr(path);
+	return *ret ? 0 : -ENOENT;
+}
+
 /* What a cache directory belongs to, and the default directory made from it. */
 static int fill_cache(struct cli_mount *m)
 {
@@ -270,15 +318,10 @@ static int fill_cache(struct cli_mount *m)
 	char hash[17];
 	sha256_of(m->identity, strlen(m->identity), digest);
 	hex_encode(digest, 8, hash);
-	const char *cache_home = getenv("XDG_CACHE_HOME");
-	const char *home = getenv("HOME");
-	if (cache_home && cache_home[0] == '/')
-		return text_printf(&m->cache_dir, "%s/cpgfs/%s-%s", cache_home, m->bucket, hash);
-	if (home && home[0] == '/')
-		return text_printf(&m->cache_dir, "%s/.cache/cpgfs/%s-%s", home, m->bucket, hash);
-	if (geteuid() == 0) /* mount(8) at boot: no HOME */
-		return text_printf(&m->cache_dir, "/var/cache/cpgfs/%s-%s", m->bucket, hash);
-	cli_error("neither HOME nor XDG_CACHE_HOME is set: give --cache-dir DIR");
+	r = default_cache(m, hash, &m->cache_dir);
+	if (r != -ENOENT)
+		return r;
+	cli_error("neither HOME nor XDG_STATE_HOME is set: give --cache-dir DIR");
 	return -EINVAL;
 }
 

@@ -88,7 +88,8 @@ const struct option_row option_rows[] = {
 		"canned ACL of every object written; none: send no ACL", NULL },
 	{ "cache-dir", OPTION_TEXT, FIELD(cache_dir), "DIR", NULL,
 		"where the data waits (default: one folder per bucket and prefix under "
-		"$XDG_CACHE_HOME/cpgfs or ~/.cache/cpgfs)", NULL },
+		"$XDG_STATE_HOME/cpgfs or ~/.local/state/cpgfs; one that is still under "
+		"$XDG_CACHE_HOME/cpgfs or ~/.cache/cpgfs is used on)", NULL },
 	{ "cache-size", OPTION_SIZE, FIELD(cache_size_bytes), "SIZE", "0",
 		"most that the cache may hold; 0: what min-free leaves", NULL },
 	{ "min-free", OPTION_SIZE, FIELD(min_free_bytes), "SIZE", "2G",

@@ -175,7 +175,7 @@ case_main() { # NAME
 	mkdir -p "$M" "$T/src" "$T/home"
 	echo 'the cache directory .* is in memory' >"$T/expected" # wherever a case puts its cache
 	# nothing of the caller's credentials or settings
-	export HOME=$T/home XDG_CACHE_HOME=$T/home/.cache TMPDIR=$T AWS_EC2_METADATA_DISABLED=true
+	export HOME=$T/home XDG_CACHE_HOME=$T/home/.cache XDG_STATE_HOME=$T/home/.local/state TMPDIR=$T AWS_EC2_METADATA_DISABLED=true
 	unset AWS_PROFILE AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 \
 		AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_CA_BUNDLE http_proxy https_proxy HTTP_PROXY HTTPS_PROXY
 	export AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY=$SECRET

@@ -93,6 +93,73 @@ static void test_two_prefixes_two_caches(void **state)
 	cli_mount_release(&b);
 }
 
+static char top[] = "/tmp/cpgfs-homes-XXXXXX";
+
+static void in_top(const char *below, char out[256])
+{
+	snprintf(out, 256, "%s/%s", top, below);
+}
+
+/* The directory for the same address, "" if it is refused; *out is below top. */
+static void cache_of(char out[256])
+{
+	struct cli_mount m;
+	int code;
+	out[0] = '\0';
+	if (parse(&m, &code, "cpgfs mount s3://bucket/p /m") < 0)
+		return;
+	assert_true(text_starts(m.cache_dir, top));
+	(void)text_copy(out, m.cache_dir + strlen(top), 256);
+	cli_mount_release(&m);
+}
+
+static void make_folder(const char *below)
+{
+	char path[512];
+	snprintf(path, sizeof(path), "%s%s", top, below);
+	assert_int_equal(io_mkdir_p(path, 0700), 0);
+}
+
+/* Never a second, empty one beside one in which data may wait. */
+static void test_where_the_data_waits(void **state)
+{
+	char home[256], one[256], other[256], old[256], command[300];
+	const char *state_was = getenv("XDG_STATE_HOME"), *cache_was = getenv("XDG_CACHE_HOME");
+	cleanup_free char *state_home = text_dup(state_was ? state_was : "");
+	cleanup_free char *cache_home = text_dup(cache_was ? cache_was : "");
+	const char *name;
+	assert_non_null(mkdtemp(top));
+	in_top("home", home);
+	setenv("HOME", home, 1);
+	unsetenv("XDG_STATE_HOME");
+	unsetenv("XDG_CACHE_HOME");
+	cache_of(one);
+	assert_true(text_starts(one, "/home/.local/state/cpgfs/bucket-"));
+	name = strrchr(one, '/');
+	in_top("state", other);
+	setenv("XDG_STATE_HOME", other, 1);
+	cache_of(other);
+	assert_true(text_starts(other, "/state/cpgfs/bucket-"));
+	unsetenv("XDG_STATE_HOME");
+
+	snprintf(old, sizeof(old), "/home/.cache/cpgfs%s", name); /* of an older cpgfs */
+	make_folder(old);
+	cache_of(other);
+	assert_string_equal(other, old);
+	make_folder(one); /* both: nobody knows what waits where */
+	cache_of(other);
+	assert_string_equal(other, "");
+	snprintf(command, sizeof(command), "rm -r %s/home/.cache", top);
+	assert_int_equal(system(command), 0);
+	cache_of(other);
+	assert_string_equal(other, one);
+
+	snprintf(command, sizeof(command), "rm -r %s", top);
+	assert_int_equal(system(command), 0);
+	setenv("XDG_STATE_HOME", state_home, 1);
+	setenv("XDG_CACHE_HOME", cache_home, 1);
+}
+
 static void test_refused(void **state)
 {
 	static const char *const wrong[] = {
@@ -124,7 +191,8 @@ static void test_refused(void **state)
 
 int main(void)
 {
-	setenv("XDG_CACHE_HOME", "/tmp/cache-home", 1);
+	setenv("XDG_STATE_HOME", "/tmp/no/such/state-home", 1);
+	setenv("XDG_CACHE_HOME", "/tmp/no/such/cache-home", 1);
 	unsetenv("AWS_ENDPOINT_URL");
 	unsetenv("AWS_ENDPOINT_URL_S3");
 	const struct CMUnitTest tests[] = {
@@ -132,6 +200,7 @@ int main(void)
 		cmocka_unit_test(test_long_options),
 		cmocka_unit_test(test_mount8),
 		cmocka_unit_test(test_two_prefixes_two_caches),
+		cmocka_unit_test(test_where_the_data_waits),
 		cmocka_unit_test(test_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
