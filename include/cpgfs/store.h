@@ -197,9 +197,9 @@ must_check int store_flush_all(struct store *s);
 uint64_t store_mark(struct store *s);
 must_check int store_sync_to(struct store *s, uint64_t mark);
 /* May a power cut bring back another version of this file, or another file or folder that had its name, or
- * that of a folder above it? What is sent under that name would meet that one then: store_make_durable() and
- * store_sync_to() first. */
-bool store_was_other(struct store *s, uint64_t ino);
+ * that of a folder above it, or the delete of an object that its key had? What is sent under that name would
+ * meet that one then: store_make_durable() and store_sync_to() first. */
+bool store_was_other(struct store *s, uint64_t ino, const char *key);
 
 /* ---- names ---------------------------------------------------------------------------------------- */
 

@@ -2,7 +2,8 @@
  * store_former - names that meant another file or folder before a record that a power cut may still take.
  *
  * What is sent under such a name would meet the other one after the cut, when that is sent itself, and be
- * taken for somebody else's; likewise a version that is not the first of its file and was not synced. In
+ * taken for somebody else's; likewise a version that is not the first of its file and was not synced. And
+ * the keys of objects that were deleted: a delete that comes back would meet what was sent there since. In
  * memory only: a start leaves nothing in the journal that is not on the disk.
  */
 #include "store_private.h"
@@ -10,6 +11,7 @@
 #define FORMER_FIRST 1024u
 #define FORMER_MAX 65536u /* names since the last sync; beyond, all count */
 #define DEPTH_MAX 4096u
+#define OF_KEYS 0u /* no folder has this number */
 
 static uint64_t name_hash(uint64_t parent, const char *name)
 {
@@ -72,14 +74,18 @@ void former_release(struct store *s)
 	free(s->former.names);
 }
 
-static bool name_was_other(struct store *s, const struct record *r, uint64_t synced)
+void former_note_key(struct store *s, const char *key)
 {
-	const struct former *f = &s->former;
-	return f->all_until > synced ||
-		(f->cap && place(f, name_hash(r->i.attr.parent, r->i.name))->number > synced);
+	former_note(s, OF_KEYS, key);
 }
 
-bool store_was_other(struct store *s, uint64_t ino)
+static bool was_other(struct store *s, uint64_t parent, const char *name, uint64_t synced)
+{
+	const struct former *f = &s->former;
+	return f->all_until > synced || (f->cap && place(f, name_hash(parent, name))->number > synced);
+}
+
+bool store_was_other(struct store *s, uint64_t ino, const char *key)
 {
 	struct record r;
 	with_lock(&s->lock);
@@ -88,8 +94,10 @@ bool store_was_other(struct store *s, uint64_t ino)
 		return true;
 	if (s->former.last_number <= synced)
 		return false;
+	if (was_other(s, OF_KEYS, key, synced))
+		return true;
 	for (unsigned depth = 0; ino != STORE_ROOT_INO && depth < DEPTH_MAX; depth++) {
-		if (name_was_other(s, &r, synced))
+		if (was_other(s, r.i.attr.parent, r.i.name, synced))
 			return true;
 		ino = r.i.attr.parent;
 		if (record_get(s, ino, &r) < 0)

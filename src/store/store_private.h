@@ -503,6 +503,8 @@ void op_purge(struct store *s, const struct record *r);
 void purge_data(struct store *s, uint64_t ino);
 /* Inside an operation: from its record on this name means something else, or nothing. */
 void former_note(struct store *s, uint64_t parent, const char *name);
+/* Likewise: what was to be deleted under this key is done. */
+void former_note_key(struct store *s, const char *key);
 void former_release(struct store *s);
 void purge_now(struct store *s, uint64_t ino);
 bool purges_wait(struct store *s);

@@ -264,6 +264,8 @@ static int give_up(struct store *s, uint64_t ino, const struct store_attr *versi
 		struct ikey k = ikey_ino_name(r.i.attr.parent, r.i.name);
 		op_del(s, TABLE_DIRENT, &k);
 		former_note(s, r.i.attr.parent, r.i.name);
+	} else if (r.i.object.key[0]) {
+		former_note_key(s, r.i.object.key);
 	}
 	if (kept) { /* an open handle or an attempt ends it later */
 		struct record new = r;

@@ -252,7 +252,9 @@ void multipart_complete(struct upload *u, struct task *t)
 	if (r < 0)
 		put_unsent(u, t, r);
 	else
-		sync_then(u, t, t->condition[0] || store_was_other(u->store, t->version.ino), complete_synced);
+		sync_then(u, t,
+			t->condition[0] || store_was_other(u->store, t->version.ino, t->key),
+			complete_synced);
 }
 
 /* ---- Abort -------------------------------------------------------------------------------------- */

@@ -101,6 +101,7 @@ static void own_object_note(
 {
 	const struct store_object *o = &inode->object;
 
+	t->own_deleting = t->own_deleting || (o->etag[0] && inode->attr.state == FILE_DELETING);
 	if (o->etag[0] == '\0' || (t->own_known && o->uploaded_at_ns < *newest_ns))
 		return;
 	*newest_ns = o->uploaded_at_ns;
@@ -159,7 +160,7 @@ enum key_owner key_owner_of(struct upload *u, struct task *t)
 	if (key_is_pending(u, t))
 		return KEY_PENDING;
 	n = store_inodes_of_key(u->store, t->key, owners, OWNERS_MAX);
-	t->own_known = t->own_same = false;
+	t->own_known = t->own_same = t->own_deleting = false;
 	t->blocked_by = 0;
 	if (n < 0)
 		return KEY_WAIT; /* not known: someone's only copy may be there */

@@ -236,6 +236,7 @@ struct task {
 	unsigned replans, clock_retries;
 	/* what is known */
 	bool own_known, own_same;
+	bool own_deleting; /* what is under its key is to be deleted */
 	uint64_t blocked_by; /* KEY_WAIT: whose only copy is under its key; 0: nobody's */
 	uint64_t without_object; /* whose copy is there no more, as the bucket said; 0: nobody's */
 	char own_etag[S3_ETAG_MAX];

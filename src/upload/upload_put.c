@@ -104,7 +104,7 @@ void put_conflict(struct upload *u, struct task *t)
 	task_destroy(u, t);
 }
 
-static void put_adopt(struct upload *u, struct task *t)
+static void put_adopt_now(struct upload *u, struct task *t)
 {
 	struct store_transition change = {.ino = t->version.ino,
 		.generation = t->version.generation,
@@ -127,6 +127,23 @@ static void put_adopt(struct upload *u, struct task *t)
 		pause_note_store(u, r);
 	sha_cache_drop(u, t->version.ino);
 	task_destroy(u, t);
+}
+
+static void put_adopt_synced(struct upload *u, struct task *t)
+{
+	if (t->sync_error < 0)
+		put_unsent(u, t, t->sync_error);
+	else
+		put_adopt_now(u, t);
+}
+
+/* A power cut that takes this file, and not that the object was to be deleted, would have it deleted. */
+static void put_adopt(struct upload *u, struct task *t)
+{
+	if (t->own_deleting)
+		sync_then(u, t, true, put_adopt_synced);
+	else
+		put_adopt_now(u, t);
 }
 
 static void put_send(struct upload *u, struct task *t);

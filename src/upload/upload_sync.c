@@ -170,7 +170,7 @@ void write_safely(struct upload *u, struct task *t, enum s3_op op, task_safe_fn 
 {
 	t->safe_op = op;
 	t->safe = go;
-	if (t->condition[0] != '\0' || store_was_other(u->store, t->version.ino))
+	if (t->condition[0] != '\0' || store_was_other(u->store, t->version.ino, t->key))
 		sync_then(u, t, op != S3_COPY, safe_synced);
 	else
 		go(u, t, true);

@@ -412,6 +412,60 @@ static void test_renamed_and_the_old_one_deleted(void **state)
 	close_bench(b);
 }
 
+/* Were it forgotten that it was deleted, with what has its key and its content since, that would be deleted. */
+static void test_deleted_and_copied_again(void **state)
+{
+	struct bench *b = open_bench();
+	uint64_t ino = uploaded(b, "p/d/one", "first");
+
+	(void)state;
+	all_is_safe(b);
+	delete_now(b, "one", ino);
+	uploaded(b, "p/d/one", "first");
+	power_cut(b);
+	bench_open_upload(b);
+	must_hold(b, "p/d/one", "first");
+	wait_advancing(STEP_MS, attempts_standing(b) == 0);
+	close_bench(b);
+}
+
+static void test_moved_away_and_copied_again(void **state)
+{
+	struct bench *b = open_bench();
+
+	(void)state;
+	uploaded(b, "p/d/one", "first");
+	all_is_safe(b);
+	rename_in(b, "p/d", "one", "two");
+	wait_looking(fake_count(b->fake, S3_DELETE) == 1 && attempts_standing(b) == 0);
+	uploaded(b, "p/d/one", "first");
+	power_cut(b);
+	bench_open_upload(b);
+	must_hold(b, "p/d/one", "first");
+	must_hold(b, "p/d/two", "first");
+	wait_advancing(STEP_MS, attempts_standing(b) == 0);
+	close_bench(b);
+}
+
+static void test_copied_again_before_it_was_deleted(void **state)
+{
+	struct bench *b = open_bench();
+
+	(void)state;
+	uploaded(b, "p/d/one", "first");
+	assert_int_equal(store_unlink(b->store, file_ino(b, "p/d", false), "one", 600000), 0);
+	all_is_safe(b);
+	uploaded(b, "p/d/one", "first");
+	assert_int_equal(fake_count(b->fake, S3_PUT), 1);
+	power_cut(b);
+	bench_open_upload(b);
+	must_hold(b, "p/d/one", "first");
+	clock_fake_advance_ms(1200000);
+	wait_advancing(STEP_MS, attempts_standing(b) == 0);
+	must_hold(b, "p/d/one", "first");
+	close_bench(b);
+}
+
 /* ---- what a cut forgets without harm, and what it costs ---------------------------------------------- */
 
 /* Its object is there, and the same content copied in again is that. */
@@ -514,6 +568,9 @@ int main(void)
 		cmocka_unit_test(test_deleted_and_taken_back),
 		cmocka_unit_test(test_taken_back_is_safe),
 		cmocka_unit_test(test_renamed_and_the_old_one_deleted),
+		cmocka_unit_test(test_deleted_and_copied_again),
+		cmocka_unit_test(test_moved_away_and_copied_again),
+		cmocka_unit_test(test_copied_again_before_it_was_deleted),
 		cmocka_unit_test(test_forgotten_and_copied_again),
 		cmocka_unit_test(test_new_files_cost_no_sync),
 		cmocka_unit_test(test_syncs_are_shared),
