@@ -155,6 +155,7 @@ static void sched_release(struct upload *u)
 	waits_release(&u->sched.waiting_attempts);
 	map_release(&u->sched.asked_attempts);
 	waits_release(&u->sched.waiting_streams);
+	waits_release(&u->sched.waiting_deletes);
 }
 
 void upload_destroy(struct upload *u)

@@ -8,11 +8,16 @@
  */
 #include "upload_private.h"
 
+#include <inttypes.h>
+
 #define DELETE_WINDOW 64
 #define CLAIMED_MS 200
 #define FOLDERS_PAGE 16
 #define LEFT_TO_NEWCOMER_MS 10000
 #define READ_AGAIN_MS 1000
+/* So many that wait for a newcomer are not all passed by whenever something else has ended. */
+#define LEFT_MANY 256
+#define LEFT_WALK_MS 100
 #define DENIED_AGAIN_MS (10 * 60 * MS_PER_S)
 
 /* ---- undelete and DELETE exclude each other ------------------------------------------------------ */
@@ -314,6 +319,15 @@ static void delete_task(struct upload *u, const struct store_inode *inode)
 	delete_begin(u, t);
 }
 
+/* However many they are: nobody else has to wait for it (WAITS_MAX). */
+static void left_to_newcomer(struct upload *u, uint64_t ino)
+{
+	int64_t at_ms = clock_mono_ms() + LEFT_TO_NEWCOMER_MS;
+
+	if (waits_add(&u->sched.waiting_deletes, ino, at_ms) < 0)
+		log_debug("out of memory: inode %" PRIu64 " is looked at again soon", ino);
+}
+
 static void forget_now(struct upload *u, uint64_t ino)
 {
 	int r = store_forget(u->store, ino);
@@ -339,7 +353,7 @@ static void delete_start(struct upload *u, uint64_t ino)
 		log_error("%s: outside the mounted prefix: not deleted", inode.object.key);
 		forget_now(u, ino);
 	} else if (newcomer_comes(u, inode.object.key)) {
-		wait_for(u, ino, LEFT_TO_NEWCOMER_MS);
+		left_to_newcomer(u, ino);
 	} else if (!key_is_busy(u, inode.object.key) && !attempts_stand(u, inode.object.key)) {
 		delete_task(u, &inode);
 	}
@@ -351,7 +365,8 @@ static bool delete_waits(struct upload *u, const struct store_queue_item *item, 
 {
 	struct store_inode inode;
 
-	if (!waits_has(&u->sched.waiting_inos, item->ino))
+	if (!waits_has(&u->sched.waiting_inos, item->ino) &&
+		!waits_has(&u->sched.waiting_deletes, item->ino))
 		return false;
 	return (int64_t)item->order <= looked_ns || store_inode(u->store, item->ino, &inode) < 0 ||
 	       inode.object.etag[0] != '\0';
@@ -363,6 +378,12 @@ void delete_pass(struct upload *u)
 	int64_t wall_ns = clock_wall_ns(), looked_ns = u->sched.deleting_looked_ns;
 	int n;
 
+	if (u->sched.waiting_deletes.count >= LEFT_MANY &&
+		clock_mono_ms() < u->sched.deleting_walked_ms + LEFT_WALK_MS) {
+		u->sched.deleting_next_ms = u->sched.deleting_walked_ms + LEFT_WALK_MS;
+		return;
+	}
+	u->sched.deleting_walked_ms = clock_mono_ms();
 	u->sched.deleting_next_ms = INT64_MAX;
 	while ((n = store_queue(u->store, FILE_DELETING, after, items, array_len(items))) > 0) {
 		for (int i = 0; i < n; i++) {

@@ -705,6 +705,7 @@ struct sched {
 	struct probe probes[S3_CONDITIONS];
 	struct map shas;	    /* upload_digested.c */
 	struct waits waiting_inos, waiting_attempts, waiting_streams;
+	struct waits waiting_deletes; /* left to a newcomer: those hold up nothing else */
 	struct map asked_attempts; /* in doubt, and the bucket has said "no" once */
 	struct request *requests;
 	uint64_t slots_bytes; /* send buffers of slots_used, at most */
@@ -718,6 +719,7 @@ struct sched {
 	int64_t closed_next_ms, deleting_next_ms;
 	int64_t seen_wall_ns, seen_boot_ns; /* upload_delay.c */
 	int64_t deleting_looked_ns; /* all that were due by then were looked at */
+	int64_t deleting_walked_ms;
 	struct store_queue_item held_last; /* up to it all that were held are judged anew */
 	bool held_judged;
 	int64_t round_ms;	  /* all queues and attempts are looked at */

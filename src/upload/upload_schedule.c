@@ -180,6 +180,8 @@ static void waits_pass(struct upload *u)
 		looks_apply(u, UINT64_C(1) << FILE_SETTLED | UINT64_C(1) << FILE_QUEUED |
 				       UINT64_C(1) << FILE_MOVING |
 				       UINT64_C(1) << FILE_DELETING);
+	while (waits_pop_due(&u->sched.waiting_deletes, clock_mono_ms(), &ino))
+		looks_apply(u, UINT64_C(1) << FILE_DELETING);
 }
 
 /* Nothing is left lying: not what was missed because a queue could not be read, nor an attempt for whose
@@ -231,6 +233,7 @@ static void passes(struct upload *u)
 	sync_pass(u);
 	wake_by(u, u->sched.closed_next_ms);
 	wake_by(u, waits_next_ms(&u->sched.waiting_inos));
+	wake_by(u, waits_next_ms(&u->sched.waiting_deletes));
 	if (u->sched.looks_later)
 		wake_by(u, clock_mono_ms());
 }

@@ -101,6 +101,29 @@ static void test_held_by_name_until_renamed(void **state)
 	bench_end(b);
 }
 
+/* A plate was removed and is being copied again: what is to be deleted waits for those who come, however
+ * many they are, and nobody waits for that. */
+static void test_deletes_left_to_newcomers_hold_up_nobody(void **state)
+{
+	struct bench *b = bench_begin(true);
+	struct store_object object = {.etag = "old", .size_bytes = 3};
+	uint64_t ino;
+
+	(void)state;
+	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
+	for (unsigned i = 0; i < WAITS_MAX + 10; i++) {
+		snprintf(object.key, sizeof(object.key), "p/plate/%u", i);
+		file_ino(b, object.key, true);
+		assert_int_equal(store_stray_add(b->store, &object, clock_wall_ns()), 0);
+	}
+	ino = write_text(b, "p/one", "hello");
+	bench_open_upload(b);
+	wait_state(b, ino, FILE_UPLOADED);
+	assert_int_equal(fake_count(b->fake, S3_DELETE), 0);
+	bench_end(b);
+	clock_fake_end();
+}
+
 static void test_outside_the_prefix(void **state)
 {
 	struct bench *b = open_bench(true);
@@ -444,6 +467,7 @@ int main(void)
 		cmocka_unit_test(test_many_files_once_each),
 		cmocka_unit_test(test_server_without_checksums),
 		cmocka_unit_test(test_held_by_name_until_renamed),
+		cmocka_unit_test(test_deletes_left_to_newcomers_hold_up_nobody),
 		cmocka_unit_test(test_outside_the_prefix),
 		cmocka_unit_test(test_cut_off_tiff_waits_for_accept),
 		cmocka_unit_test(test_unchanged_is_not_sent_again),
