@@ -339,8 +339,8 @@ bool fetch_some(struct upload *u, const struct version *v)
 	return under_way > 0;
 }
 
-/* The place is taken by someone who has to move too (a swap of names) or will not. What is here in
- * full need not wait for that, once it no longer depends on its object; so the bytes are fetched. */
+/* The place is taken by someone who has to move too (a swap of names). What is here in full need not wait
+ * for that, once it no longer depends on its object; so the bytes are fetched. */
 static enum start move_blocked(struct upload *u, struct task *t)
 {
 	struct version v = t->version;
@@ -361,6 +361,7 @@ static enum start move_start(struct upload *u, uint64_t ino)
 	enum key_owner owner;
 	enum start start;
 	struct task *t;
+	bool asks;
 
 	if (move_load(u, ino, &v, &object) < 0 || v.state != FILE_MOVING)
 		return START_LEFT;
@@ -374,15 +375,18 @@ static enum start move_start(struct upload *u, uint64_t ino)
 	t->names = now.names;
 	(void)text_copy(t->key, now.key, sizeof(t->key));
 	owner = key_owner_of(u, t);
-	if (owner == KEY_WAIT || owner == KEY_TAKEN)
+	asks = owner == KEY_WAIT && blocker_stays(u, t);
+	if ((owner == KEY_WAIT && !asks) || owner == KEY_TAKEN)
 		return move_blocked(u, t);
-	if (owner != KEY_FREE || task_claim_key(u, t, t->key) < 0) {
+	if (owner == KEY_PENDING || task_claim_key(u, t, t->key) < 0) {
 		task_destroy(u, t);
 		return START_STAYS;
 	}
 	slot_take(u, t);
 	if (strcmp(t->key, t->object.key) == 0)
 		ask_bucket(u, t, t->key, true, stayed_asked);
+	else if (asks)
+		ask_bucket(u, t, t->key, true, blocked_asked);
 	else
 		put_plan(u, t);
 	return START_BEGUN;

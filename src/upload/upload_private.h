@@ -474,6 +474,10 @@ enum start { START_BEGUN, START_STAYS, START_LEFT };
 void settle_pass(struct upload *u);
 void held_pass(struct upload *u);
 void put_pass(struct upload *u);
+/* t->blocked_by goes nowhere (held, failed …), and its only copy is under t's key: t->found says whether it
+ * is still there. Fetches its bytes and waits, or goes on without it. */
+bool blocker_stays(struct upload *u, const struct task *t);
+void blocked_asked(struct upload *u, struct task *t);
 void put_plan(struct upload *u, struct task *t);
 /* t->found is in its way: ends the task. */
 void put_conflict(struct upload *u, struct task *t);

@@ -377,7 +377,7 @@ static bool is_only_there(struct upload *u, const struct store_inode *inode)
 }
 
 /* Is the only copy of the other one, whose bytes are to be fetched, still there? */
-static void blocked_asked(struct upload *u, struct task *t)
+void blocked_asked(struct upload *u, struct task *t)
 {
 	struct store_inode now;
 	struct version other;
@@ -396,17 +396,26 @@ static void blocked_asked(struct upload *u, struct task *t)
 		blocked_by_none(u, t, &other);
 }
 
+bool blocker_stays(struct upload *u, const struct task *t)
+{
+	struct version other;
+
+	return t->blocked_by != 0 && version_load(u, t->blocked_by, &other) == 0 &&
+	       other.state != FILE_MOVING && other.state != FILE_UPLOADED &&
+	       other.state != FILE_VERIFIED;
+}
+
 /* The only copy of another file here is under its key. One that is not held goes to where it belongs; the
  * bytes of the other are fetched, if they are still there. */
 static enum start put_blocked(struct upload *u, struct task *t)
 {
 	struct version other;
 
-	if (t->blocked_by == 0 || version_load(u, t->blocked_by, &other) < 0 ||
-		other.state == FILE_MOVING)
-		return START_STAYS;
-	if (other.state != FILE_UPLOADED && other.state != FILE_VERIFIED)
+	if (blocker_stays(u, t))
 		return task_claim_key(u, t, t->key) == 0 ? START_BEGUN : START_STAYS;
+	if (t->blocked_by == 0 || version_load(u, t->blocked_by, &other) < 0 ||
+		(other.state != FILE_UPLOADED && other.state != FILE_VERIFIED))
+		return START_STAYS;
 	state_set(u, &other, &(struct state_change){.to = FILE_MOVING});
 	wait_for(u, t->version.ino, BLOCKED_MS);
 	return START_STAYS;

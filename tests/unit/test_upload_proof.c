@@ -245,6 +245,26 @@ static void test_held_and_its_object_is_no_more(void **state)
 	}
 }
 
+/* The same for who is renamed to that name, and cannot be fetched to be sent. */
+static void test_moved_to_where_one_was_held(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t one = uploaded(b, "p/d/one", "first"), two = uploaded(b, "p/d/two", "second");
+
+	(void)state;
+	evict(b, one);
+	fake_delete(b->fake, "p/d/one");
+	rename_in(b, "p/d", "one", "one.tmp");
+	wait_state(b, one, FILE_HELD);
+	fake_fault(b->fake, (struct fake_fault){.op = S3_GET, .kind = FAULT_REFUSE, .times = UINT32_MAX,
+		.class = S3_DENIED, .http_status = 403, .code = "AccessDenied", .key_has = "two"});
+	rename_in(b, "p/d", "two", "one");
+	wait_state(b, two, FILE_UPLOADED);
+	assert_int_equal(state_of(b, one), FILE_LOST);
+	assert_true(fake_has(b->fake, "p/d/one", "second", 6));
+	bench_end(b);
+}
+
 /* Somebody else wrote over it; that is no removal, and the bytes here may be the last. */
 static void test_moved_back_and_replaced(void **state)
 {
@@ -536,6 +556,7 @@ int main(void)
 		cmocka_unit_test(test_gone_is_in_nobodys_way),
 		cmocka_unit_test(test_held_is_in_nobodys_way),
 		cmocka_unit_test(test_held_and_its_object_is_no_more),
+		cmocka_unit_test(test_moved_to_where_one_was_held),
 		cmocka_unit_test(test_moved_back_and_replaced),
 		cmocka_unit_test(test_moved_and_vanished_before_it_was_verified),
 		cmocka_unit_test(test_held_and_tagged_anew),
