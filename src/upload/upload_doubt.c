@@ -287,7 +287,7 @@ static int abort_open_uploads(struct upload *u)
 	return n;
 }
 
-/* Was this cache mounted with another --acl before? */
+/* Was this cache mounted with another --acl before, or with one that nobody noted? */
 static int recover_acl(struct upload *u)
 {
 	static const char name[] = "upload-acl";
@@ -299,7 +299,7 @@ static int recover_acl(struct upload *u)
 		return r;
 	if (r == 0 && strcmp(before, now) == 0)
 		return 0;
-	r = r == -ENOENT ? 0 : abort_open_uploads(u);
+	r = abort_open_uploads(u);
 	return r < 0 ? r : store_setting_set(u->store, name, now);
 }
 
