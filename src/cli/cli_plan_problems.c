@@ -137,7 +137,7 @@ static struct detail *detail_of(struct plan_problems *ps, struct found *f, const
 	return &grown[f->known++];
 }
 
-static void tsv_line(FILE *out, enum plan_kind kind, const char *path, const char *detail)
+static int tsv_line(FILE *out, enum plan_kind kind, const char *path, const char *detail)
 {
 	cleanup_buf struct buf line = {0};
 
@@ -145,7 +145,10 @@ static void tsv_line(FILE *out, enum plan_kind kind, const char *path, const cha
 	text_escape(&line, path);
 	buf_add_char(&line, '\t');
 	text_escape(&line, detail ? detail : kinds[kind].title);
+	if (buf_error(&line) < 0)
+		return buf_error(&line);
 	fprintf(out, "%s\n", buf_text(&line));
+	return 0; /* what could not be written is told by the stream */
 }
 
 void plan_problem(struct plan *p, enum plan_kind kind, const char *path, const char *detail)
@@ -154,8 +157,8 @@ void plan_problem(struct plan *p, enum plan_kind kind, const char *path, const c
 	struct detail *d = detail_of(ps, &ps->found[kind], detail);
 
 	ps->found[kind].count++;
-	if (ps->tsv)
-		tsv_line(ps->tsv, kind, path, detail);
+	if (ps->tsv && tsv_line(ps->tsv, kind, path, detail) < 0)
+		ps->error = -ENOMEM;
 	if (!d)
 		return;
 	if (!d->first)

@@ -218,6 +218,8 @@ static int write_tsv(const struct report *r, FILE *out)
 		if (row->outside)
 			continue;
 		text_escape(&key, row->key);
+		if (buf_error(&key) < 0)
+			return buf_error(&key);
 		fprintf(out, "%s\t%" PRIu64 "\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", buf_text(&key),
 			row->size_bytes, row->crc64nvme, row->sha256[0] ? row->sha256 : "-",
 			row->etag, row->mtime, row->uploaded_at, row->verified_at, row->state);
@@ -238,7 +240,7 @@ json_t *report_json_key(const char *key)
 	if (text)
 		return text;
 	text_escape(&shown, key);
-	return json_string(buf_text(&shown));
+	return buf_error(&shown) < 0 ? NULL : json_string(buf_text(&shown));
 }
 
 static json_t *json_row(const struct report_row *row)
@@ -290,6 +292,8 @@ static int plate_row(void *user, const struct plan_plate *p)
 	cleanup_buf struct buf place = {0};
 
 	text_escape(&place, p->place);
+	if (buf_error(&place) < 0)
+		return buf_error(&place);
 	fprintf(out,
 		"%s\t%" PRIu64 "\t%" PRIu64 "\t%u\t%u\t%u\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64,
 		buf_text(&place), p->files, p->bytes, p->facts.wells, p->facts.sites,
@@ -366,8 +370,8 @@ static void json_free(json_t **j)
 	json_decref(*j);
 }
 
-/* The gallery it was mounted for, as its options say. */
-static char *gallery_of(const json_t *status)
+/* The gallery it was mounted for, as its options say; NULL: none. */
+static int gallery_of(const json_t *status, char **ret)
 {
 	size_t i;
 	json_t *option;
@@ -377,9 +381,9 @@ static char *gallery_of(const json_t *status)
 		const char *text = json_string_value(option);
 
 		if (text && text_starts(text, "gallery=") && text[strlen("gallery=")])
-			return text_dup(text + strlen("gallery="));
+			return (*ret = text_dup(text + strlen("gallery="))) ? 0 : -ENOMEM;
 	}
-	return NULL;
+	return 0;
 }
 
 /* What of the path is not in uploaded.tsv. */
@@ -414,10 +418,12 @@ static int ask_mount(struct report *report, const struct cli_target *t, struct b
 		r = cli_read(t->root, "uploaded.tsv", text);
 	status = r == 0 ? json_loadb(buf_text(&json), json.len, 0, NULL) : NULL;
 	bucket = json_string_value(json_object_get(json_object_get(status, "mount"), "bucket"));
-	*ret_bucket = text_dup(bucket ? bucket : "?");
-	*ret_gallery = gallery_of(status);
 	if (r == 0 && !bucket)
 		r = -EPROTO;
+	if (r == 0 && !(*ret_bucket = text_dup(bucket)))
+		r = -ENOMEM;
+	if (r == 0)
+		r = gallery_of(status, ret_gallery);
 	if (r == 0)
 		*ret_code = cli_exit_of_counts(counts);
 	if (r == 0)

@@ -73,6 +73,8 @@ static int put_tsv(void *user, const struct report_batch *b)
 	cleanup_buf struct buf name = {0};
 
 	text_escape(&name, b->name);
+	if (buf_error(&name) < 0)
+		return buf_error(&name);
 	fprintf(out,
 		"%s\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64,
 		buf_text(&name), b->plates, b->files, b->bytes, b->images, b->expected, b->missing);
