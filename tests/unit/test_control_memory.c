@@ -158,6 +158,52 @@ static void folders_are_whole_or_fail(void **state)
 	}
 }
 
+/* ---- plates ---- */
+
+static void make_plate(void)
+{
+	static const char *const folders[] = {
+		"cpg0001-x", "broad", "images", "2026_01_15_Batch1", "images", "BR1__2026-Measurement1"};
+	uint64_t at = STORE_ROOT_INO;
+
+	for (size_t i = 0; i < array_len(folders); i++) {
+		at = make(at, folders[i], STORE_DIR);
+		if (i == 0)
+			(void)make_file(make(at, "no_place_for_it", STORE_DIR), "x.exe", 1);
+	}
+	at = make(at, "Images", STORE_DIR);
+	(void)make_file(at, "r01c01f01p01-ch1sk1fk1fl1.tiff", 10);
+	(void)make_file(at, "r01c02f01p01-ch1sk1fk1fl1.tiff", 10);
+	set_state(make_file(at, "r02c01f01p01-ch1sk1fk1fl1.tiff", 20), FILE_FAILED, HELD_NOT, "why");
+}
+
+/* Nothing missing, and no file in a better state than it is. */
+static void plates_are_whole_or_fail(void **state)
+{
+#define BATCH_OF_PLATE "plates/cpg0001-x/broad/2026_01_15_Batch1"
+	static const char *const files[] = {BATCH_OF_PLATE "/BR1__2026-Measurement1.svg",
+		BATCH_OF_PLATE "/BR1__2026-Measurement1.txt", "plates.tsv", "layout.tsv"};
+	static const char *const folders[] = {"plates", "plates/cpg0001-x", BATCH_OF_PLATE};
+	struct layout *layout;
+	char *message = NULL;
+
+	assert_int_equal(layout_create(&layout, layout_builtin("cellpainting"), &message), 0);
+	control->config.layout = layout;
+	make_plate();
+	for (size_t i = 0; i < array_len(files); i++) {
+		assert_int_equal(read_lines(files[i], baseline), 0);
+		assert_true(strlen(baseline) > 80);
+		memory_sweep(files[i], play_read, (void *)files[i], 1);
+	}
+	for (size_t i = 0; i < array_len(folders); i++) {
+		assert_int_equal(list_names(folders[i], baseline), 0);
+		assert_true(strlen(baseline) > 0);
+		memory_sweep(folders[i], play_list, (void *)folders[i], 1);
+	}
+	control->config.layout = NULL;
+	layout_destroy(layout);
+}
+
 /* ---- commands ---- */
 
 static bool play_command(void *user)
@@ -246,6 +292,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(files_are_whole_or_fail, setup_quiet, teardown),
 		cmocka_unit_test_setup_teardown(folders_are_whole_or_fail, setup_quiet, teardown),
+		cmocka_unit_test_setup_teardown(plates_are_whole_or_fail, setup_quiet, teardown),
 		cmocka_unit_test_setup_teardown(counts_are_right_or_fail, setup_quiet, teardown),
 		cmocka_unit_test_setup_teardown(
 			what_is_to_follow_is_not_forgotten, setup_quiet, teardown),
