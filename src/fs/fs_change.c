@@ -128,8 +128,8 @@ static int materialise_level(
 
 	if (r == -ENOENT)
 		r = store_attr(fs->config.store, parent, &above) < 0 ? -ESTALE : -ENOENT;
-	if (r != -ENOENT)
-		return r;
+	if (r != -ENOENT || fs_shadow_of(fs, parent, name, ret))
+		return r == -ENOENT ? 0 : r;
 	if (strlen(path) > KEY_MAX_BYTES)
 		return -ENAMETOOLONG;
 	snprintf(key, sizeof(key), "%s/", path);

@@ -112,6 +112,56 @@ static void store_place(const struct store_attr *attr, struct fs_place *ret)
 	*ret = (struct fs_place){.kind = FS_STORE, .attr = *attr, .certain = true};
 }
 
+bool fs_shadow_of(struct fs *fs, uint64_t dir_ino, const char *name, struct store_attr *ret)
+{
+	const struct naming_policy *policy = &fs->config.naming;
+	cleanup_free struct store_entry *page = NULL;
+	char after[STORE_NAME_MAX + 1] = "", cleaned[STORE_NAME_MAX + 1];
+	int n;
+
+	if (policy->mode != NAMING_CLEAN)
+		return false;
+	page = malloc(PAGE * sizeof(*page));
+	if (!page)
+		return false;
+	while ((n = store_readdir_folders(fs->config.store, dir_ino, after, page, PAGE)) > 0) {
+		for (int i = 0; i < n; i++) {
+			if (name_clean(policy, page[i].name, cleaned, sizeof(cleaned)) < 0 ||
+				strcmp(cleaned, name) != 0)
+				continue;
+			*ret = page[i].attr;
+			return true;
+		}
+		(void)text_copy(after, page[n - 1].name, sizeof(after));
+	}
+	return false;
+}
+
+/* A folder by a path of the bucket, whose names may be cleaned ones. */
+static int resolve_folder(struct fs *fs, const char *path, struct store_attr *ret)
+{
+	cleanup_free char *copy = NULL;
+	char *save = NULL;
+	int r = store_resolve(fs->config.store, path, ret);
+
+	if (r != -ENOENT || fs->config.naming.mode != NAMING_CLEAN)
+		return r;
+	copy = text_dup(path);
+	if (!copy)
+		return -ENOMEM;
+	*ret = (struct store_attr){.ino = STORE_ROOT_INO};
+	for (char *name = strtok_r(copy, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
+		uint64_t dir = ret->ino;
+
+		r = store_lookup(fs->config.store, dir, name, ret);
+		if (r == -ENOENT && fs_shadow_of(fs, dir, name, ret))
+			r = 0;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 /* A folder of the bucket may be in the store by now; an object may have been replaced. */
 static int known_place(
 	struct fs *fs, uint64_t ino, const struct fs_known *known, struct fs_place *ret)
@@ -126,7 +176,7 @@ static int known_place(
 	}
 	if (known->is_dir &&
 		(store_attr(fs->config.store, ino, &attr) == 0 ||
-			store_resolve(fs->config.store, buf_text(&known->path), &attr) == 0)) {
+			resolve_folder(fs, buf_text(&known->path), &attr) == 0)) {
 		store_place(&attr, ret);
 		return 0;
 	}
@@ -192,7 +242,7 @@ int fs_place_find_path(struct fs *fs, const char *path, struct fs_place *ret)
 
 	if (*path == '\0')
 		return fs_place_find(fs, STORE_ROOT_INO, ret);
-	r = store_resolve(fs->config.store, path, &attr);
+	r = resolve_folder(fs, path, &attr);
 	if (r == 0)
 		store_place(&attr, ret);
 	if (r != -ENOENT)
@@ -309,27 +359,12 @@ int fs_wait_for_listing(struct fs_call *c, uint64_t listing, int64_t patience_ms
 
 /* ---- what the bucket shows ---- */
 
-/* Under NAMING_CLEAN: does a folder made here map to this one of the bucket? It stands for it. */
+/* Does a folder made here map to this one of the bucket? It stands for it. */
 static bool is_shadowed(struct fs *fs, const struct fs_place *dir, const char *name)
 {
-	const struct naming_policy *policy = &fs->config.naming;
-	cleanup_free struct store_entry *page = NULL;
-	char after[STORE_NAME_MAX + 1] = "", cleaned[STORE_NAME_MAX + 1];
-	int n;
+	struct store_attr attr;
 
-	if (policy->mode != NAMING_CLEAN || dir->kind != FS_STORE)
-		return false;
-	page = malloc(PAGE * sizeof(*page));
-	if (!page)
-		return false;
-	while ((n = store_readdir_folders(fs->config.store, dir->attr.ino, after, page, PAGE)) > 0) {
-		for (int i = 0; i < n; i++)
-			if (name_clean(policy, page[i].name, cleaned, sizeof(cleaned)) == 0 &&
-				strcmp(cleaned, name) == 0)
-				return true;
-		(void)text_copy(after, page[n - 1].name, sizeof(after));
-	}
-	return false;
+	return dir->kind == FS_STORE && fs_shadow_of(fs, dir->attr.ino, name, &attr);
 }
 
 /* "prefix/name", folders with a final slash. False: longer than a key can be. */

@@ -241,6 +241,10 @@ must_check int fs_child_path(
 /* Where the bucket has this folder: "" or "a/b/". -ENAMETOOLONG: nowhere. */
 must_check int fs_place_prefix(struct fs *fs, struct fs_place *dir, char prefix[KEY_MAX_BYTES + 2]);
 
+/* Under NAMING_CLEAN: the folder of this one of the store that is cleaned to name, and so stands for the
+ * bucket's of that name. */
+bool fs_shadow_of(struct fs *fs, uint64_t dir_ino, const char *name, struct store_attr *ret);
+
 enum fs_patience {
 	FS_ANSWER_NOW, /* from what is known */
 	FS_MAY_WAIT,   /* -EINPROGRESS where a listing has to come first (ret_listing) */

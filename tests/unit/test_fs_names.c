@@ -301,6 +301,37 @@ static void names_are_cleaned_on_the_way_and_stand_for_theirs(void **state)
 	rig_free(r);
 }
 
+/* Theirs is shown in the folder that stands for its own; what takes its place is there, too. */
+static void replaced_in_the_folder_that_stands_for_theirs(void **state)
+{
+	struct fs_rig *r = rig_new("");
+	struct fuse_entry_param made, theirs, sub;
+	struct fuse_file_info fi;
+	struct store_attr attr;
+
+	(void)state;
+	fake_put(r->bucket, "myplate/theirs", 1, "e");
+	fake_put(r->bucket, "myplate/sub/other", 1, "e");
+	r->config.naming = (struct naming_policy){.mode = NAMING_CLEAN};
+	rig_start(r);
+	rig_must_list(r, 1, "myplate");
+	assert_int_equal(rig_mkdir(r, 1, "my plate", &made), 0);
+	rig_must_list(r, made.ino, "sub theirs");
+	theirs = rig_walk(r, "my plate/theirs");
+	assert_int_equal(rig_open(r, theirs.ino, O_WRONLY | O_TRUNC, &fi), 0);
+	assert_int_equal(rig_write(r, theirs.ino, &fi, "ours", 4, 0), 0);
+	rig_close(r, theirs.ino, &fi);
+	sub = rig_walk(r, "my plate/sub");
+	(void)rig_put(r, sub.ino, "new", "text");
+	rig_must_list(r, 1, "my plate");
+	assert_int_equal(store_resolve(r->store, "my plate/theirs", &attr), 0);
+	assert_int_equal(attr.size_bytes, 4);
+	assert_int_equal(rig_walk(r, "my plate/theirs").ino, attr.ino);
+	assert_int_equal(store_resolve(r->store, "my plate/sub/new", &attr), 0);
+	rig_must_list(r, sub.ino, "new other");
+	rig_free(r);
+}
+
 static void refused_folder_names_are_refused(void **state)
 {
 	struct fs_rig *r = rig_new("");
@@ -591,6 +622,7 @@ int main(void)
 		cmocka_unit_test(a_folder_that_the_bucket_may_have_is_not_born_here),
 		cmocka_unit_test(folders_of_the_bucket_exist_already),
 		cmocka_unit_test(names_are_cleaned_on_the_way_and_stand_for_theirs),
+		cmocka_unit_test(replaced_in_the_folder_that_stands_for_theirs),
 		cmocka_unit_test(refused_folder_names_are_refused),
 		cmocka_unit_test(what_is_deleted_stays_away_while_the_bucket_follows),
 		cmocka_unit_test(what_was_on_its_way_shows_no_folder),
