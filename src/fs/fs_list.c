@@ -401,9 +401,11 @@ static int merge(struct merge *m)
 	return r;
 }
 
-/* Names that this handle listed before: those that are still there, in the same order. */
+/* Names that this handle listed before: those that are still there, in the same order. Where the
+ * bucket's listing was forgotten meanwhile it has to come again: its names may be there. */
 static int replay(struct merge *m)
 {
+	enum fs_patience patience = m->d->local_only ? FS_ANSWER_NOW : FS_WAITED;
 	int r = 1;
 
 	while (r == 1 && (size_t)(m->off - FIRST_NAME) < m->d->names.count) {
@@ -411,7 +413,7 @@ static int replay(struct merge *m)
 		cleanup_place struct fs_place p = {0};
 		bool certain;
 
-		r = fs_lookup(m->c->fs, m->dir, name, FS_ANSWER_NOW, &p, &certain, &m->listing);
+		r = fs_lookup(m->c->fs, m->dir, name, patience, &p, &certain, &m->listing);
 		if (r == 0)
 			r = add_entry(m->reply, name, &p, m->off + 1);
 		else if (r == -ENOENT)

@@ -108,6 +108,38 @@ static void listed_things_are_known_until_forgotten(void **state)
 	rig_free(r);
 }
 
+/* The kernel asks again for what found no place in the reader's buffer: it is not left out because the
+ * bucket's listing was forgotten meanwhile. */
+static void read_again_after_its_listing_was_forgotten(void **state)
+{
+	struct fs_rig *r = rig_new("");
+
+	(void)state;
+	for (unsigned i = 0; i < 10; i++) {
+		char key[32];
+
+		snprintf(key, sizeof(key), "theirs/k%03u", i);
+		(void)fake_put(r->bucket, key, i, "e");
+	}
+	rig_start(r);
+	for (int plus = 0; plus < 2; plus++) {
+		struct rig_listing l;
+
+		rig_opendir(r, rig_walk(r, "theirs").ino, plus, &l);
+		rig_read_on(r, &l);
+		assert_int_equal(l.count, 10);
+		l.at_end = false;
+		l.count = 5;
+		l.off = l.offs[4];
+		remote_refresh(r->remote, "");
+		rig_read_on(r, &l);
+		assert_int_equal(l.count, 10);
+		must_be_sorted(&l);
+		rig_closedir(r, &l);
+	}
+	rig_free(r);
+}
+
 /* A reply that nobody takes gives back what it counted. */
 static void a_lost_reply_counts_nothing(void **state)
 {
@@ -371,6 +403,7 @@ int main(void)
 		cmocka_unit_test(both_sources_each_name_once),
 		cmocka_unit_test(only_one_source),
 		cmocka_unit_test(listed_things_are_known_until_forgotten),
+		cmocka_unit_test(read_again_after_its_listing_was_forgotten),
 		cmocka_unit_test(a_lost_reply_counts_nothing),
 		cmocka_unit_test(an_offset_may_be_sought_back_to),
 		cmocka_unit_test(an_offset_of_another_handle),
