@@ -242,6 +242,71 @@ static void replaced_object_is_synced_before_its_bytes_go(void **state)
 	must_eq(rig_data_files(r), 0);
 }
 
+static void move(struct rig *r, const char *from, const char *to)
+{
+	must_eq(store_rename(r->s, STORE_ROOT_INO, from, STORE_ROOT_INO, to, 0, 0), 0);
+}
+
+/* What may come back by a power cut under the name, or with the number, of a file that is sent. */
+static void what_was_another_is_known_until_it_is_synced(void **state)
+{
+	struct rig *r = *state;
+	uint64_t a = rig_put(r, STORE_ROOT_INO, "a", 10, 1), again, below, dir;
+	struct store_file *f;
+
+	must(!store_was_other(r->s, a, "a"));
+	move(r, "a", "b");
+	must(!store_was_other(r->s, a, "b"));
+	again = rig_put(r, STORE_ROOT_INO, "a", 10, 2);
+	must(store_was_other(r->s, again, "a"));
+	f = rig_file(r, a); /* its bytes stay meanwhile */
+	move(r, "a", "b");
+	must(store_was_other(r->s, again, "b"));
+	store_file_close(f);
+	must_eq(store_sync_to(r->s, store_mark(r->s)), 0);
+	must(!store_was_other(r->s, again, "b"));
+
+	f = rig_write_begin(r, again); /* another version: its bytes count, too */
+	rig_write_pattern(f, 0, 5, 3);
+	rig_write_end(f);
+	must_eq(store_sync_to(r->s, store_mark(r->s)), 0);
+	must(store_was_other(r->s, again, "b"));
+	must_eq(store_make_durable(r->s, again), 0);
+	must(!store_was_other(r->s, again, "b"));
+
+	dir = rig_create(r, STORE_ROOT_INO, "dir", STORE_DIR);
+	below = rig_put(r, dir, "f", 10, 4);
+	must(!store_was_other(r->s, below, "dir/f"));
+	f = rig_file(r, again);
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, "b", 0), 0);
+	move(r, "dir", "b");
+	must(store_was_other(r->s, below, "b/f"));
+	store_file_close(f);
+}
+
+/* Also among more names than are kept. */
+static void what_was_another_is_known_among_many(void **state)
+{
+	struct rig *r = *state;
+	uint64_t first = rig_put(r, STORE_ROOT_INO, "first", 10, 1), other, fresh;
+	char from[32] = "n", to[32];
+
+	move(r, "first", "n");
+	other = rig_put(r, STORE_ROOT_INO, "first", 10, 1);
+	fresh = rig_put(r, STORE_ROOT_INO, "fresh", 10, 1);
+	for (unsigned i = 0; i < 70000; i++) {
+		snprintf(to, sizeof(to), "n%u", i);
+		move(r, from, to);
+		memcpy(from, to, sizeof(from));
+		must(i % 1000 || store_was_other(r->s, other, "first"));
+		must(i % 1000 || i > 60000 || !store_was_other(r->s, fresh, "fresh"));
+	}
+	must(store_was_other(r->s, other, "first"));
+	must_eq(store_sync_to(r->s, store_mark(r->s)), 0);
+	must(!store_was_other(r->s, other, "first"));
+	must(!store_was_other(r->s, first, from));
+}
+
 static void durability_close_syncs_each(void **state)
 {
 	struct rig *r = *state;
@@ -507,6 +572,8 @@ int main(void)
 		rig_test(emptied_after_a_fetch_is_synced),
 		rig_test(first_change_of_a_suspect_file_is_synced),
 		rig_test(replaced_object_is_synced_before_its_bytes_go),
+		rig_test(what_was_another_is_known_until_it_is_synced),
+		rig_test(what_was_another_is_known_among_many),
 		rig_test(durability_close_syncs_each),
 		rig_test(flush_takes_all_at_once),
 		rig_test_clock(flush_comes_by_itself),

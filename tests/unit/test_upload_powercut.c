@@ -302,6 +302,34 @@ static void test_replaced_its_own_object(void **state)
 	close_bench(b);
 }
 
+/* More than are synced one by one. */
+static void test_many_replaced_their_objects(void **state)
+{
+	struct bench *b = open_bench();
+	char path[32];
+
+	(void)state;
+	for (unsigned round = 0; round < 2; round++) {
+		pause_uploads(b);
+		for (unsigned i = 0; i < 40; i++) {
+			snprintf(path, sizeof(path), "p/d/f%u", i);
+			queued(b, path, round ? "second version" : "first");
+		}
+		upload_resume(b->upload);
+		wait_looking(fake_count(b->fake, S3_PUT) == 40 * (round + 1) &&
+			     attempts_standing(b) == 0);
+		if (round == 0)
+			all_is_safe(b);
+	}
+	power_cut(b);
+	bench_open_upload(b);
+	for (unsigned i = 0; i < 40; i++) {
+		snprintf(path, sizeof(path), "p/d/f%u", i);
+		must_hold(b, path, "second version");
+	}
+	close_bench(b);
+}
+
 static void test_in_parts(void **state)
 {
 	struct bench *b = open_bench();
@@ -563,6 +591,7 @@ int main(void)
 		cmocka_unit_test(test_removed_with_its_folder_and_written_anew),
 		cmocka_unit_test(test_renamed_over_one_that_was_not_sent),
 		cmocka_unit_test(test_replaced_its_own_object),
+		cmocka_unit_test(test_many_replaced_their_objects),
 		cmocka_unit_test(test_in_parts),
 		cmocka_unit_test(test_upload_id_is_known),
 		cmocka_unit_test(test_deleted_and_taken_back),
