@@ -15,6 +15,7 @@
 
 #define BATCH 256
 #define READ_BLOCK_BYTES (1 * MIB)
+#define NUMBERS_TRIED 256
 
 int crc_of_range(int fd, uint64_t start, uint64_t len, uint64_t *ret)
 {
@@ -362,6 +363,23 @@ static int spare_orphans(struct store *s)
 	return op_commit(s);
 }
 
+/* Data files stand behind the last number that was given: the index is older than they are (it was put back
+ * from a copy). */
+static int is_older_than_data(struct store *s, bool *ret)
+{
+	uint64_t next;
+	with_lock(&s->lock);
+	int r = meta_get_u64(&s->index, "next-ino", &next);
+	*ret = false;
+	for (uint64_t ino = next; r == 0 && !*ret && ino < next + NUMBERS_TRIED; ino++) {
+		char path[64];
+		struct stat st;
+		data_path(ino, path);
+		*ret = fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	}
+	return r;
+}
+
 /* ---- all of it ------------------------------------------------------------------------------------------------------ */
 
 static int replay_count(void *user, uint64_t number, const void *payload, size_t len)
@@ -485,7 +503,7 @@ static int check_bytes(struct store *s)
 int recover(struct store *s, char **ret_message)
 {
 	uint64_t clean = 0;
-	bool other_disk = false;
+	bool other_disk = false, older = false;
 	char boot[64] = "";
 	lock_take(&s->lock);
 	int r = replay(s);
@@ -513,7 +531,9 @@ int recover(struct store *s, char **ret_message)
 		r = bury_all(s);
 	if (r == 0 && (!s->recovery.same_boot || other_disk))
 		r = check_bytes(s);
-	if (r == 0 && s->recovery.power_cut)
+	if (r == 0)
+		r = is_older_than_data(s, &older);
+	if (r == 0 && (s->recovery.power_cut || older))
 		r = spare_orphans(s);
 	if (r < 0 && r != -EUCLEAN && text_printf(ret_message,
 			     "recovering the cache in %s failed: %s; nothing in it was deleted: mend the "

@@ -415,6 +415,61 @@ static void copy_killed_at_every_disk_call(void **state)
 	must(gone > 4);
 }
 
+/* Bytes that the index knows nothing of are in the way of the first write. */
+static void work_bytes_in_the_way(struct rig *r, void *arg)
+{
+	uint64_t ino = rig_create(r, STORE_ROOT_INO, "f", STORE_FILE);
+	cleanup_free uint8_t *data = malloc(9000);
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/data/%02x/%016" PRIx64, r->dir, (unsigned)(ino & 0xff), ino);
+	memset(data, 'Z', 9000);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	must_eq(write(fd, data, 9000), 9000);
+	close(fd);
+	disk_on(DISK_KILL_HALF, *(long *)arg, 0);
+	struct store_file *f = rig_write_begin(r, ino);
+	rig_write_at(f, "x", 1, 299);
+	rig_write_end(f);
+}
+
+/* They are kept, once, and what was written is nothing else. */
+static void setting_aside_killed_at_every_disk_call(void **state)
+{
+	struct rig *r = *state;
+	char command[256];
+	unsigned moved = 0;
+
+	snprintf(command, sizeof(command), "test $(find %s -size 9000c | wc -l) = 1", r->dir);
+	for (long at = 1;; at++) {
+		uint8_t want[300] = {[299] = 'x'};
+		struct store_file *f;
+		struct stat st;
+		char path[256];
+		int status;
+
+		snprintf(rig_context, sizeof(rig_context), "killed at call %ld", at);
+		rig_empty(r);
+		(void)rmdir((snprintf(path, sizeof(path), "%s/orphans", r->dir), path));
+		status = rig_child_status(r, work_bytes_in_the_way, &at, CHILD_EXITS);
+		must(WIFEXITED(status) ? WEXITSTATUS(status) == 0 : WTERMSIG(status) == SIGKILL);
+		rig_open(r);
+		must_eq(system(command), 0);
+		f = rig_file(r, rig_find(r, "f"));
+		moved += stat(path, &st) == 0;
+		if (rig_attr(r, rig_find(r, "f")).size_bytes == sizeof(want))
+			rig_must_read(f, 0, want, sizeof(want));
+		store_file_close(f);
+		rig_must_count(r, STORE_ROOT_INO);
+		rig_close(r);
+		if (WIFEXITED(status))
+			break;
+	}
+	rig_context[0] = '\0';
+	must(moved > 2);
+}
+
 /* Recovery killed at its 1st, 2nd … disk call, on what the kills before left; at last it gets through. */
 static void recovery_killed_at_every_disk_call(void **state)
 {
@@ -734,6 +789,7 @@ int main(void)
 		rig_test_closed(killed_at_every_disk_call),
 		rig_test_closed(synced_copy_is_kept),
 		rig_test_closed(copy_killed_at_every_disk_call),
+		rig_test_closed(setting_aside_killed_at_every_disk_call),
 		rig_test_closed(recovery_killed_at_every_disk_call),
 		rig_test_closed(making_killed_at_every_disk_call),
 		rig_test_closed(other_bucket_is_refused),
