@@ -440,6 +440,11 @@ uint64_t store_disk_seq(uint64_t given, int dir_fd)
 	return seq;
 }
 
+bool store_disk_is_another(uint64_t before, uint64_t now)
+{
+	return before && now && before != now;
+}
+
 static int open_parts(struct store *s, const struct store_config *config, int64_t lock_wait_ms,
 	char **ret_message)
 {

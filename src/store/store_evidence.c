@@ -145,14 +145,6 @@ static int sense_each(void *user, const char *table, struct bytes key, struct by
 	return 0;
 }
 
-/* As a mount would judge it (store_recover.c). */
-static bool disk_is_another(const struct repair *p)
-{
-	uint64_t seq = p->sources.disk_seq;
-
-	return seq && p->s->disk_seq && seq != p->s->disk_seq;
-}
-
 static int look_at_index(struct repair *p)
 {
 	struct sources *s = &p->sources;
@@ -172,7 +164,7 @@ static int look_at_index(struct repair *p)
 	if (r == 0)
 		s->power_cut =
 			(salvage_index(fd, "meta", boot_each, p->s->boot_id, &report) == -ESTALE ||
-				disk_is_another(p)) &&
+				store_disk_is_another(s->disk_seq, p->s->disk_seq)) &&
 			s->clean == 0;
 	s->meta_known = r == 0 && s->epoch != UINT64_MAX && s->number != UINT64_MAX &&
 			s->clean != UINT64_MAX && s->index_identity[0] && s->format;

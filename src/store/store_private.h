@@ -405,6 +405,7 @@ must_check int store_boot_id(const char *given, char out[64]);
  * out and put back, when what was in the page cache is gone. 0: not known (no block device directly below, or
  * a kernel before 5.15). */
 uint64_t store_disk_seq(uint64_t given, int dir_fd);
+bool store_disk_is_another(uint64_t before, uint64_t now);
 /* One line for a person, unless there is one already. */
 void store_say(char **ret_message, const char *fmt, ...) printf_like(2, 3);
 char *store_quoted(const char *path); /* as a shell needs it */

@@ -488,7 +488,7 @@ static int disk_is_another(struct store *s, bool *ret)
 {
 	uint64_t seq = 0;
 	int r = meta_get_u64(&s->index, META_DISK_SEQ, &seq);
-	*ret = seq && s->disk_seq && seq != s->disk_seq;
+	*ret = store_disk_is_another(seq, s->disk_seq);
 	return r == -ENOENT ? 0 : r; /* a cache of an earlier cpgfs */
 }
 
