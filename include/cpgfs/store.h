@@ -532,8 +532,9 @@ must_check int store_attempts(
 must_check int store_inodes_of_key(
 	struct store *s, const char *key, struct store_inode *out, size_t max);
 /* Is an object with this key ours: that of a file here, or one that is being made, deleted or moved
- * away? Listings show it as that file, under the name that this has now, or not at all. */
-bool store_key_is_ours(struct store *s, const char *key);
+ * away? Listings show it as that file, under the name that this has now, or not at all. 1, 0, or an error: it
+ * is not known. */
+must_check int store_key_is_ours(struct store *s, const char *key);
 /* An object from elsewhere is to be deleted when due; store_forget() takes that back. */
 must_check int store_stray_add(
 	struct store *s, const struct store_object *object, int64_t due_at_ns);

@@ -391,9 +391,10 @@ static int shows_nothing(struct fs *fs, const char *prefix, unsigned depth,
 static int object_is_hidden(struct fs *fs, const char *prefix, const char *name, const char *key)
 {
 	struct remote_entry entry;
+	int ours = store_key_is_ours(fs->config.store, key);
 
-	if (store_key_is_ours(fs->config.store, key))
-		return 1;
+	if (ours)
+		return ours < 0 ? -ENODATA : 1;
 	switch (remote_lookup(fs->config.remote, prefix, name, true, &entry)) {
 	case 0:
 		return 0;

@@ -371,20 +371,21 @@ int store_inodes_of_key(struct store *s, const char *key, struct store_inode *ou
 	return r < 0 && r != -ENOENT ? r : (int)count;
 }
 
-/* A key below the old path of a folder whose objects have not followed its rename yet. */
-static bool below_a_job(struct store *s, const char *key)
+/* A key below the old path of a folder whose objects have not followed its rename yet? */
+static int below_a_job(struct store *s, const char *key)
 {
 	struct ikey from = { .len = 0 };
 	if (s->job_count == 0)
-		return false;
+		return 0;
 	cleanup_cursor struct index_cursor c;
-	for (int r = index_seek(&s->index, TABLE_JOB, &from, false, &c); r == 0; r = index_next(&c)) {
+	int r = index_seek(&s->index, TABLE_JOB, &from, false, &c);
+	for (; r == 0; r = index_next(&c)) {
 		size_t len = c.value.len > 8 ? c.value.len - 8 : 0;
 		const char *old_path = (const char *)c.value.data + 8;
 		if (len && strlen(key) > len && memcmp(key, old_path, len) == 0 && key[len] == '/')
-			return true;
+			return 1;
 	}
-	return false;
+	return r == -ENOENT ? 0 : r;
 }
 
 /* Is the object under the key of this record ours, by the state of its file? */
@@ -418,32 +419,41 @@ static bool holds_its_key(const struct record *r)
 	return false;
 }
 
-/* Perhaps sent and perhaps there already, while its file may have another name or none. */
-static bool is_being_made(struct store *s, const char *key)
+/* Perhaps sent and perhaps there already, while its file may have another name or none? */
+static int is_being_made(struct store *s, const char *key)
 {
 	struct ikey from = ikey_hash(key, 0);
 	cleanup_cursor struct index_cursor c;
-
-	return index_seek(&s->index, TABLE_ATTEMPT_KEY, &from, false, &c) == 0 && c.key.len == 24 &&
-		memcmp(c.key.data, from.data, 16) == 0;
+	int r = index_seek(&s->index, TABLE_ATTEMPT_KEY, &from, false, &c);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	return c.key.len == 24 && memcmp(c.key.data, from.data, 16) == 0;
 }
 
-bool store_key_is_ours(struct store *s, const char *key)
+static int is_held_by_a_file(struct store *s, const char *key)
 {
 	struct ikey from = ikey_hash(key, 0);
-	with_lock(&s->lock);
-	if (below_a_job(s, key))
-		return true;
 	cleanup_cursor struct index_cursor c;
 	int r = index_seek(&s->index, TABLE_OBJECT_KEY, &from, false, &c);
 	for (; r == 0 && c.key.len == 24 && memcmp(c.key.data, from.data, 16) == 0;
 		r = index_next(&c)) {
 		struct record record;
-		if (record_get(s, get_be64((const uint8_t *)c.key.data + 16), &record) == 0 &&
-			holds_its_key(&record))
-			return true;
+		r = record_get(s, get_be64((const uint8_t *)c.key.data + 16), &record);
+		if (r < 0)
+			return r == -ENOENT ? -EUCLEAN : r;
+		if (holds_its_key(&record))
+			return 1;
 	}
-	return is_being_made(s, key);
+	return r == -ENOENT ? 0 : r;
+}
+
+int store_key_is_ours(struct store *s, const char *key)
+{
+	with_lock(&s->lock);
+	int r = below_a_job(s, key);
+	if (r == 0)
+		r = is_held_by_a_file(s, key);
+	return r ? r : is_being_made(s, key);
 }
 
 int store_stray_add(struct store *s, const struct store_object *object, int64_t due_at_ns)

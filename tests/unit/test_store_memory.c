@@ -366,6 +366,37 @@ static bool look_and_change(void *user)
 	return reached;
 }
 
+/* What could not be looked up is not said to be somebody else's. */
+static bool ask_whose(void *user)
+{
+	struct rig *r = user;
+	int old_path, old_name, sent;
+	bool reached;
+
+	memory_fault_begin(memory_sweep_at, false);
+	old_path = store_key_is_ours(r->s, "a/one");
+	old_name = store_key_is_ours(r->s, "two");
+	sent = store_key_is_ours(r->s, "three");
+	reached = memory_fault_end();
+	must_hold(old_path == 1 || (reached && old_path == -ENOMEM));
+	must_hold(old_name == 1 || (reached && old_name == -ENOMEM));
+	must_hold(sent == 1 || (reached && sent == -ENOMEM));
+	return reached;
+}
+
+static void nothing_ours_is_taken_for_somebody_elses(void **state)
+{
+	struct rig *r = *state;
+
+	rig_open(r);
+	rig_bring(r, rig_put(r, rig_dir(r, STORE_ROOT_INO, "a"), "one", 10, 1), FILE_UPLOADED);
+	must_hold(store_rename(r->s, STORE_ROOT_INO, "a", STORE_ROOT_INO, "b", 0, 0) == 0);
+	rig_bring(r, rig_put(r, STORE_ROOT_INO, "two", 10, 1), FILE_UPLOADED);
+	must_hold(store_rename(r->s, STORE_ROOT_INO, "two", STORE_ROOT_INO, "moved", 0, 0) == 0);
+	rig_bring(r, rig_put(r, STORE_ROOT_INO, "three", 10, 1), FILE_SENDING);
+	memory_sweep("asking whose a key is", ask_whose, r, 1);
+}
+
 static void nothing_is_taken_for_absent(void **state)
 {
 	struct rig *r = *state;
@@ -416,6 +447,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(opens_or_not, setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(changes_happen_or_not, setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(nothing_is_taken_for_absent, setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(
+			nothing_ours_is_taken_for_somebody_elses, setup, rig_teardown),
 	};
 
 	return cmocka_run_group_tests_name("store short of memory", tests, NULL, NULL);
