@@ -4,7 +4,7 @@
  *
  * Owns:     the states from CLOSED on, attempts, re-key jobs, pauses.
  * States:   tbl/file_states.h.
- * Threads:  one scheduler thread, a hash pool and one that waits for the disk, made by upload_start().
+ * Threads:  one scheduler thread, a hash pool and two that wait for the disk, made by upload_start().
  *           Replies of requests are handed to the scheduler.
  * Locks:    RANK_UPLOAD; never held over a request, a digest or a callback.
  * Errors:   0 or -errno; -ESHUTDOWN after upload_stop().

@@ -88,7 +88,8 @@ int upload_start(struct upload *u)
 	if (r == 0)
 		r = pool_create(&u->pool, "hash", u->hash_threads, POOL_QUEUE);
 	if (r == 0)
-		r = pool_create(&u->sync_pool, "sync", 1, 1);
+		r = pool_create(&u->sync_pool, "sync", array_len(u->sched.sync_lanes),
+			array_len(u->sched.sync_lanes));
 	if (r == 0)
 		r = thread_start(&u->thread, "upload", scheduler_run, u);
 	return r;

@@ -463,8 +463,16 @@ void sync_then(struct upload *u, struct task *t, bool with_data, task_step_fn *t
 /* t->attempt stands recorded: run go when no power cut can make another story of its write. Ends the task if
  * the disk or the bucket can't tell. */
 void write_safely(struct upload *u, struct task *t, enum s3_op op, task_safe_fn *go);
-void sync_pass(struct upload *u); /* all that wait, at once */
+void synced_pass(struct upload *u); /* those that need wait no longer go on */
+void sync_pass(struct upload *u);   /* all that wait, at once */
+bool sync_has_room(const struct upload *u); /* for more that may have to wait */
 void sync_release(struct upload *u);
+
+/* The next sync of its kind. */
+struct sync_lane {
+	struct sync_batch *next; /* who waits for it; NULL: nobody */
+	bool runs;		 /* the one before it */
+};
 
 /* ---- work -------------------------------------------------------------------------------------- */
 
@@ -494,6 +502,8 @@ void put_doubtful(struct upload *u, struct task *t, const struct s3_reply *reply
 /* The condition was refused or what it named is gone: ask the bucket and plan again. */
 void put_replan(struct upload *u, struct task *t);
 void put_condition_refused(struct upload *u, struct task *t); /* of a PUT; its attempt ends */
+/* Likewise, where its bytes may not be those that were closed: they are read, and it is tried again later. */
+void put_reread(struct upload *u, struct task *t, const char *reason);
 /* A failed request of a version, by its class: again later, a pause, or FAILED. Ends the task. */
 void put_failed(struct upload *u, struct task *t, const struct s3_reply *reply);
 /* A request that could not even be made (no memory, shutting down). Ends the task. */
@@ -749,8 +759,9 @@ struct sched {
 	struct store_inode owners[OWNERS_MAX];
 	struct store_attempt attempts[ATTEMPTS_WINDOW];
 	uint64_t looks_later; /* a bit per file_state: queues to be read again in the next pass */
-	struct sync_batch *sync_next; /* who waits for the next sync; NULL: nobody */
-	bool sync_runs;
+	struct sync_lane sync_lanes[2]; /* records; with bytes, too */
+	struct sync_batch *synced;	/* these may go on */
+	unsigned sync_waits;		/* who gave up a place for it */
 	bool stopping;
 };
 

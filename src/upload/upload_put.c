@@ -264,7 +264,7 @@ static void put_go(struct upload *u, struct task *t, bool holds)
 {
 	int r;
 
-	if (!holds || !store_version_is(u->store, t->version.ino, t->version.generation)) {
+	if (!holds) {
 		put_condition_refused(u, t);
 		return;
 	}

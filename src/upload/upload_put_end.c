@@ -224,14 +224,11 @@ static void reread(struct upload *u, struct digest *d)
 	task_retry_later(u, t, &again);
 }
 
-/* Changed while it was sent, changed on the disk, or on the wire: read it again and see. */
-static void put_digest_refused(struct upload *u, struct task *t, const struct s3_reply *reply)
+void put_reread(struct upload *u, struct task *t, const char *reason)
 {
 	struct digest d = {.kind = DIGEST_SEND, .task = t, .done = reread};
-	char reason[REASON_MAX];
 	int r;
 
-	reason_of_reply(reply, u->acl, reason);
 	sha_cache_drop(u, t->version.ino);
 	if (!task_attempt_end(u, t, FILE_QUEUED, reason, true, NULL)) {
 		task_destroy(u, t);
@@ -241,6 +238,15 @@ static void put_digest_refused(struct upload *u, struct task *t, const struct s3
 	r = digest_begin(u, &d);
 	if (r < 0)
 		put_unsent(u, t, r);
+}
+
+/* Changed while it was sent, changed on the disk, or on the wire: read it again and see. */
+static void put_digest_refused(struct upload *u, struct task *t, const struct s3_reply *reply)
+{
+	char reason[REASON_MAX];
+
+	reason_of_reply(reply, u->acl, reason);
+	put_reread(u, t, reason);
 }
 
 /* ---- the reply ---------------------------------------------------------------------------------- */

@@ -46,7 +46,7 @@ bool transfers_may_begin(struct upload *u)
 bool slot_free(struct upload *u)
 {
 	return u->sched.waiting_inos.count + u->sched.waiting_attempts.count < WAITS_MAX &&
-	       transfers_may_begin(u);
+	       sync_has_room(u) && transfers_may_begin(u);
 }
 
 void wake_by(struct upload *u, int64_t at_ms)
@@ -226,6 +226,7 @@ static void passes(struct upload *u)
 	held_pass(u);
 	digest_pass(u);
 	rekey_pass(u);
+	synced_pass(u);
 	if (pause_lets_send(u)) {
 		send_passes(u);
 		wake_by(u, u->sched.deleting_next_ms);
