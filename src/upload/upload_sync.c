@@ -14,7 +14,7 @@
 #include "upload_private.h"
 
 /* More files than this are synced with the whole disk. */
-#define SINGLE_SYNCS_MAX 8
+#define SINGLE_SYNCS_MAX 2
 #define SYNC_WAITS_MAX 256
 
 struct sync_item {
