@@ -118,7 +118,12 @@ static int bury(struct store *s, uint64_t ino)
 	bool purge = true;
 	int e = 0;
 	lock_take(&s->lock);
-	if (record_get(s, ino, &r) == 0) {
+	int known = record_get(s, ino, &r);
+	if (known < 0 && known != -ENOENT) { /* nothing is deleted on doubt */
+		purge = false;
+		e = known == -EUCLEAN ? 0 : known;
+	}
+	if (known == 0) {
 		purge = r.i.attr.state == FILE_NONE && !r.attempts_open;
 		if (purge) {
 			op_begin(s);

@@ -319,6 +319,32 @@ static void an_object_of_a_damaged_record_stays(void **state)
 	must_eq(rig_files_in(r, FILE_DELETING), 0);
 }
 
+static void work_damaged(struct rig *r, void *arg)
+{
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 10, 1);
+	struct ikey damaged = ikey_ino(ino);
+
+	rig_bring(r, ino, FILE_UPLOADED);
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 600000), 0);
+	must_state(rig_state(r, ino), FILE_DELETING);
+	lock_take(&r->s->lock);
+	must_eq(index_put(&r->s->index, TABLE_INODE, (struct bytes){damaged.data, damaged.len},
+			(struct bytes){"x", 1}), 0);
+	lock_drop(&r->s->lock);
+	(void)rig_dir(r, STORE_ROOT_INO, "d");
+	must_eq(store_checkpoint(r->s), 0);
+}
+
+/* A deleted file that may still come back: who cannot read its record does not unlink its bytes. */
+static void bytes_of_a_damaged_record_stay(void **state)
+{
+	struct rig *r = *state;
+
+	rig_child(r, work_damaged, NULL, CHILD_KILLED);
+	rig_open(r);
+	must_eq(rig_data_files(r), 1);
+}
+
 /* No number is better than one that is too small: nothing pending means that all is done. */
 static void counts_that_are_damaged(void **state)
 {
@@ -436,6 +462,7 @@ int main(void)
 		rig_test(walk_passes_what_is_damaged),
 		rig_test(a_damaged_folder_stops_what_is_below),
 		rig_test(an_object_of_a_damaged_record_stays),
+		rig_test_closed(bytes_of_a_damaged_record_stay),
 		rig_test(counts_that_are_damaged),
 		rig_test(walk_while_the_tree_changes),
 		rig_test(walk_while_folders_are_renamed),
