@@ -23,6 +23,7 @@ void multipart_release(struct task *t)
 		return;
 	waits_release(&t->parts->waiting);
 	free(t->parts->state);
+	free(t->parts->failed);
 	free(t->parts);
 	t->parts = NULL;
 }
@@ -34,7 +35,10 @@ int parts_alloc(struct task *t, uint64_t chunks)
 	if (!p)
 		return -ENOMEM;
 	p->state = calloc(chunks, sizeof(*p->state));
-	if (!p->state) {
+	p->failed = calloc(chunks, sizeof(*p->failed));
+	if (!p->state || !p->failed) {
+		free(p->state);
+		free(p->failed);
 		free(p);
 		return -ENOMEM;
 	}

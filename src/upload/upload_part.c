@@ -23,6 +23,7 @@ void part_back(struct upload *u, struct task *t, uint64_t chunk, enum part_state
 void part_again(
 	struct upload *u, struct task *t, uint64_t chunk, const struct s3_reply *reply)
 {
+	uint8_t *failed = &t->parts->failed[chunk];
 	int64_t ms;
 
 	u->sched.retries++;
@@ -32,7 +33,10 @@ void part_again(
 		part_back(u, t, chunk, PART_TODO);
 		return;
 	}
-	ms = s3_backoff_ms(++t->parts->errors, reply->class == S3_THROTTLED);
+	/* several at once are no failures in a row */
+	t->parts->errors++;
+	*failed = (uint8_t)(*failed < UINT8_MAX ? *failed + 1 : UINT8_MAX);
+	ms = s3_backoff_ms(*failed, reply->class == S3_THROTTLED);
 	if (!s3_retry_bucket_take(&u->sched.retry_bucket, reply->class))
 		ms = s3_backoff_ms(32, false);
 	if (waits_add(&t->parts->waiting, chunk, clock_mono_ms() + ms) < 0)
@@ -56,7 +60,7 @@ bool part_record(struct upload *u, struct task *t, struct request *rq)
 		part_back(u, t, rq->chunk, PART_TODO);
 		return true;
 	}
-	t->parts->errors = 0;
+	t->parts->errors = t->parts->failed[rq->chunk] = 0;
 	t->parts->sent++;
 	s3_retry_bucket_give(&u->sched.retry_bucket);
 	part_back(u, t, rq->chunk, PART_SENT);

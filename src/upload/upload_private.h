@@ -548,7 +548,8 @@ enum parts_end {
 };
 enum part_state { PART_TODO, PART_BUSY, PART_WAITS, PART_SENT };
 struct parts {
-	uint8_t *state; /* enum part_state of each chunk */
+	uint8_t *state;	 /* enum part_state of each chunk */
+	uint8_t *failed; /* how often each failed in a row */
 	uint64_t next;	/* chunks below are not TODO */
 	uint64_t sent, busy;
 	struct waits waiting; /* PART_WAITS */

@@ -80,6 +80,31 @@ static void test_part_errors_repeat_that_part(void **state)
 	bench_end(b);
 }
 
+/* All parts at once is one failure of each, and not six in a row: none waits longer than after the first. */
+static void test_parts_that_fail_at_once(void **state)
+{
+	struct bench *b = bench_begin(true);
+	uint8_t *data = pattern(LEN, 1);
+	struct upload_status status;
+	uint64_t ino;
+
+	(void)state;
+	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
+	fake_fault(b->fake, (struct fake_fault){.op = S3_UPLOAD_PART, .kind = FAULT_REFUSE, .times = 6,
+		.class = S3_RETRY, .http_status = 500, .code = "InternalError"});
+	fake_set_hold(b->fake, S3_UPLOAD_PART, true);
+	ino = write_file(b, "p/big", data, LEN);
+	bench_open_upload(b); /* news of a closed file would wait for the clock */
+	wait_until(fake_in_flight(b->fake, S3_UPLOAD_PART) == 6);
+	fake_set_hold(b->fake, S3_UPLOAD_PART, false);
+	wait_until((upload_status(b->upload, &status), status.retries_total == 6));
+	clock_fake_advance_ms(500);
+	check_done(b, ino, "p/big", data);
+	free(data);
+	bench_end(b);
+	clock_fake_end();
+}
+
 static void complete_fault(bool aws, struct fake_fault fault, unsigned creates)
 {
 	struct bench *b = open_bench(aws);
@@ -490,6 +515,7 @@ int main(void)
 		cmocka_unit_test(test_sent_in_parts),
 		cmocka_unit_test(test_around_the_threshold),
 		cmocka_unit_test(test_part_errors_repeat_that_part),
+		cmocka_unit_test(test_parts_that_fail_at_once),
 		cmocka_unit_test(test_complete_answer_lost),
 		cmocka_unit_test(test_complete_refused),
 		cmocka_unit_test(test_completed_twice),
