@@ -95,12 +95,16 @@ static void batch_done(struct upload *u, struct event *e)
 	*last = b;
 }
 
-static struct sync_batch *batch_next(struct sync_lane *lane)
+static struct sync_batch *batch_next(struct upload *u, bool with_data)
 {
+	struct sync_lane *lane = &u->sched.sync_lanes[with_data];
 	struct sync_batch *b = lane->next;
 
-	if (!b)
+	if (!b) {
 		b = lane->next = calloc(1, sizeof(*b));
+		if (b)
+			b->with_data = with_data; /* whose lane it is, also if it stays empty */
+	}
 	if (b && b->count == b->cap) {
 		size_t cap = b->cap ? 2 * b->cap : 16;
 		struct sync_item *more = reallocarray(b->items, cap, sizeof(*more));
@@ -115,14 +119,13 @@ static struct sync_batch *batch_next(struct sync_lane *lane)
 
 void sync_then(struct upload *u, struct task *t, bool with_data, task_step_fn *then)
 {
-	struct sync_batch *b = batch_next(&u->sched.sync_lanes[with_data]);
+	struct sync_batch *b = batch_next(u, with_data);
 
 	if (!b) {
 		t->sync_error = -ENOMEM;
 		then(u, t);
 		return;
 	}
-	b->with_data = with_data;
 	b->items[b->count++] = (struct sync_item){.task = t,
 		.ino = t->version.ino,
 		.generation = t->version.generation,
