@@ -211,11 +211,12 @@ static void test_delete_is_not_taken_back_any_more(void **state)
 
 /* ---- the end of the daemon ------------------------------------------------------------------------------ */
 
+static _Atomic bool is_stopping;
+
 static void let_go_soon(void *user)
 {
-	struct bench *b = user;
-
-	wait_until(b->upload == NULL); /* it is being stopped */
+	(void)user;
+	wait_until(is_stopping);
 	disk_holds(false);
 }
 
@@ -224,8 +225,10 @@ static void stop_meanwhile(struct bench *b)
 	struct upload *u = b->upload;
 	struct thread *helper;
 
-	assert_int_equal(thread_start(&helper, "helper", let_go_soon, b), 0);
+	is_stopping = false;
+	assert_int_equal(thread_start(&helper, "helper", let_go_soon, NULL), 0);
 	b->upload = NULL;
+	is_stopping = true;
 	upload_stop(u, clock_mono_ms());
 	upload_destroy(u);
 	thread_join(helper);
