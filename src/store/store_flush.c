@@ -313,7 +313,7 @@ int mark_suspect(struct store *s, uint64_t ino)
 	op_begin(s);
 	op_put(s, TABLE_UNSYNCED, &k, value, sizeof(value));
 	int r = op_commit(s);
-	s->suspects_owed = s->suspects_owed || r < 0;
+	s->suspects_owed += r < 0;
 	if (s->flush_due_ms == 0)
 		s->flush_due_ms = clock_mono_ms() + s->flush_ms;
 	return r;
@@ -324,7 +324,7 @@ int store_file_sync(struct store_file *f, bool data_only)
 	struct store *s = f->store;
 	lock_take(&s->lock);
 	uint64_t before = s->journal.next_number;
-	bool unsynced = is_unsynced(s, f->ino), suspect = is_suspect(s, f->ino) || s->suspects_owed;
+	bool unsynced = is_unsynced(s, f->ino), suspect = is_suspect(s, f->ino) || s->suspects_owed > 0;
 	lock_drop(&s->lock);
 	struct news news = { 0 };
 	lock_take(&f->lock);

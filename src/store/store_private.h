@@ -372,7 +372,7 @@ struct store {
 	int failed; /* -errno: the store takes no more changes */
 	int64_t mend_at_ms; /* and not before this it is tried to mend that */
 	struct disk_failures disk_failures;
-	bool suspects_owed; /* a sync failed, and that could not be recorded */
+	uint64_t suspects_owed; /* syncs that failed since, and that could not be recorded */
 	uint64_t next_ino, next_attempt, next_job;
 	uint64_t ops_since_commit, ops_until_commit;
 	int64_t last_change_ms;

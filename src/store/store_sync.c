@@ -260,17 +260,19 @@ static int mark_suspects(struct store *s)
 	}
 }
 
-/* A sync failed, and whom it concerns could not be recorded: all that is unsynced. */
+/* A sync failed, and whom it concerns could not be recorded: all that is unsynced. One that fails meanwhile
+ * stays owed. */
 static int mark_owed_suspects(struct store *s)
 {
 	lock_take(&s->lock);
-	bool owed = s->suspects_owed;
+	uint64_t owed = s->suspects_owed;
 	lock_drop(&s->lock);
 	int r = owed ? mark_suspects(s) : 0;
 	if (!owed || r < 0)
 		return r;
 	with_lock(&s->lock);
-	s->suspects_owed = false;
+	if (s->suspects_owed == owed)
+		s->suspects_owed = 0;
 	return 0;
 }
 
