@@ -3,7 +3,9 @@
  *                   and what the layout requires of each batch and plate.
  *
  * Memory: one record per batch, plate and plate folder, in a tree by name. The images of a plate
- * are counted while the walk is in its folder (keys come in order), then only the sums stay.
+ * are counted while the walk is in its folder (keys come in order), then only the sums stay. Where
+ * more of it may come (from another source, or a name that is cleaned to the same) what was counted
+ * stays, too: some 50 KiB a plate.
  */
 #include <inttypes.h>
 #include <search.h>
@@ -25,14 +27,14 @@ struct node {
 	uint64_t files, bytes, there;
 	int64_t first_at_ns, last_at_ns; /* of what was given to plan_plates_add; 0: nothing */
 	char *missing;			 /* the first ones, for a person */
+	struct plate *plate;		 /* NULL: not being counted (any more) */
 };
 
 struct plan_plates {
 	void *tree; /* of struct node */
 	struct node **nodes;
 	size_t count, space;
-	struct node *current; /* its images are being counted */
-	struct plate *plate;
+	struct node *current; /* the walk is in its folder */
 };
 
 int plan_plates_create(struct plan_plates **ret)
@@ -53,10 +55,10 @@ void plan_plates_destroy(struct plan_plates *pl)
 	for (size_t i = 0; i < pl->count; i++) {
 		free(pl->nodes[i]->key);
 		free(pl->nodes[i]->missing);
+		plate_destroy(pl->nodes[i]->plate);
 		free(pl->nodes[i]);
 	}
 	free(pl->nodes);
-	plate_destroy(pl->plate);
 	free(pl);
 }
 
@@ -148,6 +150,11 @@ static void note_time(struct node *node, int64_t at_ns)
 		node->last_at_ns = at_ns;
 }
 
+static bool more_may_come(const struct plan *p)
+{
+	return p->source_count > 1 || p->naming.mode == NAMING_CLEAN;
+}
+
 static int plate_done(struct plan *p)
 {
 	struct plan_plates *pl = p->plates;
@@ -157,14 +164,14 @@ static int plate_done(struct plan *p)
 	int status = 0;
 
 	if (node) {
-		status = plate_sum(pl->plate, &p->pin, &node->facts);
+		status = plate_sum(node->plate, &p->pin, &node->facts);
 		if (status == 0 && node->facts.missing > 0)
-			status = plate_each_missing(pl->plate, &p->pin, add_missing, &missing);
+			status = plate_each_missing(node->plate, &p->pin, add_missing, &missing);
 		free(node->missing);
 		node->missing = buf_steal(&text);
+		if (!more_may_come(p))
+			plate_destroy(steal_ptr(node->plate));
 	}
-	plate_destroy(pl->plate);
-	pl->plate = NULL;
 	pl->current = NULL;
 	return status;
 }
@@ -192,8 +199,8 @@ static int add_image(struct plan *p, struct node *node, const char *key, uint64_
 
 	if (pl->current != node) {
 		status = plate_done(p);
-		if (status == 0)
-			status = plate_create(&pl->plate);
+		if (status == 0 && !node->plate)
+			status = plate_create(&node->plate);
 		if (status < 0)
 			return status;
 		pl->current = node;
@@ -203,7 +210,7 @@ static int add_image(struct plan *p, struct node *node, const char *key, uint64_
 	if (!image_name_parse(leaf, &image))
 		return 0;
 	node->vendor = image.vendor;
-	status = plate_add(pl->plate, &image);
+	status = plate_add(node->plate, &image);
 	return status == -ERANGE ? 0 : status; /* no well of a plate: not counted */
 }
 

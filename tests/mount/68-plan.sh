@@ -190,6 +190,27 @@ test_plates_are_complete_or_named() {
 	found counterpart BR00117036 "no images"
 }
 
+# A plate that comes in two halves is one plate, whatever lies between them.
+test_a_plate_of_several_sources() {
+	local images plate
+	make_project
+	images=$(echo "$T/src/$PREFIX"/images/*/images)
+	plate=$(basename "$images"/BR00117035*)
+	mkdir -p "$T/rest/$plate/Images"
+	mv "$images/$plate/Images"/r01c01* "$T/rest/$plate/Images"
+	rm "$images/$plate/Images/r01c07f02p01-ch2sk1fk1fl1.tiff"
+	plan_images() { # STATUS SRC…
+		local status=$1
+		shift
+		exits "$status" "$CPGFS" plan --summary --problems "$T/problems" "$@" "$DEST/images/2021_04_26_Batch1/images"
+	}
+	plan_images 0 "$images" "$T/rest"
+	found missing "$plate" "95 of 96 images (24 wells × 2 sites × 2 channels); missing: A07 site 2 channel 2"
+	same "plates with gaps" "$(grep -c '^missing' "$T/problems")" 1
+	plan_images 3 --expect 24,2,2 "$images" "$T/rest"
+	same "plates with gaps" "$(grep -c '^expected' "$T/problems")" 1
+}
+
 # What people found out after the upload, from the tables that name other files.
 test_tables_that_name_what_is_not_there() {
 	local batch=2021_04_26_Batch1 at=$T/src/$PREFIX
