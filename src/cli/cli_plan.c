@@ -214,9 +214,10 @@ static int source_add(struct plan *p, char *path, const char *prefix)
 	}
 	leaf = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
 	s->path = path;
+	s->is_single = !S_ISDIR(st.st_mode);
 	p->source_count++;
-	/* cp -r SRC/. copies what is in it */
-	if (!p->mount_root || !S_ISDIR(st.st_mode) || strcmp(leaf, ".") == 0)
+	/* cp -r SRC/. copies what is in it, as does SRC/.. */
+	if (!p->mount_root || s->is_single || strcmp(leaf, ".") == 0 || strcmp(leaf, "..") == 0)
 		s->prefix = text_dup(prefix);
 	else if (text_printf(&s->prefix, "%s%s%s", prefix, prefix[0] ? "/" : "", leaf) < 0)
 		s->prefix = NULL;

@@ -70,6 +70,7 @@ struct plan {
 		char *path;   /* as given */
 		char *prefix; /* of the keys below it */
 		char *folder; /* set by plan_source() */
+		bool is_single; /* a file, not a folder */
 	} * sources;
 	size_t source_count, source_at;
 

@@ -244,14 +244,15 @@ static int judge_layout(
 static void judge_duplicate(struct plan *p, const char *rel, const char *shown)
 {
 	for (size_t i = 0; i < p->source_at; i++) {
+		const struct plan_source *s = &p->sources[i];
+		const char *slash = strrchr(s->path, '/'), *leaf = slash ? slash + 1 : s->path;
 		cleanup_buf struct buf other = {0};
 
-		if (strcmp(p->sources[i].prefix, p->prefix) != 0)
+		if (strcmp(s->prefix, p->prefix) != 0 || (s->is_single && strcmp(leaf, rel) != 0))
 			continue;
-		buf_printf(&other, "%s/%s", p->sources[i].folder, rel);
+		buf_printf(&other, "%s/%s", s->folder, rel);
 		if (access(buf_text(&other), F_OK) == 0)
-			plan_problem_f(
-				p, PLAN_DUPLICATE, shown, "also in %s", p->sources[i].folder);
+			plan_problem_f(p, PLAN_DUPLICATE, shown, "also in %s", s->folder);
 	}
 }
 

@@ -2,7 +2,7 @@
  * cli_plan_links - tables of the source that name other files, looked up in the sources.
  *
  * Only what the sources would hold is missed: images that are named while no source has an images/
- * folder of theirs may be in the bucket.
+ * folder of theirs may be in the bucket, and whatever a table names that comes alone.
  */
 #include <dirent.h>
 #include <sys/stat.h>
@@ -16,17 +16,26 @@ static void dir_close(DIR **d)
 		(void)closedir(*d); /* only read */
 }
 
+static bool is_single(const struct plan *p, size_t n)
+{
+	return p->source_count && p->sources[n].is_single;
+}
+
 /* Where the n-th source, or the one at hand, has this key. False: it lies elsewhere. */
 static bool place_of(const struct plan *p, size_t n, const char *key, struct buf *out)
 {
-	const char *folder = p->source_count ? p->sources[n].path : p->top;
+	const char *place = p->source_count ? p->sources[n].path : p->top;
 	const char *prefix = p->source_count ? p->sources[n].prefix : p->prefix;
+	const char *slash = strrchr(place, '/'), *leaf = slash ? slash + 1 : place;
 	size_t len = strlen(prefix);
 
 	if (!text_starts(key, prefix) || (len > 0 && key[len] != '/'))
 		return false;
+	key += len + (len > 0);
+	if (is_single(p, n) && strcmp(key, leaf) != 0)
+		return false;
 	buf_clear(out);
-	buf_printf(out, "%s/%s", folder, key + len + (len > 0));
+	buf_printf(out, "%s%s%s", place, is_single(p, n) ? "" : "/", is_single(p, n) ? "" : key);
 	return buf_error(out) == 0;
 }
 
@@ -66,7 +75,7 @@ static bool has(void *user, const char *key)
 	const char *images = strstr(key, "/images/");
 	cleanup_free char *top = images ? strndup(key, (size_t)(images - key) + 7) : NULL;
 
-	return exists(p, key) || (top && !exists(p, top));
+	return exists(p, key) || is_single(p, p->source_at) || (top && !exists(p, top));
 }
 
 static bool any_below(void *user, const char *prefix)

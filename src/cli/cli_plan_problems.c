@@ -97,8 +97,11 @@ int plan_problems_close(struct plan_problems *ps)
 
 	if (!ps)
 		return 0;
-	if (ps->tsv && (ferror(ps->tsv) | fclose(ps->tsv)))
-		status = -EIO;
+	if (ps->tsv) {
+		bool failed = ferror(ps->tsv);
+
+		status = fclose(ps->tsv) != 0 || failed ? -EIO : 0;
+	}
 	if (ps->error < 0 && status == 0)
 		status = ps->error;
 	for (size_t k = 0; k < PLAN_KINDS; k++) {

@@ -281,6 +281,11 @@ test_a_mount_as_destination() {
 	found exists Measurement1
 	same plates "$(grep -c '^exists' "$T/problems")" 1
 	says "to s3://$BUCKET/$PREFIX/images/2021_04_26_Batch1/illum/BR00117035/BR00117035_IllumDNA.npy"
+	# "SRC/.." is copied as "SRC/." is
+	exits 3 "$CPGFS" plan "$T/src/$PREFIX/images/.." "$M/$PREFIX"
+	says "to s3://$BUCKET/$PREFIX/images/2021_04_26_Batch1/illum/BR00117035/BR00117035_IllumDNA.npy"
+	not grep -qF "/../" "$T/last"
+	exits 3 "$CPGFS" plan "$T/src/$PREFIX/images" "$M/$PREFIX"
 	# what the mount does with the same command is what was said
 	sed -n 's/^(dryrun) upload: .* to s3:\/\/[^/]*\///p' "$T/last" | sort >"$T/planned"
 	cp -r "$T/src/$PREFIX/images" "$M/$PREFIX"
@@ -393,6 +398,13 @@ test_usage() {
 	says "a to s3://$BUCKET/$PREFIX/a"
 	exits 3 "$CPGFS" plan --layout off --problems "$T/problems" "$T/src/a" "$T/other" "$DEST"
 	found duplicate other/a "also in $T/src"
+	# several files of one folder, and a table that comes alone
+	make_file "$T/src/b" 10
+	exits 0 "$CPGFS" plan --layout off --problems "$T/problems" "$T/src/a" "$T/src/b" "$DEST"
+	same problems "$(kinds)" ""
+	printf '%s\n' Assay_Plate_Barcode,Plate_Map_Name BR1,MAP1 >"$T/src/barcode_platemap.csv"
+	exits 0 "$CPGFS" plan --problems "$T/problems" "$T/src/barcode_platemap.csv" "$DEST/workspace/metadata/platemaps/B1"
+	same problems "$(kinds)" "required "
 }
 
 run_tests "$@"
