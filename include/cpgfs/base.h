@@ -230,8 +230,10 @@ void cleanup_secret_fn(void *pp);
  * wiped. malloc() goes with them. */
 void wiping_free(void *p);
 /* Libraries that handled keys leave pieces of them on the stack: what lies below the caller's frame is
- * overwritten, as deep as they go. */
+ * overwritten, as deep as they go, and the wide registers are. */
 void stack_wipe(void);
+/* The wide registers alone: after a key was copied. */
+void registers_wipe(void);
 void *wiping_realloc(void *p, size_t size);
 
 /* Big-endian and little-endian numbers in byte strings. */

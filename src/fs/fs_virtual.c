@@ -214,10 +214,12 @@ int fs_virtual_read(struct fs_call *c, struct fs_file *f)
 	return FS_DONE;
 }
 
-/* What is written may be keys. The bytes are in a buffer of ours or of libfuse. */
+/* What is written may be keys. The bytes are in a buffer of ours or of libfuse, and went through
+ * this thread's registers. */
 void fs_virtual_wipe(const void *data, size_t len)
 {
 	explicit_bzero((void *)(uintptr_t)data, len);
+	stack_wipe();
 }
 
 int fs_virtual_write(struct fs_call *c, struct fs_file *f)

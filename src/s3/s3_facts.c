@@ -47,6 +47,7 @@ int s3_ring_get(struct s3_ring **ret, struct s3_client *c)
 	if (!err && (!c->ring || !same_credentials(&c->ring->credentials, &fresh)))
 		err = ring_renew(c, &fresh);
 	explicit_bzero(&fresh, sizeof(fresh));
+	registers_wipe();
 	if (err)
 		return err;
 	c->ring->refs++;

@@ -125,6 +125,7 @@ static int signing_key_prepare(
 	explicit_bzero(start, sizeof(start));
 	explicit_bzero(a, sizeof(a));
 	explicit_bzero(b, sizeof(b));
+	registers_wipe();
 	return 0;
 }
 

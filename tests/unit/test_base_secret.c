@@ -59,9 +59,63 @@ static void content_is_zero_and_apart(void **state)
 	assert_null(secret_alloc(SIZE_MAX));
 }
 
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static void fill_zmm(const void *from)
+{
+	__asm__ volatile(
+		"vmovdqu64 (%0), %%zmm5\n\tvmovdqu64 (%0), %%zmm16\n\tvmovdqu64 (%0), %%zmm31" ::
+			"r"(from)
+		: "memory");
+}
+
+__attribute__((target("avx512f"))) static void read_zmm(char to[3 * 64])
+{
+	__asm__ volatile("vmovdqu64 %%zmm5, (%0)\n\tvmovdqu64 %%zmm16, 64(%0)\n\tvmovdqu64 "
+			 "%%zmm31, 128(%0)" ::"r"(to)
+			 : "memory");
+}
+
+__attribute__((target("avx"))) static void fill_ymm(const void *from)
+{
+	__asm__ volatile("vmovdqu (%0), %%ymm0\n\tvmovdqu (%0), %%ymm15" ::"r"(from) : "memory");
+}
+
+__attribute__((target("avx"))) static void read_ymm(char to[2 * 32])
+{
+	__asm__ volatile("vmovdqu %%ymm0, (%0)\n\tvmovdqu %%ymm15, 32(%0)" ::"r"(to) : "memory");
+}
+
+/* What the dynamic linker would save on the stack. */
+static void registers_hold_nothing(void **state)
+{
+	static const char text[64] =
+		"secret/secret/secret/secret/secret/secret/secret/secret/secret/";
+	static const char none[3 * 64] = "";
+	char held[3 * 64];
+	bool any = false;
+
+	if (__builtin_cpu_supports("avx512f")) {
+		fill_zmm(text);
+		stack_wipe();
+		read_zmm(held);
+		assert_memory_equal(held, none, sizeof(held));
+		any = true;
+	}
+	if (__builtin_cpu_supports("avx")) {
+		fill_ymm(text);
+		registers_wipe();
+		read_ymm(held);
+		assert_memory_equal(held, none, 2 * 32);
+		any = true;
+	}
+	if (!any)
+		skip();
+}
+#endif
+
 /* How many bytes of the freed text are still there? Read as a dump would, so that tools that watch
- * freed memory have nothing to say. Less than four in a row are the allocator's own (links, a random
- * key), which may look like ours. */
+ * freed memory have nothing to say. Less than four in a row are the allocator's own (links, a
+ * random key), which may look like ours. */
 static size_t left_of(const void *where, size_t len, char what)
 {
 	cleanup_fd int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
@@ -137,7 +191,8 @@ static void buffers_for_secrets_are_wiped(void **state)
 }
 
 /* Newer AddressSanitizers keep what is below in places of their own, not on the stack. */
-__attribute__((noinline, no_sanitize("address"))) static void leave_on_the_stack(uintptr_t *ret_where)
+__attribute__((noinline, no_sanitize("address"))) static void leave_on_the_stack(
+	uintptr_t *ret_where)
 {
 	char text[4000];
 	volatile char *through = text;
@@ -160,6 +215,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pages_are_not_dumped),
+#if defined(__x86_64__)
+		cmocka_unit_test(registers_hold_nothing),
+#endif
 		cmocka_unit_test(content_is_zero_and_apart),
 		cmocka_unit_test(freed_text_is_wiped),
 		cmocka_unit_test(texts_survive_reallocation),
