@@ -432,11 +432,13 @@ static void a_new_folder_does_not_show_what_its_name_held_before(void **state)
 	rig_free(r);
 }
 
+/* And no listing of it is under way any more: a folder born here is known before it was listed. */
 static void wait_until_listed(struct fs_rig *r, const char *prefix, const char *name)
 {
 	struct remote_entry entry;
 
-	while (remote_lookup(r->remote, prefix, name, false, &entry) != 0)
+	while (remote_lookup(r->remote, prefix, name, false, &entry) != 0 ||
+		remote_cached_has(r->remote, prefix, name) != 1)
 		sched_yield();
 }
 
@@ -484,6 +486,7 @@ static void what_is_not_known_is_not_taken_for_somebody_elses(void **state)
 	wait_until_listed(r, "top/", "plate");
 	assert_int_equal(rig_unlink(r, plate.ino, "a"), 0);
 	assert_int_equal(rig_rmdir(r, top.ino, "plate"), 0);
+	wait_until_listed(r, "top/plate/", "a"); /* one that came late would tell */
 	fake_hold(r->bucket, true);
 	remote_refresh(r->remote, "top/plate/");
 	assert_int_equal(rig_rename(r, top.ino, "plate", top.ino, "moved", 0), -EBUSY);
