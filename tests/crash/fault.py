@@ -6,13 +6,14 @@ there is told of an error, or a moment passed. recovery: not while working, but 
 kill. A program that is told an error looks what stands there, and does its work again.
 """
 import errno
+import os
 import threading
 import time
 
 import check
 import point
-from rig import FOR_EVER, SLOW, Failure
-from workload import Workload
+from rig import FOR_EVER, IN_DOUBT, SLOW, Failure, wait_for
+from workload import TOP, Workload
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "short": errno.ENOSPC}
 LASTS_SECONDS = 1.0
@@ -70,6 +71,19 @@ class FaultRun(point.Run):
         if self.daemon.died():
             raise Failure("healed, the daemon still does not start: %s" % self.daemon.log()[-600:])
 
+    def is_read_again(self, path):
+        try:
+            fd = os.open(os.path.join(self.daemon.mount, TOP, path), os.O_RDONLY)
+        except FileNotFoundError:
+            return True
+        try:
+            os.fsync(fd)
+            return True
+        except OSError:
+            return self.daemon.died() or self.daemon.state_of(os.path.join(TOP, path)) in IN_DOUBT
+        finally:
+            os.close(fd)
+
     def is_done_after(self, error):
         """What a program finds that was told of an error, when the disk is well again."""
         pending = self.ledger.pending
@@ -83,6 +97,9 @@ class FaultRun(point.Run):
         self.tries += 1
         if self.tries > TRIES:
             raise Failure("the disk is well again, but %s" % self.told[-1]) from error
+        if self.tries > 1:  # a sync that failed is no success later: not before the bytes were read again
+            for path in pending.writes:
+                wait_for(60, "%s to be read again and found well" % path, lambda: self.is_read_again(path))
         check.judge_tree(self.ledger, self.daemon)
         files = self.ledger.files
         return self.ledger.folders == pending.folders and files.keys() == pending.files.keys() and all(
