@@ -1,6 +1,8 @@
 /* Versions in parts: sent once, resumed after a kill, aborted when stale, no upload left open. */
 #include "upload_fake.h"
 
+#define STEP_MS 20 /* of the fake clock while a test waits: pauses between attempts take no time */
+
 #define LEN (5 * PART + 100)
 
 static struct bench *open_bench(bool aws)
@@ -89,7 +91,7 @@ static void test_parts_that_fail_at_once(void **state)
 	uint64_t ino;
 
 	(void)state;
-	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
+	wait_step_ms = 0;
 	fake_fault(b->fake, (struct fake_fault){.op = S3_UPLOAD_PART, .kind = FAULT_REFUSE, .times = 6,
 		.class = S3_RETRY, .http_status = 500, .code = "InternalError"});
 	fake_set_hold(b->fake, S3_UPLOAD_PART, true);
@@ -102,7 +104,7 @@ static void test_parts_that_fail_at_once(void **state)
 	check_done(b, ino, "p/big", data);
 	free(data);
 	bench_end(b);
-	clock_fake_end();
+	wait_step_ms = STEP_MS;
 }
 
 static void complete_fault(bool aws, struct fake_fault fault, unsigned creates)
@@ -533,5 +535,7 @@ int main(void)
 		cmocka_unit_test(test_killed_then_rewritten),
 		cmocka_unit_test(test_large_does_not_starve_small),
 	};
+	clock_fake_begin(clock_wall_ns());
+	wait_step_ms = STEP_MS;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

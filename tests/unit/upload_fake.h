@@ -1016,13 +1016,18 @@ static inline struct bench *bench_begin(bool aws)
 	return b;
 }
 
-static inline void bench_stop_upload(struct bench *b)
+static inline void bench_stop_upload_at(struct bench *b, int64_t deadline_ms)
 {
 	struct upload *u = b->upload;
 
-	upload_stop(u, clock_mono_ms());
+	upload_stop(u, deadline_ms);
 	b->upload = NULL;
 	upload_destroy(u);
+}
+
+static inline void bench_stop_upload(struct bench *b)
+{
+	bench_stop_upload_at(b, clock_mono_ms());
 }
 
 /* As after kill -9, as far as this room can tell: nothing about what is under way gets recorded.
@@ -1051,7 +1056,7 @@ static inline void bench_kill(struct bench *b, bool carried_out)
 	lock_take(&b->fake->lock);
 	b->fake->deaf = true;
 	lock_drop(&b->fake->lock);
-	bench_stop_upload(b);
+	bench_stop_upload_at(b, clock_mono_ms() - 60000); /* nothing is waited for */
 	bench_kill_stopped(b, carried_out);
 }
 
@@ -1146,9 +1151,18 @@ static inline void reason_of(struct bench *b, uint64_t ino, char out[256])
 	memcpy(out, inode.reason, sizeof(inode.reason));
 }
 
+/* So far the fake clock moves on between two looks of who waits. 0: it stands, or is none. */
+static int64_t wait_step_ms;
+
+static inline void wait_a_moment(void)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
+	if (wait_step_ms)
+		clock_fake_advance_ms(wait_step_ms);
+}
+
 #define wait_until(cond)                                                                           \
 	do {                                                                                       \
-		struct timespec pause_ = {.tv_nsec = 500000};                                      \
 		struct timespec from_, now_;                                                       \
 		clock_gettime(CLOCK_MONOTONIC, &from_);                                            \
 		for (;;) {                                                                         \
@@ -1157,7 +1171,7 @@ static inline void reason_of(struct bench *b, uint64_t ino, char out[256])
 			clock_gettime(CLOCK_MONOTONIC, &now_);                                     \
 			if ((now_.tv_sec - from_.tv_sec) * 1000 > WAIT_MS)                         \
 				fail_msg("%s:%d: waited for %s", __FILE__, __LINE__, #cond);       \
-			nanosleep(&pause_, NULL);                                                  \
+			wait_a_moment();                                                           \
 		}                                                                                  \
 	} while (0)
 
@@ -1182,8 +1196,6 @@ static inline void bench_end(struct bench *b)
 
 static inline void wait_state(struct bench *b, uint64_t ino, enum file_state state)
 {
-	struct timespec pause = {.tv_nsec = 500000};
-
 	for (unsigned i = 0; state_of(b, ino) != state; i++) {
 		if (i > WAIT_MS * 2) {
 			char reason[256] = "";
@@ -1192,7 +1204,7 @@ static inline void wait_state(struct bench *b, uint64_t ino, enum file_state sta
 				reason_of(b, ino, reason);
 			fail_msg("inode is %d (%s), not %s", state_of(b, ino), reason, file_state_text(state));
 		}
-		nanosleep(&pause, NULL);
+		wait_a_moment();
 	}
 }
 
