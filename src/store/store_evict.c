@@ -112,7 +112,10 @@ static int64_t record_all_absent(struct store *s, uint64_t ino)
 	op_inode(s, &old, &new);
 	s->op.told_count = 0;
 	int r = op_commit(s);
-	return r < 0 ? r : (int64_t)old.present_bytes;
+	if (r < 0)
+		return r;
+	atomic_store(&s->is_evicting, true);
+	return (int64_t)old.present_bytes;
 }
 
 void unlink_data(struct store *s, uint64_t ino)
@@ -233,6 +236,8 @@ static int record_chosen_absent(struct store_file *f, uint64_t chosen_bytes)
 	op_inode(s, &old, &new);
 	s->op.told_count = 0;
 	r = op_commit(s);
+	if (r == 0)
+		atomic_store(&s->is_evicting, true);
 	for (uint64_t n = 0; n < count && r == 0; n++) {
 		if (!bit_test(f->leaving, n))
 			continue;
@@ -337,6 +342,7 @@ int store_evict(struct store *s, uint64_t bytes)
 		r = evict_chunks(s, bytes, &freed);
 	if (r == 0)
 		r = evict_files(s, &gone, bytes, &freed);
+	atomic_store(&s->is_evicting, false);
 	if (freed) {
 		lock_take(&s->space.lock);
 		s->space.statvfs_at_ms = 0;

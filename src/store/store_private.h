@@ -385,6 +385,7 @@ struct store {
 	bool lent_noted;
 	uint64_t job_count;
 	_Atomic uint64_t names; /* changed under the lock */
+	_Atomic bool is_evicting, is_purging; /* set with the record that says that bytes are gone, under the lock */
 
 	struct witness witness;
 	struct space space;

@@ -111,6 +111,7 @@ int purge_waiting(struct store *s)
 	lock_take(&s->lock);
 	struct purges due = s->purges;
 	s->purges = (struct purges){ 0 };
+	atomic_store(&s->is_purging, due.count > 0);
 	uint64_t last = s->journal.next_number - 1;
 	lock_drop(&s->lock);
 	int r = due.count ? journal_sync(s, last) : 0;
@@ -118,6 +119,7 @@ int purge_waiting(struct store *s)
 		purges_again(s, &due);
 	for (size_t i = 0; r == 0 && i < due.count; i++)
 		purge_now(s, due.inos[i]);
+	atomic_store(&s->is_purging, false);
 	free(due.inos);
 	return r;
 }

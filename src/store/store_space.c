@@ -79,6 +79,12 @@ static bool is_filling(struct store *s)
 	return s->space.fills > 0;
 }
 
+/* Are there bytes that are recorded as gone, and perhaps still on the disk? */
+static bool is_leaving(struct store *s)
+{
+	return purges_wait(s) || atomic_load(&s->is_purging) || atomic_load(&s->is_evicting);
+}
+
 /* Will anything that is on its way, or can be evicted, or waits to be deleted, free room without a
  * person? */
 bool room_may_come(struct store *s)
@@ -94,7 +100,9 @@ bool room_may_come(struct store *s)
 	/* in this order: what was moving a moment ago, or was being filled, can be evicted now */
 	if (is_filling(s) || root_slot_bytes(s, SLOT_EVICTABLE) > 0)
 		return true;
-	return counts.bytes[FILE_DELETING] > 0 && evict_deleted_holds_bytes(s);
+	if (counts.bytes[FILE_DELETING] > 0 && evict_deleted_holds_bytes(s))
+		return true;
+	return is_leaving(s); /* last: what could go a moment ago may be about to */
 }
 
 static void want_eviction(struct store *s)

@@ -4,6 +4,7 @@
  */
 #include "store_disk.h"
 
+#include <sys/vfs.h>
 #include <time.h>
 
 #define P RIG_PART_BYTES
@@ -868,6 +869,89 @@ static void filling_while_it_goes(void **state)
 	store_file_close(evicted);
 }
 
+/* ---- bytes that are on their way out ------------------------------------------------------------------------------ */
+
+/* How much the disk has free, to whoever asks. */
+static _Atomic bool disk_is_full;
+
+int fstatfs(int fd, struct statfs *ret)
+{
+	int e = (int)syscall(SYS_fstatfs, fd, ret);
+
+	if (e == 0 && disk_is_full)
+		ret->f_bavail = 0;
+	return e;
+}
+
+static struct store_file *asking;
+static _Atomic int told; /* who asked while they go; 1: nobody yet */
+
+static int ask(void)
+{
+	uint64_t chunk;
+
+	return store_file_write(asking, "x", 1, P, false, &chunk);
+}
+
+static void ask_at_the_sync(enum disk_call call, enum disk_file file)
+{
+	if (call != DISK_SYNC || file != DISK_JOURNAL || told != 1)
+		return;
+	told = 2;
+	told = ask();
+}
+
+/* Nothing is left that could go then, and the disk has no room yet. */
+static void without_room(struct rig *r, enum file_state state)
+{
+	disk_is_full = false;
+	rig_bring(r, rig_put(r, STORE_ROOT_INO, "f", 16 * P, 1), state);
+	r->config.min_free_bytes = 1;
+	rig_reopen(r);
+	asking = rig_write_begin(r, rig_create(r, STORE_ROOT_INO, "x", STORE_FILE));
+	told = 1;
+	disk_is_full = true;
+	disk_on(DISK_PASS, 0, 0);
+	disk.hook = ask_at_the_sync;
+}
+
+static void with_room(void)
+{
+	disk_off();
+	disk_is_full = false;
+	must_eq(ask(), 0);
+	rig_write_end(asking);
+}
+
+static void asking_while_the_last_bytes_go(void **state)
+{
+	struct rig *r = *state;
+
+	without_room(r, FILE_VERIFIED);
+	must_eq(ask(), -EDQUOT);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	must_eq(told, -EDQUOT);
+	must_eq(ask(), -ENOSPC);
+	with_room();
+}
+
+static void asking_while_what_was_removed_goes(void **state)
+{
+	struct rig *r = *state;
+	time_t deadline = time(NULL) + DEADLINE_S;
+
+	without_room(r, FILE_FAILED);
+	must_eq(ask(), -ENOSPC);
+	must_eq(store_start(r->s), 0);
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 0), 0);
+	while (told > 0 && time(NULL) < deadline)
+		usleep(1000);
+	must_eq(told, -EDQUOT);
+	while (ask() == -EDQUOT) /* until it went */
+		must(time(NULL) < deadline);
+	with_room();
+}
+
 /* ---- "absent" is recorded and synced before the bytes go ---------------------------------------------------------- */
 
 static void work_evict_killed(struct rig *r, void *arg)
@@ -960,6 +1044,8 @@ int main(void)
 		rig_test(going_while_it_is_read),
 		rig_test(going_while_holes_are_looked_for),
 		rig_test(filling_while_it_goes),
+		rig_test(asking_while_the_last_bytes_go),
+		rig_test(asking_while_what_was_removed_goes),
 		rig_test_closed(killed_in_the_middle_of_eviction),
 		rig_test(sync_comes_before_the_unlink),
 	};
