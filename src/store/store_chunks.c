@@ -93,13 +93,14 @@ int store_chunk_fill_begin(struct store_file *f, uint64_t n)
 	file_wait_idle(f);
 	uint64_t size = atomic_load(&f->size_bytes);
 	uint64_t len = chunk_len(f->part_size_bytes, n, size);
+	uint64_t stays_ino = clock_mono_ms() < f->whole_until_ms ? f->ino : 0;
 	int r = f->dirty || !bit_test(f->absent, n) ? -ESTALE : 0;
 	if (r == 0 && bit_test(f->leaving, n))
 		r = -EDQUOT; /* its old bytes go first */
 	if (r == 0)
 		r = filling_room(f);
 	if (r == 0)
-		r = space_take(f->store, 0, 0, len); /* the others can go meanwhile */
+		r = space_take_for(f->store, 0, stays_ino, 0, len); /* the others can go meanwhile */
 	if (r == 0)
 		f->growth_bytes += len;
 	if (r == 0) {

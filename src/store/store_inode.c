@@ -154,6 +154,13 @@ static bool is_evictable(const struct record *r)
 			(a->state == FILE_NONE && (a->flags & STORE_FLAG_FOREIGN)));
 }
 
+uint64_t evictable_bytes(struct store *s, uint64_t ino)
+{
+	struct record r;
+	with_lock(&s->lock);
+	return record_get(s, ino, &r) == 0 && is_evictable(&r) ? r.present_bytes : 0;
+}
+
 static uint64_t home_of(const struct record *r)
 {
 	return r->i.attr.flags & STORE_FLAG_UNLINKED ? STORE_ROOT_INO : r->i.attr.parent;

@@ -87,7 +87,7 @@ static void do_evict(struct store *s)
 	s->space.statvfs_at_ms = 0;
 	lock_drop(&s->space.lock);
 	store_space(s, &space);
-	if (room_of(&space) < needed && room_may_come(s))
+	if (room_of(&space) < needed && room_may_come(s, 0))
 		return;
 	lock_take(&s->space.lock);
 	s->space.writers_wait = false;

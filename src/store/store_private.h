@@ -462,6 +462,7 @@ must_check int gone_put(struct index *x, const struct record *r);
 must_check int count_apply(
 	struct index *x, uint64_t dir_ino, uint8_t slot, int64_t files, int64_t bytes);
 void op_chunk(struct store *s, uint64_t ino, uint64_t n, const struct chunk_record *c);
+uint64_t evictable_bytes(struct store *s, uint64_t ino); /* takes the index lock; 0: none, or no file */
 /* Is its object this very version? Else chunks that say "filled" were changed since, or have no object. */
 bool object_has_version(const struct store_inode *i);
 void op_unsynced(struct store *s, uint64_t ino);
@@ -624,6 +625,10 @@ void heat_free(struct store_file *f);
 
 must_check int space_take(
 	struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes);
+/* ino: whose turn it must be (0: nobody's); stays_ino: what this one has here cannot go meanwhile. */
+must_check int space_take_for(struct store *s, uint64_t ino, uint64_t stays_ino, uint64_t file_bytes,
+	uint64_t growth_bytes);
+bool space_can_hold(struct store *s, uint64_t bytes); /* if all else went */
 void space_filling(struct store *s, int64_t fills); /* 1: one begins, -1: it is in its record, or not */
 /* Room on the disk for bytes that are counted already: a hole is filled. -EDQUOT, -ENOSPC as above. */
 /* Far more room than that, and nobody waits for any? */
@@ -634,7 +639,7 @@ must_check int space_take_hole(struct store *s, uint64_t bytes);
 /* Each growth and hole that was taken, once its bytes are written (or will not be). */
 void space_arrived(struct store *s, uint64_t growth_bytes);
 void space_give(struct store *s, uint64_t ino, uint64_t growth_bytes);
-bool room_may_come(struct store *s); /* without a person */
+bool room_may_come(struct store *s, uint64_t for_ino); /* without a person; 0: for any */
 bool evict_deleted_holds_bytes(struct store *s); /* does any file that waits to be deleted? */
 uint64_t space_wanted(struct store *s); /* space lock: what a waiting writer asked for, or 0 */
 void space_wake(struct store *s);

@@ -86,8 +86,8 @@ static bool is_leaving(struct store *s)
 }
 
 /* Will anything that is on its way, or can be evicted, or waits to be deleted, free room without a
- * person? */
-bool room_may_come(struct store *s)
+ * person? What the file that it is for has here is none: it is open, and has to stay. */
+bool room_may_come(struct store *s, uint64_t for_ino)
 {
 	static const enum file_state moving[] = { FILE_CLOSED, FILE_SETTLED, FILE_QUEUED, FILE_SENDING,
 		FILE_UNKNOWN, FILE_MOVING, FILE_UPLOADED };
@@ -98,7 +98,7 @@ bool room_may_come(struct store *s)
 		if (counts.bytes[moving[i]] > 0)
 			return true;
 	/* in this order: what was moving a moment ago, or was being filled, can be evicted now */
-	if (is_filling(s) || root_slot_bytes(s, SLOT_EVICTABLE) > 0)
+	if (is_filling(s) || root_slot_bytes(s, SLOT_EVICTABLE) > evictable_bytes(s, for_ino))
 		return true;
 	if (counts.bytes[FILE_DELETING] > 0 && evict_deleted_holds_bytes(s))
 		return true;
@@ -200,6 +200,19 @@ static bool take_from_plenty(struct store *s, uint64_t growth_bytes)
 	return true;
 }
 
+bool space_can_hold(struct store *s, uint64_t bytes)
+{
+	for (int looks = 0; looks < 2; looks++) { /* as in space_take */
+		count_present(s);
+		uint64_t used = used_by_last_count(s);
+		bool can = used + room_now(s, used, over(bytes, used)) >= bytes;
+		lock_drop(&s->space.lock);
+		if (can || is_leaving(s))
+			return true;
+	}
+	return false;
+}
+
 bool space_is_ample(struct store *s, uint64_t bytes)
 {
 	lock_take(&s->space.lock);
@@ -238,6 +251,12 @@ static bool take_now(struct store *s, uint64_t ino, uint64_t growth_bytes, bool 
 
 int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t growth_bytes)
 {
+	return space_take_for(s, ino, ino, file_bytes, growth_bytes);
+}
+
+int space_take_for(struct store *s, uint64_t ino, uint64_t stays_ino, uint64_t file_bytes,
+	uint64_t growth_bytes)
+{
 	if (s->cache_size_bytes && file_bytes + growth_bytes > s->cache_size_bytes)
 		return -ENOSPC; /* this file alone exceeds the buffer */
 	if (take_from_plenty(s, growth_bytes))
@@ -251,7 +270,7 @@ int space_take(struct store *s, uint64_t ino, uint64_t file_bytes, uint64_t grow
 		if (!turn)
 			return -EDQUOT; /* asked again at the next tick, or when the turn ends */
 		want_eviction(s);
-		if (room_may_come(s)) {
+		if (room_may_come(s, stays_ino)) {
 			turn_keep(s, ino);
 			return -EDQUOT;
 		}
@@ -279,7 +298,7 @@ int space_take_hole(struct store *s, uint64_t bytes)
 		if (take_hole_now(s, bytes))
 			return 0;
 		want_eviction(s);
-		if (room_may_come(s))
+		if (room_may_come(s, 0))
 			return -EDQUOT;
 	}
 	return -ENOSPC;

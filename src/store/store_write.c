@@ -172,8 +172,8 @@ uint64_t file_limit(uint64_t part_size_bytes)
 /* All chunks must be here at once. A reader of a file that the buffer cannot hold is luckier. */
 static int want_whole(struct store_file *f, uint64_t *ret_chunk)
 {
-	uint64_t most = f->store->cache_size_bytes;
-	if (most && atomic_load(&f->size_bytes) > most)
+	uint64_t most = f->store->cache_size_bytes, size = atomic_load(&f->size_bytes);
+	if ((most && size > most) || !space_can_hold(f->store, size))
 		return -ENOSPC;
 	f->whole_until_ms = clock_mono_ms() + WHOLE_WANTED_MS;
 	(void)file_range_present(f, 0, UINT64_MAX, ret_chunk);

@@ -711,6 +711,71 @@ static void no_chunks_go_that_a_writer_waits_for(void **state)
 	rig_write_end(f);
 }
 
+/* An object of ours, open for writing, beside what goes only with somebody's help. */
+static struct store_file *beside_what_stays(struct rig *r, uint64_t ino, uint64_t stays_bytes)
+{
+	rig_bring(r, rig_put(r, STORE_ROOT_INO, "stays", stays_bytes, 1), FILE_FAILED);
+	return rig_write_begin(r, ino);
+}
+
+/* Its own chunks are no room that may come: they stay until all of it is here. */
+static void does_not_fit_as_a_whole(void **state)
+{
+	struct rig *r = *state;
+	struct store_file *f;
+	uint64_t ino, chunk;
+
+	rig_small(r);
+	ino = rig_put(r, STORE_ROOT_INO, "f", 12 * P, 1);
+	rig_bring(r, ino, FILE_VERIFIED);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	f = beside_what_stays(r, ino, 8 * P);
+	for (uint64_t n = 0; n < 8; n++) {
+		must_eq(store_file_write(f, "x", 1, 9 * P, false, &chunk), -EREMOTE);
+		must_eq(chunk, n);
+		must_eq(store_chunk_fill_begin(f, n), 0);
+		fill_chunk(f, n, 1);
+	}
+	must_eq(store_file_write(f, "x", 1, 9 * P, false, &chunk), -EREMOTE);
+	must_eq(store_chunk_fill_begin(f, 8), -ENOSPC);
+	rig_write_end(f);
+	must_state(rig_state(r, ino), FILE_VERIFIED);
+}
+
+static void does_not_fit_longer(void **state)
+{
+	struct rig *r = *state;
+	struct store_file *f;
+	uint64_t ino, chunk;
+
+	rig_small(r);
+	ino = rig_put(r, STORE_ROOT_INO, "f", 12 * P, 1);
+	rig_bring(r, ino, FILE_VERIFIED);
+	f = beside_what_stays(r, ino, 4 * P);
+	must_eq(store_file_write(f, "x", 1, 12 * P, false, &chunk), -ENOSPC);
+	must_eq(store_file_truncate(f, 13 * P, &chunk), -ENOSPC);
+	must_eq(store_file_write(f, "x", 1, 9 * P, false, &chunk), 0);
+	rig_write_end(f);
+	must_state(rig_state(r, ino), FILE_CLOSED);
+}
+
+/* More than the disk can ever hold is not fetched in vain. */
+static void larger_than_the_disk_is_not_fetched_to_be_changed(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 2 * P, 1), chunk;
+	struct store_file *f;
+
+	rig_bring(r, ino, FILE_VERIFIED);
+	must_eq(store_evict(r->s, UINT64_MAX), 0);
+	r->config.min_free_bytes = UINT64_C(1) << 60;
+	rig_reopen(r);
+	f = rig_write_begin(r, ino);
+	must_eq(store_file_write(f, "x", 1, 0, false, &chunk), -ENOSPC);
+	must_eq(store_file_truncate(f, 0, &chunk), 0);
+	rig_write_end(f);
+}
+
 /* It passes through the buffer. To be changed in place it would have to be in it as a whole. */
 static void object_larger_than_the_buffer_is_read(void **state)
 {
@@ -1039,6 +1104,9 @@ int main(void)
 		rig_test(deleted_versions_of_their_own_stay),
 		rig_test(behind_a_reader_chunks_go),
 		rig_test(no_chunks_go_that_a_writer_waits_for),
+		rig_test(does_not_fit_as_a_whole),
+		rig_test(does_not_fit_longer),
+		rig_test(larger_than_the_disk_is_not_fetched_to_be_changed),
 		rig_test(object_larger_than_the_buffer_is_read),
 		rig_test(full_of_what_is_being_fetched),
 		rig_test(going_while_it_is_read),
