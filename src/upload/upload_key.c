@@ -176,3 +176,16 @@ enum key_owner key_owner_of(struct upload *u, struct task *t)
 	}
 	return KEY_FREE;
 }
+
+const char key_taken_reason[] = "another file here has the same key: rename one of them";
+
+bool key_is_taken(struct upload *u, const struct version *v, const char *key)
+{
+	cleanup_free struct task *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return true; /* not known: it may be */
+	t->version = *v;
+	(void)text_copy(t->key, key, sizeof(t->key));
+	return key_owner_of(u, t) == KEY_TAKEN;
+}

@@ -345,6 +345,9 @@ enum key_owner {
 	KEY_PENDING, /* an attempt stands that must be settled first */
 };
 enum key_owner key_owner_of(struct upload *u, struct task *t);
+/* Of a version without a task: why it is HELD then, and whether it still has to be. */
+extern const char key_taken_reason[];
+bool key_is_taken(struct upload *u, const struct version *v, const char *key);
 /* Is a request to this key without an answer? Then no record tells what is there. */
 bool attempts_stand(struct upload *u, const char *key);
 
@@ -481,6 +484,7 @@ enum start { START_BEGUN, START_STAYS, START_LEFT };
 
 void settle_pass(struct upload *u);
 void held_pass(struct upload *u);
+void held_look_again(struct upload *u);
 void put_pass(struct upload *u);
 /* t->blocked_by goes nowhere (held, failed …), and its only copy is under t's key: t->found says whether it
  * is still there. Fetches its bytes and waits, or goes on without it. */
@@ -736,7 +740,7 @@ struct sched {
 	int64_t deleting_looked_ns; /* all that were due by then were looked at */
 	int64_t deleting_walked_ms;
 	struct store_queue_item held_last; /* up to it all that were held are judged anew */
-	bool held_judged;
+	bool held_judged, held_for_keys; /* some of them: another file has their key */
 	int64_t round_ms;	  /* all queues and attempts are looked at */
 	/* pauses */
 	unsigned pauses;

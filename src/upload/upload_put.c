@@ -434,9 +434,10 @@ static enum start put_take_key(struct upload *u, struct task *t)
 	case KEY_TAKEN:
 		break;
 	}
+	u->sched.held_for_keys = true;
 	state_set_under(u, &t->version, t->key,
 		&(struct state_change){.to = FILE_HELD, .held = HELD_NAME,
-			.reason = "another file here has the same key: rename one of them"});
+			.reason = key_taken_reason});
 	return START_LEFT;
 }
 

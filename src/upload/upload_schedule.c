@@ -191,6 +191,7 @@ static void round_pass(struct upload *u)
 	if (clock_mono_ms() >= u->sched.round_ms) {
 		u->sched.round_ms = clock_mono_ms() + ROUND_MS;
 		looks_apply(u, UINT64_MAX);
+		held_look_again(u);
 		doubt_round(u);
 	}
 	wake_by(u, u->sched.round_ms);

@@ -99,6 +99,13 @@ void settle_pass(struct upload *u)
 		u->sched.closed_next_ms = clock_mono_ms() + POLL_MS;
 }
 
+static bool held_for_its_key(struct upload *u, uint64_t ino)
+{
+	struct store_inode inode;
+
+	return store_inode(u->store, ino, &inode) == 0 && strcmp(inode.reason, key_taken_reason) == 0;
+}
+
 /* -EAGAIN: it may have another name now. */
 static int held_judged(struct upload *u, uint64_t ino)
 {
@@ -112,8 +119,22 @@ static int held_judged(struct upload *u, uint64_t ino)
 	r = key_of_inode(u, ino, &now);
 	if (r < 0 || now.held != HELD_NOT)
 		return r;
+	if (held_for_its_key(u, ino)) {
+		u->sched.held_for_keys = true;
+		if (key_is_taken(u, &v, now.key))
+			return 0;
+	}
 	change.names = now.names;
 	return state_set(u, &v, &change);
+}
+
+/* Who has their key may be renamed or deleted meanwhile. */
+void held_look_again(struct upload *u)
+{
+	if (!u->sched.held_for_keys || !u->sched.held_judged)
+		return;
+	u->sched.held_for_keys = u->sched.held_judged = false;
+	u->sched.held_last = (struct store_queue_item){0};
 }
 
 /* Once after a start, all that were held before: the mount may have other rules for names. */

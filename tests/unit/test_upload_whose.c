@@ -393,6 +393,45 @@ static void test_two_names_one_key(void **state)
 	bench_end(b);
 }
 
+/* Until the first is renamed, or deleted. */
+static void one_key_until(bool deleted)
+{
+	struct bench *b;
+	uint64_t first, second, dir;
+	int64_t began_ms;
+
+	clock_fake_begin(clock_wall_ns());
+	b = bench_begin(true);
+	b->config.naming.mode = NAMING_CLEAN;
+	bench_open_upload(b);
+	first = write_text(b, "p/a b/one", "first");
+	wait_advancing(100, state_of(b, first) == FILE_UPLOADED);
+	second = write_text(b, "p/ab/one", "second");
+	wait_advancing(100, state_of(b, second) == FILE_HELD);
+	bench_restart(b);
+	began_ms = clock_mono_ms();
+	wait_advancing(1000, clock_mono_ms() > began_ms + 130000);
+	assert_int_equal(state_of(b, second), FILE_HELD);
+	dir = file_ino(b, "p/a b", false);
+	if (deleted)
+		assert_int_equal(store_unlink(b->store, dir, "one", 10000), 0);
+	else
+		assert_int_equal(store_rename(b->store, dir, "one", dir, "two", 0, 0), 0);
+	wait_advancing(1000, state_of(b, second) == FILE_UPLOADED);
+	assert_true(fake_has(b->fake, "p/ab/one", "second", 6));
+	wait_advancing(1000, attempts_standing(b) == 0);
+	assert_int_equal(fake_has(b->fake, "p/ab/two", "first", 5), !deleted);
+	bench_end(b);
+	clock_fake_end();
+}
+
+static void test_two_names_one_key_until(void **state)
+{
+	(void)state;
+	one_key_until(false);
+	one_key_until(true);
+}
+
 /* The bytes in the cache directory changed behind our back, between digest and sending. */
 static void test_damaged_bytes_are_not_sent(void **state)
 {
@@ -458,6 +497,7 @@ int main(void)
 		cmocka_unit_test(test_created_again_before_the_delete),
 		cmocka_unit_test(test_delete_leaves_it_to_the_newcomer),
 		cmocka_unit_test(test_two_names_one_key),
+		cmocka_unit_test(test_two_names_one_key_until),
 		cmocka_unit_test(test_damaged_bytes_are_not_sent),
 		cmocka_unit_test(test_lost_bytes_are_not_sent),
 	};
