@@ -5,6 +5,9 @@
  * taken for somebody else's; likewise a version that is not the first of its file and was not synced. And
  * the keys of objects that were deleted: a delete that comes back would meet what was sent there since. In
  * memory only: a start leaves nothing in the journal that is not on the disk.
+ *
+ * Several names may have one key (--naming=clean): only letters and digits count. Two that are taken for one
+ * wait for the disk without need.
  */
 #include "store_private.h"
 
@@ -15,7 +18,13 @@
 
 static uint64_t name_hash(uint64_t parent, const char *name)
 {
-	uint64_t hash = crc64nvme(crc64nvme(0, &parent, sizeof(parent)), name, strlen(name));
+	static const char counts[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+	uint64_t hash = crc64nvme(0, &parent, sizeof(parent));
+	while (*name) {
+		size_t len = strspn(name, counts);
+		hash = crc64nvme(hash, name, len);
+		name += len + (name[len] != '\0');
+	}
 	return hash ? hash : 1;
 }
 
