@@ -28,15 +28,6 @@ static bool etag_made_by(const struct store_attempt *a, const char *etag)
 	return etag[32] == (a->kind == ATTEMPT_MULTIPART ? '-' : '\0');
 }
 
-/* Is it one that the MD5 recorded for the attempt could be compared with? */
-static bool md5_tells(const struct store_attempt *a, const char *etag)
-{
-	uint8_t md5[16];
-
-	return a->has_md5 && strlen(etag) >= 32 && hex_decode(etag, 32, md5) == 0 &&
-	       (etag[32] == '-' || (etag[32] == '\0' && a->kind != ATTEMPT_MULTIPART));
-}
-
 bool attempt_made(const struct store_attempt *a, const struct found *f)
 {
 	if (f->says != BUCKET_HOLDS || f->object.size_bytes != a->size_bytes)
@@ -117,11 +108,13 @@ void same_by_reading(struct upload *u, struct task *t, task_step_fn *then)
 
 /* ---- by fetching -------------------------------------------------------------------------------- */
 
+/* An ETag that is not the MD5 of ours may be none at all. What was to be replaced is not what was made. */
 bool fetching_may_tell(const struct task *t)
 {
 	return !t->fetched && t->found.says == BUCKET_HOLDS && !t->found.has_crc64nvme &&
 	       t->attempt.has_crc64nvme && t->found.object.size_bytes == t->attempt.size_bytes &&
-	       !md5_tells(&t->attempt, t->found.object.etag);
+	       (t->attempt.if_match[0] == '\0' ||
+		       strcmp(t->found.object.etag, t->attempt.if_match) != 0);
 }
 
 static void fetched(struct upload *u, struct task *t, struct request *rq)

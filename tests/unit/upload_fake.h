@@ -88,6 +88,7 @@ struct fake {
 	/* script, set under the lock */
 	bool wants_sha256, has_crc; /* has_crc: stores, checks and echoes CRC64NVME */
 	bool opaque_etags, opaque_parts; /* ETags of objects, of parts are no MD5s */
+	bool hex_etags; /* those of objects look like some */
 	bool enforces[S3_CONDITIONS][FAKE_OPS];
 	bool knows_enforces[S3_CONDITIONS][FAKE_OPS]; /* what the client believes */
 	bool down;
@@ -153,7 +154,7 @@ static inline struct fake_object *fake_store(struct fake *f, const char *key, co
 	o->crc64nvme = crc64nvme(0, data, len);
 	md5_hex_of(data, len, o->etag);
 	if (f->opaque_etags)
-		o->etag[0] = 'x';
+		o->etag[0] = !f->hex_etags ? 'x' : o->etag[0] == 'a' ? 'b' : 'a';
 	return o;
 }
 
@@ -473,7 +474,7 @@ static inline void fake_do_complete(struct fake *f, const struct fake_request *q
 	memcpy(o->acl, up->acl, sizeof(o->acl));
 	assert_true(etag_of_parts((const uint8_t(*)[16])md5s, q->req.part_count, o->etag));
 	if (f->opaque_etags)
-		o->etag[0] = 'x';
+		o->etag[0] = !f->hex_etags ? 'x' : o->etag[0] == 'a' ? 'b' : 'a';
 	fake_object_reply(f, o, r);
 	free(data);
 	fake_close_upload(up);
