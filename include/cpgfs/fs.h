@@ -101,6 +101,10 @@ void fs_notice_listed(struct fs *fs, const char *prefix, int error);
 void fs_notice_fetched(struct fs *fs, uint64_t ino, uint64_t chunk, int error);
 void fs_notice_room(struct fs *fs);
 
+/* What the mount has at this path, or, under NAMING_CLEAN, at what is cleaned to it: a path of the
+ * bucket. -ENOENT. */
+must_check int fs_resolve(struct fs *fs, const char *path, struct store_attr *ret);
+
 struct fs_status {
 	unsigned requests_parked, writers_waiting; /* waiting for room */
 	unsigned files_open;

@@ -194,6 +194,10 @@ int cmd_ls(int argc, char **argv)
 	}
 	if (cli_target_find(argv[optind], &target) < 0)
 		return EXIT_USAGE;
+	char key[4096];
+	if (cli_target_key(&target, key) < 0)
+		return EXIT_USAGE;
+	(void)text_copy(target.path, key, sizeof(target.path)); /* same size */
 	cleanup_free char *top = NULL;
 	if (text_printf(&top, "%s/.cpgfs/remote%s%s", target.root, target.path[0] ? "/" : "",
 		    target.path) < 0)

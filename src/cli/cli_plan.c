@@ -143,26 +143,6 @@ static void json_free(json_t **j)
 	json_decref(*j);
 }
 
-/* The naming rule the mount was given, unless another is asked for. */
-static int take_naming(struct plan *p, const json_t *status)
-{
-	size_t i;
-	json_t *option;
-	int r = 0;
-
-	json_array_foreach(json_object_get(status, "options"), i, option)
-	{
-		const char *text = json_string_value(option);
-
-		if (r == 0 && text && text_starts(text, "naming="))
-			r = naming_mode_parse(text + strlen("naming="), &p->naming.mode);
-		if (r == 0 && text && text_starts(text, "clean-with="))
-			r = naming_clean_with_parse(
-				text + strlen("clean-with="), &p->naming.clean_with);
-	}
-	return r;
-}
-
 static int dest_mount(struct plan_command *c, const char *dest, bool own_naming, char **ret_prefix)
 {
 	struct plan *p = &c->plan;
@@ -182,7 +162,7 @@ static int dest_mount(struct plan_command *c, const char *dest, bool own_naming,
 		cli_error("%s: the mount does not say which bucket it is of", target.root);
 		return -EIO;
 	}
-	if (!own_naming && take_naming(p, status) < 0) {
+	if (!own_naming && cli_naming_of(status, &p->naming) < 0) {
 		cli_error("%s: the mount has a naming rule that this version does not know",
 			target.root);
 		return -EIO;

@@ -205,11 +205,24 @@ static int fill_entries(int folder, const struct row *rows, size_t count,
 /* Not to be uploaded now, but its plate has it. */
 static int plan_counted(struct plan *p, const struct row *row, uint64_t size_bytes)
 {
+	char key[KEY_MAX_BYTES + 1];
+	const char *at = path_to_key(&p->naming, row->path, false, key) == 0 ? key : row->path;
 	struct layout_match m;
-	int status = p->layout ? layout_match(p->layout, row->path, &m) : 0;
+	int status = p->layout ? layout_match(p->layout, at, &m) : 0;
 
-	return status < 0 || !p->layout ? status
-					: plan_plates_add(p, row->path, &m, size_bytes, 0);
+	return status < 0 || !p->layout ? status : plan_plates_add(p, at, &m, size_bytes, 0);
+}
+
+/* What is in the bucket has its key for a path: its folder may have another name here, or be gone. */
+static int plan_there(struct plan *p, const struct row *rows, size_t count)
+{
+	int status = 0;
+
+	for (size_t i = 0; status == 0 && i < count; i++) {
+		if (rows[i].kind == THERE)
+			status = plan_counted(p, &rows[i], rows[i].size_bytes);
+	}
+	return status;
 }
 
 static int plan_stuck(
@@ -233,7 +246,7 @@ static int plan_rows(struct plan *p, int root, const struct row *rows, size_t co
 	int status = entries && path ? open_folder(root, rows, &folder) : -ENOMEM;
 
 	if (status == -ENOENT)
-		return 0; /* gone meanwhile */
+		return plan_there(p, rows, count);
 	if (status == 0)
 		status = fill_entries(folder, rows, count, entries, &n);
 	if (status == 0)

@@ -44,11 +44,19 @@ must_check int cli_target_find(const char *path, struct cli_target *ret);
  * directory). Prints why not. */
 must_check int cli_target_path(const char *root, const char *path, char out[4096]);
 
+/* The naming rule that a mount has, by the options in its status.json. -EINVAL: this version does not know it. */
+struct json_t;
+must_check int cli_naming_of(const struct json_t *status, struct naming_policy *ret);
+/* Of the mount at root. Prints why not. */
+must_check int cli_naming_ask(const char *root, struct naming_policy *ret);
+/* Where the bucket has what is at t->path: another place where the mount cleans names. Prints why it can't
+ * be told. */
+must_check int cli_target_key(const struct cli_target *t, char out[4096]);
+
 /* Read a whole file of `.cpgfs`. */
 must_check int cli_read(const char *root, const char *name, struct buf *out);
 /* Give a command, return its answer as JSON (jansson's json_t, the caller's). Prints errors of
  * transport; an answer with "error" is returned as it is. */
-struct json_t;
 must_check int cli_ask(
 	const char *root, const char *verb, const char *path, struct json_t **ret_answer);
 

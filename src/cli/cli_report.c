@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FIELDS = 8 }; /* of uploaded.tsv */
+enum { FIELDS = 8 }; /* of uploaded.tsv, but for the path, which older mounts do not tell */
 
 static void report_usage(FILE *out)
 {
@@ -40,12 +40,15 @@ static bool is_below(const char *key, const char *path)
 /* The line's fields become the row's texts, in place. */
 static int row_of(char *line, struct report_row *ret)
 {
-	char *fields[FIELDS];
+	char *fields[FIELDS], *path;
 	int n = 0;
 
 	for (; line && n < FIELDS; n++)
 		fields[n] = strsep(&line, "\t");
-	if (n < FIELDS || text_unescape(fields[0]) < 0)
+	path = line ? strsep(&line, "\t") : NULL;
+	if (path && strcmp(path, "-") == 0)
+		path = NULL;
+	if (n < FIELDS || text_unescape(fields[0]) < 0 || (path && text_unescape(path) < 0))
 		return -EBADMSG;
 	*ret = (struct report_row){.key = fields[0],
 		.crc64nvme = fields[2],
@@ -53,7 +56,8 @@ static int row_of(char *line, struct report_row *ret)
 		.uploaded_at = fields[4],
 		.verified_at = fields[5],
 		.state = fields[6],
-		.mtime = fields[7]};
+		.mtime = fields[7],
+		.path = path ? path : fields[0]};
 	return u64_parse(fields[1], &ret->size_bytes);
 }
 
@@ -128,7 +132,7 @@ static int add_sha256(const struct report *r, struct report_row *row)
 	ssize_t n = 1;
 	int status;
 
-	buf_printf(&path, "%s/%s", r->root, row->key);
+	buf_printf(&path, "%s/%s", r->root, row->path);
 	status = block && buf_error(&path) == 0 ? io_open(buf_text(&path), O_RDONLY, 0, &fd)
 						: -ENOMEM;
 	if (status == 0)
@@ -435,7 +439,8 @@ static int ask_mount(struct report *report, const struct cli_target *t, struct b
 
 static int make(const struct cli_target *target, const char *dir, bool sha256)
 {
-	struct report r = {.root = target->root, .path = target->path};
+	char key[4096] = "";
+	struct report r = {.root = target->root, .path = key};
 	cleanup_buf struct buf text = {0};
 	cleanup_free char *bucket = NULL, *gallery = NULL;
 	struct cli_mount preset = {0};
@@ -443,6 +448,8 @@ static int make(const struct cli_target *target, const char *dir, bool sha256)
 	    status = ask_mount(&r, target, &text, &bucket, &gallery, &code);
 
 	r.bucket = bucket;
+	if (status == 0)
+		status = cli_target_key(target, key);
 	if (status == 0 && gallery)
 		status = cli_gallery_apply(&preset, gallery);
 	r.layout_name = preset.layout_name;

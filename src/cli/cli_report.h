@@ -13,6 +13,7 @@
 struct report_row {
 	char *key, *etag, *crc64nvme, *uploaded_at, *verified_at, *state,
 		*mtime;	 /* text as in .cpgfs */
+	char *path;	 /* in the mount */
 	char sha256[65]; /* "" not known */
 	uint64_t size_bytes;
 	bool outside; /* of the path: only there to be found by tables */
@@ -22,7 +23,7 @@ struct report {
 	const char *root; /* of the mount */
 	const char *bucket;
 	const char *layout_name; /* for cli_layout_load */
-	const char *path;	 /* below the root; "" all */
+	const char *path;	 /* a key, or the begin of some; "" all */
 	struct report_row *rows; /* by key: all that was uploaded */
 	size_t count;
 	uint64_t files;          /* of these, below the path; what follows, too */

@@ -8,9 +8,10 @@
 static FILE *open_in_mount(void *user, const char *key)
 {
 	const struct report *r = user;
+	const struct report_row *row = report_find(r, key);
 	cleanup_buf struct buf path = {0};
 
-	buf_printf(&path, "%s/%s", r->root, key);
+	buf_printf(&path, "%s/%s", r->root, row ? row->path : key);
 	errno = ENOMEM;
 	return buf_error(&path) == 0 ? fopen(buf_text(&path), "re") : NULL;
 }

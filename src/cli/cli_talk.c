@@ -218,3 +218,53 @@ int cli_ask(const char *root, const char *verb, const char *path, json_t **ret_a
 	*ret_answer = answer;
 	return 0;
 }
+
+/* ---- names ------------------------------------------------------------------------------------------ */
+
+int cli_naming_of(const json_t *status, struct naming_policy *ret)
+{
+	size_t i;
+	json_t *option;
+	int r = 0;
+	json_array_foreach(json_object_get(status, "options"), i, option)
+	{
+		const char *text = json_string_value(option);
+		if (r == 0 && text && text_starts(text, "naming="))
+			r = naming_mode_parse(text + strlen("naming="), &ret->mode);
+		if (r == 0 && text && text_starts(text, "clean-with="))
+			r = naming_clean_with_parse(text + strlen("clean-with="), &ret->clean_with);
+	}
+	return r;
+}
+
+int cli_naming_ask(const char *root, struct naming_policy *ret)
+{
+	cleanup_buf struct buf text = { 0 };
+	int r = cli_read(root, "status.json", &text);
+	json_t *status = r == 0 ? json_loadb(buf_text(&text), text.len, 0, NULL) : NULL;
+	if (r == 0)
+		r = status ? cli_naming_of(status, ret) : -EPROTO;
+	json_decref(status);
+	if (r < 0)
+		cli_error("%s: its naming rule cannot be told: %s", root, strerror(-r));
+	return r;
+}
+
+int cli_target_key(const struct cli_target *t, char out[4096])
+{
+	struct naming_policy naming = { .mode = NAMING_HOLD };
+	cleanup_buf struct buf place = { 0 };
+	struct stat st;
+	char key[KEY_MAX_BYTES + 1];
+	int r = cli_naming_ask(t->root, &naming);
+	(void)text_copy(out, t->path, 4096); /* same size */
+	if (r < 0 || naming.mode != NAMING_CLEAN || !t->path[0])
+		return r;
+	buf_printf(&place, "%s/%s", t->root, t->path);
+	if (buf_error(&place) < 0)
+		return buf_error(&place);
+	/* what is not there may be a key already; what has none is held under its path */
+	if (lstat(buf_text(&place), &st) == 0 && path_to_key(&naming, t->path, S_ISDIR(st.st_mode), key) == 0)
+		(void)text_copy(out, key, 4096);
+	return 0;
+}

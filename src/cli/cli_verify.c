@@ -213,7 +213,9 @@ static int count_pending(struct verify_command *c)
 static int sides_of_mount(struct verify_command *c, const char *source, const char *place)
 {
 	struct naming_policy naming = c->bucket.options.naming;
+	bool own_naming = naming.mode != NAMING_HOLD || naming.clean_with;
 	cleanup_buf struct buf text = {0};
+	char key[4096];
 	int r = cli_target_find(place, &c->target);
 
 	if (r == 0 && c->tree.acl) {
@@ -222,16 +224,19 @@ static int sides_of_mount(struct verify_command *c, const char *source, const ch
 	}
 	if (r == 0)
 		r = count_pending(c);
+	if (r == 0)
+		r = cli_target_key(&c->target, key);
+	if (r == 0 && source && !own_naming)
+		r = cli_naming_ask(c->target.root, &naming);
 	if (r == 0 && source)
-		r = items_of_source(c, source, c->target.path, &naming);
+		r = items_of_source(c, source, is_manifest(source) ? key : c->target.path, &naming);
 	else if (r == 0) {
 		buf_init(&text, 4 * GIB);
 		r = cli_read(c->target.root, "uploaded.tsv", &text);
 		if (r == 0)
-			r = items_from_tsv(
-				&c->items, buf_text(&text), "uploaded.tsv", c->target.path);
+			r = items_from_tsv(&c->items, buf_text(&text), "uploaded.tsv", key);
 	}
-	return r < 0 ? r : verify_bucket_mount(&c->side, c->target.root, c->target.path, c->after);
+	return r < 0 ? r : verify_bucket_mount(&c->side, c->target.root, key, c->after);
 }
 
 static int find_sides(struct verify_command *c, int argc, char **argv)

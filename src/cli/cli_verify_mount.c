@@ -13,6 +13,7 @@ struct side {
 	struct buf listing;
 	char *next; /* line to be read; NULL: the end */
 	char *after;
+	char *only; /* this key, not what else is in its folder; NULL: all */
 	char key[KEY_MAX_BYTES + 1];
 };
 
@@ -25,6 +26,7 @@ static void side_close(void *user)
 	buf_release(&s->listing);
 	free(s->root);
 	free(s->after);
+	free(s->only);
 	free(s);
 }
 
@@ -42,6 +44,11 @@ static int read_line(struct side *s, char *line, struct s3_object *ret)
 	return 1;
 }
 
+static bool is_left_out(const struct side *s)
+{
+	return strcmp(s->key, s->after) <= 0 || (s->only && strcmp(s->key, s->only) != 0);
+}
+
 static int side_next(
 	void *user, const char **key, size_t *ret_len, struct s3_object *ret, char **ret_message)
 {
@@ -57,7 +64,7 @@ static int side_next(
 		if (s->next)
 			*s->next++ = '\0';
 		r = read_line(s, line, ret);
-	} while (r == 1 && strcmp(s->key, s->after) <= 0);
+	} while (r == 1 && is_left_out(s));
 	*key = s->key;
 	*ret_len = strlen(s->key);
 	if (r < 0)
@@ -86,21 +93,29 @@ static int side_checksum(void *user, const char *key, uint64_t *ret_crc, char **
 	return r;
 }
 
-/* Nothing of that name in the bucket is an empty listing. */
+/* Nothing of that name in the bucket is an empty listing; an object is looked for in that of its
+ * folder. */
 static int read_listing(struct side *s, const char *prefix)
 {
-	cleanup_buf struct buf folder = {0}, name = {0};
+	cleanup_buf struct buf place = {0}, name = {0};
+	size_t len = strlen(prefix);
 	struct stat st;
 	int r;
 
-	buf_printf(&folder, "%s/.cpgfs/remote/%s", s->root, prefix);
-	buf_printf(&name, "remote/%s%s.listing.tsv", prefix, prefix[0] ? "/" : "");
-	if (buf_error(&folder) < 0 || buf_error(&name) < 0)
+	buf_printf(&place, "%s/.cpgfs/remote/%s", s->root, prefix);
+	if (buf_error(&place) < 0)
 		return -ENOMEM;
-	if (stat(buf_text(&folder), &st) < 0)
+	if (stat(buf_text(&place), &st) < 0)
 		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISDIR(st.st_mode))
-		return -ENOTDIR;
+	if (!S_ISDIR(st.st_mode)) {
+		s->only = text_dup(prefix);
+		if (!s->only)
+			return -ENOMEM;
+		len = strrchr(prefix, '/') ? (size_t)(strrchr(prefix, '/') - prefix) : 0;
+	}
+	buf_printf(&name, "remote/%.*s%s.listing.tsv", (int)len, prefix, len ? "/" : "");
+	if (buf_error(&name) < 0)
+		return -ENOMEM;
 	buf_init(&s->listing, GIB);
 	r = cli_read(s->root, buf_text(&name), &s->listing);
 	s->next = r == 0 ? strchr(s->listing.data, '\n') : NULL;

@@ -259,13 +259,21 @@ static int64_t jobs_of(struct control *c, const char *path, int64_t *ret_damaged
 	return count;
 }
 
+/* By its key, too, where that is another: what waits below it counts. */
+static int resolve(struct control *c, const char *path, struct store_attr *ret)
+{
+	struct fs *fs = c->config.fs ? c->config.fs(c->config.fs_user) : NULL;
+
+	return fs ? fs_resolve(fs, path, ret) : store_resolve(c->config.store, path, ret);
+}
+
 static int64_t run_counts(struct control *c, const char *path, json_t *answer)
 {
 	struct store_counts counts = {0};
 	struct store_attr attr;
 	int64_t damaged = 0;
 	int64_t jobs = jobs_of(c, path, &damaged); /* first: what one leaves behind is counted */
-	int r = *path ? store_resolve(c->config.store, path, &attr) : 0;
+	int r = *path ? resolve(c, path, &attr) : 0;
 	bool here = r == 0;
 
 	if (jobs < 0)

@@ -366,6 +366,17 @@ const struct control_source control_rejected = TABLE_SOURCE(rejected_table);
 
 /* ---- uploaded.tsv ---- */
 
+/* Where the file is in the mount, if that is not what its key says (--naming=clean); path is
+ * escaped. */
+static void add_other_path(struct buf *out, const char *path, const char *key)
+{
+	cleanup_buf struct buf shown = {0};
+
+	text_escape(&shown, key);
+	buf_printf(out, "\t%s",
+		buf_error(&shown) == 0 && strcmp(buf_text(&shown), path) == 0 ? "-" : path);
+}
+
 static void uploaded_row(struct buf *out, const char *path, const struct store_inode *inode)
 {
 	const struct store_object *o = &inode->object;
@@ -382,12 +393,14 @@ static void uploaded_row(struct buf *out, const char *path, const struct store_i
 	add_time(out, o->verified_at_ns);
 	buf_printf(out, "\t%s\t", file_state_text(inode->attr.state));
 	add_time(out, inode->attr.mtime_ns);
+	add_other_path(out, path, o->key);
 	buf_add_char(out, '\n');
 }
 
 /* What was verified first comes first; then what is uploaded and not yet verified. */
 static const struct table uploaded_table = {
-	.header = "key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\tmtime\n",
+	.header =
+		"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\tmtime\tpath\n",
 	.gathered = {FILE_UPLOADED},
 	.shown = {FILE_UPLOADED},
 	.lasting = {FILE_GONE, FILE_VERIFIED},

@@ -137,8 +137,7 @@ bool fs_shadow_of(struct fs *fs, uint64_t dir_ino, const char *name, struct stor
 	return false;
 }
 
-/* A folder by a path of the bucket, whose names may be cleaned ones. */
-static int resolve_folder(struct fs *fs, const char *path, struct store_attr *ret)
+int fs_resolve(struct fs *fs, const char *path, struct store_attr *ret)
 {
 	cleanup_free char *copy = NULL;
 	char *save = NULL;
@@ -176,7 +175,7 @@ static int known_place(
 	}
 	if (known->is_dir &&
 		(store_attr(fs->config.store, ino, &attr) == 0 ||
-			resolve_folder(fs, buf_text(&known->path), &attr) == 0)) {
+			fs_resolve(fs, buf_text(&known->path), &attr) == 0)) {
 		store_place(&attr, ret);
 		return 0;
 	}
@@ -242,7 +241,7 @@ int fs_place_find_path(struct fs *fs, const char *path, struct fs_place *ret)
 
 	if (*path == '\0')
 		return fs_place_find(fs, STORE_ROOT_INO, ret);
-	r = resolve_folder(fs, path, &attr);
+	r = fs_resolve(fs, path, &attr);
 	if (r == 0)
 		store_place(&attr, ret);
 	if (r != -ENOENT)

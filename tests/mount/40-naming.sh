@@ -72,6 +72,42 @@ test_clean_drops_characters_on_the_way_to_the_key() {
 	cmp "$T/src/a.xml" "$P/$BATCH/$SPACED/Images/a.xml"
 }
 
+# The commands take the name that the mount shows, and that of the key.
+test_commands_where_names_are_cleaned() {
+	local clean=$PREFIX/$BATCH/BR1__2021-Measurement1 platemaps="workspace/metadata/platemaps/Batch 1"
+	begin --naming clean
+	put_spaced
+	mkdir -p "$P/$platemaps"
+	echo Assay_Plate_Barcode,Plate_Map_Name >"$P/$platemaps/barcode_platemap.csv"
+	exits 0 all_verified
+	for path in "$P/$BATCH/$SPACED" "$M/$clean"; do
+		exits 0 "$CPGFS" report --sha256 -o "$T/report" "$path"
+		same "files of $path" "$(cut -f1 "$T/report/manifest.tsv" | sed 1d | tr '\n' ' ')" \
+			"$clean/Images/a.xml $clean/Images/b.xml "
+		exits 0 "$CPGFS" verify "$path"
+		says "2 files"
+		exits 0 "$CPGFS" ls -R "$path"
+		says "$clean/Images/a.xml"
+	done
+	exits 0 "$CPGFS" report -o "$T/report" "$P/workspace" # its table can be read
+	exits 0 "$CPGFS" verify "$P/$BATCH/$SPACED/Images/a.xml"
+	mkdir "$T/src/plate"
+	cp "$T/src/a.xml" "$T/src/plate/a.xml"
+	cp "$T/src/a.xml" "$T/src/plate/b.xml"
+	exits 0 "$CPGFS" verify "$T/src/plate" "$P/$BATCH/$SPACED/Images"
+	# what is still to come is said under both
+	"$CPGFS" pause "$M"
+	cp "$T/src/a.xml" "$P/$BATCH/$SPACED/Images/c.xml"
+	for path in "$P/$BATCH/$SPACED" "$M/$clean"; do
+		exits 2 "$CPGFS" report -o "$T/report" "$path"
+		exits 2 "$CPGFS" verify "$path"
+		says "not in the bucket yet: 1 files"
+	done
+	# a paused mount counts what is there for its plate
+	exits 2 "$CPGFS" status "$M"
+	says "  $PREFIX/2021_04_26_Batch1/BR1__2021-Measurement1  3 files"
+}
+
 test_clean_replaces_characters() {
 	begin --naming clean --clean-with _
 	put_spaced

@@ -64,6 +64,8 @@ test_a_mount() {
 	exits 0 "$CPGFS" verify --deep "$M"
 	says "$(find "$SRC" -type f | wc -l) files"
 	says "0 by tag"
+	exits 0 "$CPGFS" verify "$M/$PREFIX/workspace/big.parquet"
+	says "1 files"
 	cp "$M/.cpgfs/uploaded.tsv" "$T/manifest.tsv"
 	damage
 	verify 3 "$M"

@@ -86,7 +86,7 @@ test_fifty_writers_wait() {
 	wait_for 60 writers_wait 50
 	wait_for 10 status_says '^50 writers wait for room: the cache is full \(--cache-size 40 MiB\); it comes with each upload' \
 		'^    sending +28.6 MiB  goes when it is uploaded' '^    open +' \
-		'^    held +5.7 MiB  rename it in the mount, or run `cpgfs rename-clean`'
+		'^    held +5.7 MiB  rename it in the mount \(`cpgfs rename-clean` renames folders\)'
 	same "sending in status.json" "$(status_json cache.filled_by.sending)" 30000000
 	same "held in status.json" "$(status_json cache.filled_by.held)" 6000000
 	# nothing else stands still

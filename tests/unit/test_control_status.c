@@ -137,11 +137,11 @@ static void tables_have_a_line_a_file(void **state)
 	assert_table("rejected.tsv",
 		"path\tkind\treason\tremedy\n"
 		"d/Thumbs.db\tjunk\tjunk\tnothing to do: such files are never sent\n"
-		"d/a b\tname\ta blank\trename it in the mount, or run `cpgfs rename-clean`\n"
+		"d/a b\tname\ta blank\trename it in the mount (`cpgfs rename-clean` renames folders)\n"
 		"d/.x.aBcDeF\ttemporary\ttemporary\t"
 		"nothing to do: it is sent when it gets its real name\n");
 	assert_table("uploaded.tsv",
-		"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\tmtime\n");
+		"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\tmtime\tpath\n");
 	assert_int_equal(read_as(STRANGER, "queue.tsv", &text), 0);
 	assert_non_null(strstr(buf_text(&text), "\nd/closed\tclosed\t10\t20"));
 	assert_non_null(strstr(buf_text(&text), "\nd/open\topen\t0\t-\t"));
@@ -171,8 +171,8 @@ static void uploaded_tells_the_proof(void **state)
 		crc64nvme_to_text(crc, text);
 		time_format_iso8601(attr.mtime_ns, mtime);
 		buf_printf(&expected,
-			"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\tmtime\n"
-			"k\\xfe\t3\t%s\ttag\t2023-11-14T22:13:20Z\t-\tuploaded\t%s\n",
+			"key\tsize_bytes\tcrc64nvme\tetag\tuploaded_at\tverified_at\tstate\tmtime\tpath\n"
+			"k\\xfe\t3\t%s\ttag\t2023-11-14T22:13:20Z\t-\tuploaded\t%s\tf\n",
 			text, mtime);
 		assert_table("uploaded.tsv", buf_text(&expected));
 	}

@@ -17,7 +17,7 @@ FILE_STATE(SENDING, "sending", 2, "being sent", "")
 FILE_STATE(UPLOADED, "uploaded", 2, "the server proved that it holds these bytes", "")
 FILE_STATE(VERIFIED, "verified", 0, "a later listing showed it with our size and content tag", "")
 FILE_STATE(HELD, "held", 3, "kept here because of its name",
-	"rename it in the mount, or run `cpgfs rename-clean`")
+	"rename it in the mount (`cpgfs rename-clean` renames folders)")
 FILE_STATE(INCOMPLETE, "incomplete", 3, "its writer was cut off",
 	"copy it again, or `cpgfs accept` it as it is")
 FILE_STATE(TORN, "torn", 3, "a power cut may have damaged it",
