@@ -23,6 +23,8 @@ struct verify_command {
 	const char *after;
 	enum output output;
 	uint64_t pending; /* copied in, and not yet in the bucket */
+	uint64_t moving;  /* renamed folders that the bucket has to follow: their objects have the
+			     old names */
 	bool progress;
 };
 
@@ -182,10 +184,27 @@ static int sides_of_s3(struct verify_command *c, const char *source, const char 
 	return r;
 }
 
+static void keep_most(uint64_t *most, uint64_t now)
+{
+	*most = *most > now ? *most : now;
+}
+
+static void note_counts(struct verify_command *c, const json_t *counts)
+{
+	struct cli_progress p;
+	uint64_t uploaded =
+		json_integer_value(json_object_get(json_object_get(counts, "files"), "uploaded"));
+
+	cli_progress_of(counts, &p);
+	keep_most(&c->pending,
+		p.files_pending - uploaded + p.files_person + p.held_name + p.held_temporary);
+	keep_most(&c->moving, json_integer_value(json_object_get(counts, "jobs")) +
+				      json_integer_value(json_object_get(counts, "jobs_damaged")));
+}
+
 /* What of the mount's files below the path is not in the bucket yet. */
 static int count_pending(struct verify_command *c)
 {
-	struct cli_progress p;
 	const char *error;
 	json_t *counts;
 	int r = cli_ask(c->target.root, "counts", c->target.path, &counts);
@@ -198,12 +217,7 @@ static int count_pending(struct verify_command *c)
 			error ? error : "no such file or folder, here or in the bucket");
 		r = -ENOENT;
 	} else {
-		uint64_t uploaded = json_integer_value(
-			json_object_get(json_object_get(counts, "files"), "uploaded"));
-
-		cli_progress_of(counts, &p);
-		c->pending = p.files_pending - uploaded + p.files_person + p.held_name +
-			     p.held_temporary;
+		note_counts(c, counts);
 	}
 	json_decref(counts);
 	return r;
@@ -235,6 +249,8 @@ static int sides_of_mount(struct verify_command *c, const char *source, const ch
 		r = cli_read(c->target.root, "uploaded.tsv", &text);
 		if (r == 0)
 			r = items_from_tsv(&c->items, buf_text(&text), "uploaded.tsv", key);
+		if (r == 0) /* what was changed or renamed since is in neither */
+			r = count_pending(c);
 	}
 	return r < 0 ? r : verify_bucket_mount(&c->side, c->target.root, key, c->after);
 }
@@ -251,7 +267,7 @@ static int find_sides(struct verify_command *c, int argc, char **argv)
 	if (r < 0)
 		return r;
 	items_start_after(c->items, c->after);
-	if (items_count(c->items) > 0 || c->pending > 0)
+	if (items_count(c->items) > 0 || c->pending > 0 || c->moving > 0)
 		return 0;
 	cli_error("%s: there is nothing to compare%s", source ? source : place,
 		items_left_out(c->items) || items_refused(c->items)
@@ -300,11 +316,12 @@ static int print_json(const struct verify_command *c, const struct verify_result
 
 	for (size_t i = 0; i < r->difference_count && status == 0; i++)
 		status = json_array_append_new(list, json_of(&r->differences[i]));
-	all = json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:s s:o}", "files", (json_int_t)r->items,
-		"bytes", (json_int_t)r->bytes, "equal", (json_int_t)r->equal, "listed",
-		(json_int_t)r->listed, "by_tag", (json_int_t)r->by_tag, "by_checksum",
-		(json_int_t)r->by_checksum, "pending", (json_int_t)c->pending, "refused",
-		(json_int_t)items_refused(c->items), "reached", r->reached, "differences", list);
+	all = json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:I s:s s:o}", "files",
+		(json_int_t)r->items, "bytes", (json_int_t)r->bytes, "equal", (json_int_t)r->equal,
+		"listed", (json_int_t)r->listed, "by_tag", (json_int_t)r->by_tag, "by_checksum",
+		(json_int_t)r->by_checksum, "pending", (json_int_t)c->pending, "folders_moving",
+		(json_int_t)c->moving, "refused", (json_int_t)items_refused(c->items), "reached",
+		r->reached, "differences", list);
 	if (status < 0 || !all || json_dumpf(all, stdout, JSON_INDENT(1)) < 0)
 		status = -ENOMEM;
 	json_decref(all);
@@ -348,6 +365,10 @@ static int print_people(const struct verify_command *c, const struct verify_resu
 	if (c->pending)
 		printf("not in the bucket yet: %" PRIu64 " files (cpgfs status tells more)\n",
 			c->pending);
+	if (c->moving)
+		printf("renamed, and not yet in the bucket under their new names: %" PRIu64
+		       " folders (cpgfs status tells more)\n",
+			c->moving);
 	if (r->acl_guess)
 		printf("every object is controlled by its owner alone, %s: fine if that is the "
 		       "bucket's "
@@ -400,7 +421,7 @@ static int run(struct verify_command *c)
 		code = EXIT_USAGE;
 	else if (result.difference_count)
 		code = EXIT_NEEDS_PERSON;
-	else if (c->pending || items_refused(c->items))
+	else if (c->pending || c->moving || items_refused(c->items))
 		code = EXIT_PENDING;
 	verify_result_release(&result);
 	return code;

@@ -150,6 +150,22 @@ test_what_is_not_uploaded_yet() {
 	says "missing: $(find "$SRC" -type f | wc -l)"
 }
 
+# Its files say that they are verified until it was looked through: under their old names.
+test_what_was_renamed_a_moment_ago() {
+	local round from=images to=pictures
+	uploaded
+	for round in 1 2 3; do
+		"$CPGFS" pause "$M"
+		mv "$M/$PREFIX/$from" "$M/$PREFIX/$to"
+		exits 2 "$CPGFS" verify "$M"
+		"$CPGFS" resume "$M"
+		exits 0 all_verified
+		read -r from to <<<"$to $from"
+	done
+	exits 0 "$CPGFS" verify "$M"
+	says "$(find "$SRC" -type f | wc -l) files"
+}
+
 # A name that keeps a file out of the bucket keeps it out of "all there".
 test_what_is_held_for_its_name() {
 	make_file "$T/src/a" 100
