@@ -153,17 +153,22 @@ def open_uploads(server):
             for row in server.log() if row[2] == "UploadPart"}
     keys = [], []
     for upload in os.listdir(folder) if os.path.isdir(folder) else []:
-        with open(os.path.join(folder, upload, "upload.tsv")) as file:
-            keys[upload not in used].append(urllib.parse.unquote(file.readline().split("\t")[0]))
+        try:
+            with open(os.path.join(folder, upload, "upload.tsv")) as file:
+                keys[upload not in used].append(urllib.parse.unquote(file.readline().split("\t")[0]))
+        except FileNotFoundError:
+            pass  # it was just ended
     return keys
 
 
 def judge_uploads(server, daemon, power_cut):
     """How many are left whose id never got here. That is told, each time, but where the power cut took
     the record that one was begun."""
-    known, unknown = open_uploads(server)
-    if known:
-        raise Failure("a multipart upload with parts was left open: %s" % known[0])
+    try:  # one whose file is not to be sent any more (lost) is on its way out, but no file is
+        wait_for(30, "all uploads in parts", lambda: not open_uploads(server)[0])
+    except Failure:
+        raise Failure("a multipart upload with parts was left open: %s" % open_uploads(server)[0]) from None
+    unknown = open_uploads(server)[1]
     with open(daemon.log_path, errors="replace") as log:
         lines = log.read().splitlines()
     for key in set(unknown):
