@@ -323,9 +323,20 @@ static enum start move_may_begin(struct upload *u, const struct version *v,
 	return r == 0 ? START_LEFT : START_STAYS;
 }
 
+static bool cache_takes(struct upload *u, const struct version *v)
+{
+	struct store_space space;
+
+	store_space(u->store, &space);
+	return v->size_bytes <= space.size_bytes;
+}
+
 bool fetch_some(struct upload *u, const struct version *v)
 {
 	unsigned under_way = 0;
+
+	if (!cache_takes(u, v))
+		return false; /* the first chunk would go for the last */
 
 	for (uint64_t n = 0; u->remote && n < v->chunk_count && under_way < FETCHES_AT_ONCE; n++) {
 		struct store_chunk c;
@@ -339,6 +350,19 @@ bool fetch_some(struct upload *u, const struct version *v)
 	return under_way > 0;
 }
 
+/* Until one of the two has another name, or the cache is larger. */
+static void tell_too_large(struct upload *u, const struct version *v)
+{
+	static const char reason[] =
+		"another file here has to leave this name in the bucket first; if that one waits for this "
+		"one (a swap), one has to be fetched, but this is more than the cache takes: give one of "
+		"them a third name for now";
+	struct store_inode now;
+
+	if (store_inode(u->store, v->ino, &now) == 0 && strcmp(now.reason, reason) != 0)
+		state_set(u, v, &(struct state_change){.to = FILE_MOVING, .reason = reason});
+}
+
 /* The place is taken by someone who has to move too (a swap of names). What is here in full need not wait
  * for that, once it no longer depends on its object; so the bytes are fetched. */
 static enum start move_blocked(struct upload *u, struct task *t)
@@ -349,6 +373,8 @@ static enum start move_blocked(struct upload *u, struct task *t)
 	task_destroy(u, t);
 	if (here > 0 && state_set(u, &v, &(struct state_change){.to = FILE_QUEUED}) == 0)
 		return START_LEFT;
+	if (here == 0 && !cache_takes(u, &v))
+		tell_too_large(u, &v);
 	wait_for(u, v.ino, here == 0 && fetch_some(u, &v) ? FETCHING_MS : BLOCKED_MS);
 	return START_STAYS;
 }

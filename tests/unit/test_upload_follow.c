@@ -496,6 +496,47 @@ static void test_evicted_names_swapped(void **state)
 	}
 }
 
+static bool says_too_large(struct bench *b, uint64_t ino)
+{
+	char reason[256];
+
+	reason_of(b, ino, reason);
+	return strstr(reason, "more than the cache takes") != NULL;
+}
+
+/* The bytes of neither can be fetched: both say so, and what helps. */
+static void test_evicted_names_swapped_beyond_the_cache(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint8_t *first = pattern(2 * PART, 1), *second = pattern(2 * PART, 2);
+	uint64_t one = write_file(b, "p/d/one", first, 2 * PART);
+	uint64_t two = write_file(b, "p/d/two", second, 2 * PART);
+
+	(void)state;
+	wait_state(b, one, FILE_UPLOADED);
+	wait_state(b, two, FILE_UPLOADED);
+	evict(b, one);
+	evict(b, two);
+	b->cache_size_bytes = PART;
+	b->config.start_paused = true;
+	bench_restart(b);
+	rename_in(b, "p/d", "one", "swap");
+	rename_in(b, "p/d", "two", "one");
+	rename_in(b, "p/d", "swap", "two");
+	upload_resume(b->upload);
+	wait_until(says_too_large(b, one) && says_too_large(b, two));
+	assert_int_equal(fake_count(b->fake, S3_GET), 0);
+	rename_in(b, "p/d", "one", "third");
+	wait_until(fake_has(b->fake, "p/d/third", second, 2 * PART) &&
+		   fake_has(b->fake, "p/d/two", first, 2 * PART));
+	wait_state(b, one, FILE_UPLOADED);
+	wait_state(b, two, FILE_UPLOADED);
+	assert_false(says_too_large(b, one) || says_too_large(b, two));
+	free(first);
+	free(second);
+	bench_end(b);
+}
+
 /* A copy whose answer was lost, of an object made in parts, on a server without checksums, whose
  * file is another one by then: only the content can tell that the object is ours. */
 static void test_copy_in_doubt_is_fetched(void **state)
@@ -1201,6 +1242,7 @@ int main(void)
 		cmocka_unit_test(test_evicted_follows_by_copy),
 		cmocka_unit_test(test_evicted_is_not_overwritten),
 		cmocka_unit_test(test_evicted_names_swapped),
+		cmocka_unit_test(test_evicted_names_swapped_beyond_the_cache),
 		cmocka_unit_test(test_copy_in_doubt_is_fetched),
 		cmocka_unit_test(test_delete_asked_in_vain),
 		cmocka_unit_test(test_copy_onto_what_vanished),

@@ -926,7 +926,7 @@ struct bench {
 	struct upload *upload;
 	struct upload_config config; /* stream_quiet_ms: the store is told, too */
 	int64_t settle_ms;
-	uint64_t part_size_bytes;
+	uint64_t part_size_bytes, cache_size_bytes; /* 0: no limit */
 	const char *boot_id; /* NULL: always the same */
 	void (*look)(const struct store_change *change); /* NULL; any thread, after each record */
 	unsigned uploads_left; /* in parts, that the test leaves open on the server: it says why */
@@ -955,6 +955,7 @@ static inline void bench_open_store(struct bench *b)
 	struct store_config config = {.dir = b->dir,
 		.identity = "fake/bucket",
 		.part_size_bytes = b->part_size_bytes,
+		.cache_size_bytes = b->cache_size_bytes,
 		.stream_bytes = b->config.stream_quiet_ms ? THRESHOLD : 0,
 		.settle_ms = b->settle_ms,
 		.boot_id = b->boot_id ? b->boot_id : "boot-1"};
