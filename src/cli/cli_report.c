@@ -150,6 +150,11 @@ static int add_sha256(const struct report *r, struct report_row *row)
 	if (status == 0 && n < 0)
 		status = (int)n;
 	crc64nvme_to_text(crc, crc_text);
+	if (status == -EIO && strcmp(row->state, "gone") == 0) {
+		cli_error("%s: moved on, and no longer here: its SHA-256 is not known",
+			buf_text(&path));
+		return 0;
+	}
 	if (status < 0) {
 		cli_error("%s: %s", buf_text(&path), strerror(-status));
 		return status;

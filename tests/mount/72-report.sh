@@ -145,6 +145,25 @@ test_sha256_of_other_bytes() {
 	not test -e "$T/report/manifest.tsv"
 }
 
+# What the maintainers moved on, and has left the cache, can't be read any more.
+test_sha256_of_what_is_nowhere() {
+	s3d_start
+	mount_start --cache-size 12M --part-size 5M
+	make_file "$P/images/a" 5000000
+	exits 0 all_verified
+	"$TOOLS/s3" delete "$BUCKET" "$PREFIX/images/a"
+	refresh
+	ls "$P/images" >/dev/null
+	wait_for 40 is_state gone "$P/images/a"
+	make_file "$P/images/b" 9000000 # there is room for one of them
+	exits 0 all_verified
+	wait_for 20 not cat "$P/images/a"
+	"$CPGFS" report --sha256 -o "$T/report" "$M" >"$T/last" 2>&1 || true
+	says "images/a: moved on, and no longer here"
+	same "digests" "$(sed 1d "$T/report/manifest.tsv" | cut -f1,4,9 | grep -cE '/a.-.gone$|/b.[0-9a-f]{64}.verified$')" 2
+	expect_log 'images/a: its bytes cannot be fetched'
+}
+
 # As a maintainer looks at it: a browser without a network draws the page and every well.
 long_test_in_a_browser() {
 	need chromium
