@@ -184,27 +184,25 @@ static int drop_filled(struct store *s, uint64_t ino)
 	return op_commit(s);
 }
 
-static bool bytes_match(struct store *s, const struct store_inode *i)
+/* 1, 0, or an error that says nothing of them. */
+static int bytes_match(struct store *s, const struct store_inode *i)
 {
 	char path[64];
 	cleanup_fd int fd = -1;
 	if (i->chunk_count == 0)
-		return true;
+		return 1;
 	data_path(i->attr.ino, path);
-	if (io_openat(s->dir_fd, path, O_RDONLY | O_NOFOLLOW, 0, &fd) < 0)
-		return false;
-	for (uint64_t n = 0; n < i->chunk_count; n++) {
+	int r = io_openat(s->dir_fd, path, O_RDONLY | O_NOFOLLOW, 0, &fd);
+	bool match = r == 0;
+	for (uint64_t n = 0; match && n < i->chunk_count; n++) {
 		struct store_chunk c;
-		uint64_t crc;
-		if (store_chunk(s, i->attr.ino, n, &c) < 0)
-			return false;
-		if (!c.present)
-			continue;
-		if (!c.has_crc64nvme || crc_of_range(fd, c.start, c.len, &crc) < 0 ||
-			crc != c.crc64nvme)
-			return false;
+		uint64_t crc = 0;
+		r = store_chunk(s, i->attr.ino, n, &c);
+		if (r == 0 && c.present && c.has_crc64nvme)
+			r = crc_of_range(fd, c.start, c.len, &crc);
+		match = r == 0 && (!c.present || (c.has_crc64nvme && crc == c.crc64nvme));
 	}
-	return true;
+	return r == -ENOMEM || r == -EMFILE || r == -ENFILE ? r : match;
 }
 
 /* What undelete brings back of a DELETING one. */
@@ -278,14 +276,15 @@ static int check_unsynced(struct store *s, uint64_t ino)
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	r = drop_filled(s, ino);
-	if (r == 0 && i.attr.state == FILE_INCOMPLETE && !bytes_match(s, &i))
-		return note_doubt(s, &i);
-	if (r < 0 || needs_no_proof(state_of_bytes(&i)))
+	if (r == 0)
+		r = store_inode(s, ino, &i);
+	bool incomplete = i.attr.state == FILE_INCOMPLETE;
+	if (r < 0 || (!incomplete && needs_no_proof(state_of_bytes(&i))))
 		return r;
-	r = store_inode(s, ino, &i);
-	if (r == 0 && !bytes_match(s, &i))
-		r = mark_torn(s, &i);
-	return r;
+	r = bytes_match(s, &i);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	return incomplete ? note_doubt(s, &i) : mark_torn(s, &i);
 }
 
 static int unsynced_after(struct store *s, uint64_t after, uint64_t *out, size_t max)

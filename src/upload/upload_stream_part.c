@@ -80,7 +80,9 @@ static void part_unread(struct upload *u, struct task *t, struct digest *d, int 
 		part_given_up(u, t, d->chunk);
 		return;
 	}
-	if (d->error == 0 || error == -ESHUTDOWN || error == -ENOMEM)
+	if (is_shortage(error))
+		shortage_note(u, error);
+	else if (d->error == 0)
 		pause_note_store(u, error);
 	part_again(u, t, d->chunk, &again);
 }

@@ -441,10 +441,47 @@ static void opens_or_not(void **state)
 	memory_sweep("opening", open_once, r, 1);
 }
 
+static void work_and_lose_power(struct rig *r, void *arg)
+{
+	rig_bring(r, rig_put(r, STORE_ROOT_INO, arg, 10, 1), FILE_QUEUED);
+}
+
+static bool judge_once(void *user)
+{
+	struct rig *r = user;
+	char name[32], *message = NULL;
+	bool reached;
+	int e;
+
+	snprintf(name, sizeof(name), "f%ld", memory_sweep_at);
+	r->config.boot_id = "before";
+	rig_child(r, work_and_lose_power, name, CHILD_KILLED);
+	r->config.boot_id = "after";
+	memory_fault_begin(memory_sweep_at, false);
+	e = rig_try_open(r, &message);
+	reached = memory_fault_end();
+	must_hold(e == 0 || e == -ENOMEM || e == -EAGAIN);
+	free(message);
+	if (e < 0)
+		rig_open(r);
+	must_hold(rig_state(r, rig_find(r, name)) == FILE_QUEUED);
+	rig_close(r);
+	return reached;
+}
+
+/* After a power cut: short of memory is no reason to call a file damaged. */
+static void good_files_are_not_torn(void **state)
+{
+	struct rig *r = *state;
+
+	memory_sweep("judging", judge_once, r, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(opens_or_not, setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(good_files_are_not_torn, setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(changes_happen_or_not, setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(nothing_is_taken_for_absent, setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(
