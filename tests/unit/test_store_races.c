@@ -1,9 +1,12 @@
 /*
  * What comes between two steps of asking for room, before each lock that this takes: what filled the
  * buffer goes, and other writers take the room. While any of them can still end, nobody is told ENOSPC.
+ * And between two steps of a flush that makes up for syncs that failed: another one that fails.
  */
-#include "store_rig.h"
+#include "store_disk.h"
 
+static _Thread_local bool is_watched;
+#define LOCK_IS_WATCHED is_watched
 #include "before_lock.h"
 #include "store_private.h"
 
@@ -90,12 +93,67 @@ static void what_was_freed_is_taken_by_one_that_ends(void **state)
 	at_each_step(*state, another_has_ended);
 }
 
+/* ---- a sync that fails and cannot be recorded -------------------------------------------------------- */
+
+static struct store_file *late;
+
+static void disk_takes_nothing(void)
+{
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC | 1u << DISK_WRITE;
+	disk.lasts = true;
+}
+
+static void another_sync_fails(void)
+{
+	late = rig_file(the_rig, rig_put(the_rig, STORE_ROOT_INO, "late", RIG_PART_BYTES, 2));
+	disk_takes_nothing();
+	must(store_file_sync(late, false) < 0);
+	disk_off();
+}
+
+/* False: it was over before. */
+static bool fails_meanwhile(struct rig *r, unsigned step)
+{
+	bool came;
+	int e;
+
+	rig_reopen(r);
+	(void)rig_put(r, STORE_ROOT_INO, "f", RIG_PART_BYTES, 1);
+	disk_takes_nothing();
+	must(store_flush_all(r->s) < 0);
+	disk_off();
+	before_lock_begin(step, another_sync_fails);
+	e = store_flush_all(r->s);
+	came = before_lock_end();
+	must(e == 0 || came);
+	if (came) {
+		must_eq(store_file_sync(late, false), -EIO);
+		store_file_close(late);
+		must_eq(store_unlink(r->s, STORE_ROOT_INO, "late", 0), 0);
+	}
+	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 0), 0);
+	return came;
+}
+
+static void a_sync_fails_while_others_are_made_up_for(void **state)
+{
+	unsigned step = 1;
+
+	the_rig = *state;
+	while (fails_meanwhile(*state, step))
+		must(++step < STEPS_MAX);
+	must(step > 5);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rig_test(what_was_freed_is_taken_by_one_that_has_the_turn),
 		rig_test(what_was_freed_is_taken_by_one_that_ends),
+		rig_test(a_sync_fails_while_others_are_made_up_for),
 	};
 
+	is_watched = true; /* this thread */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,6 +33,22 @@ static void disk_holds(bool on)
 	disk.hook = slow_disk;
 }
 
+/* ---- memory that is short once ------------------------------------------------------------------------ */
+
+static _Atomic bool no_more;
+
+/* Instead of the C library's. */
+void *reallocarray(void *p, size_t count, size_t size)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(count, size, &bytes) || (!p && atomic_exchange(&no_more, false))) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return realloc(p, bytes);
+}
+
 /* ---- the bench --------------------------------------------------------------------------------------- */
 
 static struct bench *open_bench(bool aws)
@@ -285,6 +301,22 @@ static void test_bytes_that_the_disk_lost(void **state)
 	close_bench(b);
 }
 
+/* There is no memory to note that it waits: it is tried again, and gets its turn. */
+static void test_no_memory_to_wait(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/d/one", "first");
+
+	(void)state;
+	no_more = true;
+	write_text(b, "p/d/one", "second version");
+	wait_advancing(STEP_MS, !no_more);
+	wait_uploaded(b, ino);
+	assert_true(fake_has(b->fake, "p/d/one", "second version", 14));
+	assert_int_equal(fake_count(b->fake, S3_PUT), 2);
+	close_bench(b);
+}
+
 /* ---- who does not wait ---------------------------------------------------------------------------------- */
 
 /* What is new goes out while others wait. */
@@ -323,6 +355,7 @@ int main(void)
 		cmocka_unit_test(test_delete_is_not_taken_back_any_more),
 		cmocka_unit_test(test_stopped),
 		cmocka_unit_test(test_bytes_that_the_disk_lost),
+		cmocka_unit_test(test_no_memory_to_wait),
 		cmocka_unit_test(test_new_ones_go_on),
 	};
 
