@@ -326,16 +326,23 @@ static void a_dead_server_is_given_up(void **state)
 
 /* ---- a file of ours that stands for another object meanwhile ---- */
 
-static void write_all(void)
+/* Two contents that a file of ours may have. */
+static uint8_t byte_of(unsigned content, size_t i)
+{
+	return (uint8_t)(i * (content ? 11 : 7) + content);
+}
+
+static void write_all(unsigned content)
 {
 	cleanup_free uint8_t *data = malloc(SIZE);
 	struct store_file *f;
 	uint64_t chunk;
 
 	for (size_t i = 0; i < SIZE; i++)
-		data[i] = (uint8_t)(i * 7);
+		data[i] = byte_of(content, i);
 	assert_int_equal(store_file_open(store, ino, &f), 0);
 	store_file_writer_add(f);
+	assert_int_equal(store_file_truncate(f, 0, &chunk), 0);
 	assert_int_equal(store_file_write(f, data, SIZE, 0, false, &chunk), 0);
 	assert_int_equal(store_file_flush(f, false, NULL), 0);
 	store_file_writer_drop(f);
@@ -355,23 +362,19 @@ static void object_is(enum file_state from, const char *key, const char *etag)
 	assert_int_equal(store_object_set(store, &t, &object, false), 0);
 }
 
-/* Uploaded and evicted. */
-static void make_ours(void)
+/* Written, uploaded and evicted. */
+static void write_and_evict(unsigned content, const char *key, const char *etag)
 {
-	struct store_create what = {
-		.parent = STORE_ROOT_INO, .name = "ours", .type = STORE_FILE, .mode = 0644};
-	struct store_transition t = {.from = FILE_CLOSED, .to = FILE_SETTLED};
+	struct store_transition t = {.ino = ino, .from = FILE_CLOSED, .to = FILE_SETTLED};
 	uint64_t crcs[6] = {0};
 	struct store_attr attr;
 
-	assert_int_equal(store_create(store, &what, &attr), 0);
-	ino = t.ino = attr.ino;
-	write_all();
+	write_all(content);
 	assert_int_equal(store_attr(store, ino, &attr), 0);
 	t.generation = attr.generation;
 	assert_int_equal(store_state_set(store, &t), 0);
 	for (size_t i = 0; i < SIZE; i++) {
-		uint8_t byte = (uint8_t)(i * 7);
+		uint8_t byte = byte_of(content, i);
 
 		crcs[i / PART] = crc64nvme(crcs[i / PART], &byte, 1);
 	}
@@ -380,9 +383,20 @@ static void make_ours(void)
 	t.from = FILE_QUEUED;
 	t.to = FILE_SENDING;
 	assert_int_equal(store_state_set(store, &t), 0);
-	object_is(FILE_SENDING, "p/big", "e1");
+	object_is(FILE_SENDING, key, etag);
 	assert_int_equal(store_evict(store, UINT64_MAX), 0);
 	assert_false(is_present(3));
+}
+
+static void make_ours(void)
+{
+	struct store_create what = {
+		.parent = STORE_ROOT_INO, .name = "ours", .type = STORE_FILE, .mode = 0644};
+	struct store_attr attr;
+
+	assert_int_equal(store_create(store, &what, &attr), 0);
+	ino = attr.ino;
+	write_and_evict(0, "p/big", "e1");
 }
 
 /* Before it answers anything, its object has another name. */
@@ -407,6 +421,41 @@ static void moved_while_it_is_fetched(void **state)
 	assert_int_equal(remote_fetch_wait(the_remote, ino, 3, soon()), 0);
 	assert_content(3 * PART, PART);
 	assert_int_equal(atomic_load(&gets), 2);
+}
+
+static atomic_bool replace_before_open;
+
+int __real_store_file_open(struct store *s, uint64_t which, struct store_file **ret);
+int __wrap_store_file_open(struct store *s, uint64_t which, struct store_file **ret);
+int __wrap_store_file_open(struct store *s, uint64_t which, struct store_file **ret)
+{
+	if (atomic_exchange(&replace_before_open, false))
+		write_and_evict(1, "p/new", "e2");
+	return __real_store_file_open(s, which, ret);
+}
+
+/* It got another content, and that has left the cache, too: its old object still is there, and nothing of
+ * it may get into the file. */
+static void replaced_before_it_is_filled(void **state)
+{
+	cleanup_free uint8_t *data = malloc(SIZE), *got = malloc(PART);
+	struct store_file *f;
+	uint64_t chunk = 0;
+
+	make_ours();
+	for (size_t i = 0; i < SIZE; i++)
+		data[i] = byte_of(1, i);
+	fake_put(bucket, "p/new", SIZE, "e2");
+	fake_find(bucket, "p/new")->data = data;
+	atomic_store(&replace_before_open, true);
+	assert_int_equal(remote_fetch_wait(the_remote, ino, 3, soon()), 0);
+	assert_false(atomic_load(&replace_before_open));
+	if (!is_present(3))
+		assert_int_equal(remote_fetch_wait(the_remote, ino, 3, soon()), 0);
+	assert_int_equal(store_file_open(store, ino, &f), 0);
+	assert_int_equal(store_file_read(f, got, PART, 3 * PART, &chunk), PART);
+	assert_memory_equal(got, data + 3 * PART, PART);
+	store_file_close(f);
 }
 
 /* ---- ends ---- */
@@ -463,6 +512,7 @@ int main(void)
 			another_objects_bytes_are_not_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_dead_server_is_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(moved_while_it_is_fetched, setup, teardown),
+		cmocka_unit_test_setup_teardown(replaced_before_it_is_filled, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_wait_ends_at_its_deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(stopping_ends_fetches, setup, teardown),
 		cmocka_unit_test_setup_teardown(
