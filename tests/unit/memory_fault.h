@@ -90,6 +90,10 @@ WRAP(void *, reallocarray, (void *p, size_t count, size_t size), (p, count, size
 WRAP(char *, strdup, (const char *text), (text), (errno = ENOMEM, NULL))
 WRAP(char *, strndup, (const char *text, size_t len), (text, len), (errno = ENOMEM, NULL))
 WRAP(int, vasprintf, (char **ret, const char *fmt, va_list args), (ret, fmt, args), -1)
+WRAP(ssize_t, getline, (char **line, size_t *size, FILE *from), (line, size, from),
+	(errno = ENOMEM, -1))
+WRAP(ssize_t, __getdelim, (char **line, size_t *size, int end, FILE *from), /* getline, inlined */
+	(line, size, end, from), (errno = ENOMEM, -1))
 WRAP(int, pthread_create,
 	(pthread_t * id, const pthread_attr_t *attr, void *(*run)(void *), void *arg),
 	(id, attr, run, arg), EAGAIN)
