@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 
 #define RIG_NOON INT64_C(1772366400) /* 2026-03-01T12:00:00Z */
-#define RIG_DEADLINE_MS 20000
+#define RIG_DEADLINE_MS 60000
 
 /* ---- home
  * ------------------------------------------------------------------------------------------- */

@@ -68,7 +68,7 @@ static void on_drain(void *user, bool on)
 /* Commands reach the uploads' own thread in their time. */
 static inline void wait_paused(bool paused)
 {
-	int64_t deadline_ms = clock_mono_ms() + 20000;
+	int64_t deadline_ms = clock_mono_ms() + 60000;
 	struct upload_status status;
 
 	do {

@@ -20,7 +20,7 @@
 #include <ftw.h>
 #include <sched.h>
 
-#define RIG_DEADLINE_MS 20000
+#define RIG_DEADLINE_MS 60000
 #define RIG_BUFFER_BYTES 4096 /* as the kernel asks for entries */
 
 /* ---- libfuse's part

@@ -12,7 +12,7 @@
 
 #include <sched.h>
 
-#define DEADLINE_MS 10000
+#define DEADLINE_MS 60000
 
 static struct fs fs;
 static atomic_uint runs, finished;

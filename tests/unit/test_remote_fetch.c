@@ -93,7 +93,7 @@ static int teardown(void **state)
 
 static void wait_fetched(unsigned chunk, unsigned times)
 {
-	int64_t deadline_ms = clock_mono_ms() + 20000;
+	int64_t deadline_ms = clock_mono_ms() + 60000;
 
 	while (atomic_load(&fetched[chunk]) < times) {
 		assert_true(clock_mono_ms() < deadline_ms);
@@ -111,7 +111,7 @@ static bool is_present(uint64_t chunk)
 
 static void wait_present(uint64_t chunk)
 {
-	int64_t deadline_ms = clock_mono_ms() + 20000;
+	int64_t deadline_ms = clock_mono_ms() + 60000;
 
 	while (!is_present(chunk)) {
 		assert_true(clock_mono_ms() < deadline_ms);
@@ -134,7 +134,7 @@ static void assert_content(uint64_t off, size_t len)
 
 static int64_t soon(void)
 {
-	return clock_mono_ms() + 20000;
+	return clock_mono_ms() + 60000;
 }
 
 static void a_chunk_is_fetched_once(void **state)

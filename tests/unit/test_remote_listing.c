@@ -13,7 +13,7 @@
 
 #include <sched.h>
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 struct bench {
 	struct fake_bucket *bucket;

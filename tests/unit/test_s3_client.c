@@ -18,7 +18,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define ETAG "ETag: \"0cc175b9c0f1b6a831c399e269772661\"\r\n"
 #define EMPTY "Content-Length: 0\r\n\r\n"
 #define ECHO_STEP "ECHO" /* 200 with the CRC64NVME that came */

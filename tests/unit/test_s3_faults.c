@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define START_DEADLINE_MS 20000
+#define START_DEADLINE_MS 60000
 #define BODY_BYTES (256 * 1024)
 #define BIG_BODY_BYTES (16 * 1024 * 1024) /* more than the sockets between hold */
 

@@ -518,7 +518,7 @@ static void index_takes_records_again_when_the_disk_is_well(void **state)
 	struct store_attr attr;
 	const struct store_create what = {
 		.parent = STORE_ROOT_INO, .name = "late", .type = STORE_DIR, .mode = 0755};
-	int64_t deadline = clock_mono_ms() + 20000;
+	int64_t deadline = clock_mono_ms() + 60000;
 	int e;
 
 	(void)rig_put(r, STORE_ROOT_INO, "f", 100, 1);
@@ -850,7 +850,7 @@ static void watch_begin(struct rig *r, bool with_thread)
 
 static void watch_end(struct rig *r, unsigned files_left)
 {
-	int64_t deadline = clock_mono_ms() + 20000;
+	int64_t deadline = clock_mono_ms() + 60000;
 
 	while (rig_data_files(r) != files_left && clock_mono_ms() < deadline)
 		usleep(1000);

@@ -10,7 +10,7 @@
 #include <sys/time.h>
 
 #define P RIG_PART_BYTES
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 static void data_name(struct rig *r, uint64_t ino, char out[256])
 {

@@ -7,7 +7,7 @@
 #include <time.h>
 
 #define P RIG_PART_BYTES
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 static unsigned syncs(enum disk_file file)
 {

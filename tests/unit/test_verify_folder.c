@@ -153,7 +153,7 @@ static enum file_state state_of(uint64_t ino)
 
 static void wait_state(uint64_t ino, enum file_state state)
 {
-	int64_t deadline_ms = clock_mono_ms() + 20000;
+	int64_t deadline_ms = clock_mono_ms() + 60000;
 
 	while (state_of(ino) != state) {
 		assert_true(clock_mono_ms() < deadline_ms);
