@@ -77,18 +77,20 @@ void multipart_end(struct upload *u, struct task *t, enum parts_end end)
 	multipart_settle(u, t);
 }
 
-static bool version_is_lost(struct upload *u, uint64_t ino)
+/* Lost or deleted, though it is still that version. */
+static bool version_is_over(struct upload *u, uint64_t ino)
 {
 	struct store_attr attr;
 
-	return store_attr(u->store, ino, &attr) == 0 && attr.state == FILE_LOST;
+	return store_attr(u->store, ino, &attr) == 0 &&
+	       (attr.state == FILE_LOST || (attr.flags & STORE_FLAG_UNLINKED));
 }
 
 void multipart_stale(struct upload *u, struct task *t)
 {
 	if (!t->parts || t->parts->end != PARTS_GO_ON ||
 		(store_version_is(u->store, t->version.ino, t->version.generation) &&
-			!version_is_lost(u, t->version.ino)))
+			!version_is_over(u, t->version.ino)))
 		return;
 	t->parts->end = PARTS_STALE;
 	parts_cancel(u, t);

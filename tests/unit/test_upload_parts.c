@@ -264,6 +264,29 @@ static void test_rewritten_while_sent(void **state)
 }
 
 /* Its data file is cut off behind our back: it is lost, and its upload does not wait for better times. */
+/* Nobody wants the rest of it. */
+static void test_unlinked_while_sent(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint8_t *data = pattern(LEN, 1);
+	unsigned parts;
+
+	(void)state;
+	fake_set_hold(b->fake, S3_UPLOAD_PART, true);
+	write_file(b, "p/big", data, LEN);
+	wait_until(fake_count(b->fake, S3_UPLOAD_PART) >= 2);
+	parts = fake_count(b->fake, S3_UPLOAD_PART);
+	assert_int_equal(store_unlink(b->store, file_ino(b, "p", false), "big", 0), 0);
+	wait_until(fake_count(b->fake, S3_ABORT_MULTIPART) == 1);
+	fake_set_hold(b->fake, S3_UPLOAD_PART, false);
+	wait_until(attempts_standing(b) == 0);
+	assert_int_equal(fake_count(b->fake, S3_UPLOAD_PART), parts);
+	assert_int_equal(fake_count(b->fake, S3_COMPLETE_MULTIPART), 0);
+	assert_int_equal(fake_open_uploads(b->fake), 0);
+	free(data);
+	bench_end(b);
+}
+
 static void test_cut_off_while_sent(void **state)
 {
 	(void)state;
@@ -525,6 +548,7 @@ int main(void)
 		cmocka_unit_test(test_no_such_upload),
 		cmocka_unit_test(test_aborted_and_older_object_of_same_size),
 		cmocka_unit_test(test_rewritten_while_sent),
+		cmocka_unit_test(test_unlinked_while_sent),
 		cmocka_unit_test(test_cut_off_while_sent),
 		cmocka_unit_test(test_rewritten_while_completing),
 		cmocka_unit_test(test_conflict_appears_meanwhile),
