@@ -311,6 +311,16 @@ static void abort_answered(struct upload *u, struct task *t, struct request *rq)
 	}
 }
 
+/* Its record stands: it is aborted later. */
+static void abort_unsent(struct upload *u, struct task *t, int error)
+{
+	struct s3_reply again = {.class = S3_RETRY};
+
+	if (is_shortage(error))
+		shortage_note(u, error);
+	task_transient(u, t, &again);
+}
+
 void multipart_abort(struct upload *u, struct task *t)
 {
 	struct s3_request req = {.op = S3_ABORT_MULTIPART,
@@ -331,5 +341,5 @@ void multipart_abort(struct upload *u, struct task *t)
 	if (r == 0)
 		r = request_send(u, t, &req, NULL, 0, abort_answered);
 	if (r < 0)
-		put_unsent(u, t, r);
+		abort_unsent(u, t, r);
 }

@@ -339,6 +339,25 @@ static void test_truncated_below_the_threshold(void **state)
 	close_bench(b);
 }
 
+/* What cannot be aborted at once is aborted later. */
+static void test_truncated_and_short_of_memory(void **state)
+{
+	struct bench *b = open_bench(true);
+	struct writer w = begin_file(b, "p/big", LEN);
+
+	(void)state;
+	quiet_until_parts(b, 8);
+	lock_take(&b->fake->lock);
+	b->fake->unsent[S3_ABORT_MULTIPART] = 1;
+	lock_drop(&b->fake->lock);
+	truncate_to(&w, THRESHOLD);
+	writer_close(&w, false);
+	wait_advancing(20, state_of(b, w.ino) == FILE_UPLOADED);
+	check_sent(&w, "p/big");
+	assert_int_equal(fake_count(b->fake, S3_ABORT_MULTIPART), 1);
+	close_bench(b);
+}
+
 /* Shorter, and grown again with other bytes. */
 static void test_truncated_and_grown(void **state)
 {
@@ -1032,6 +1051,7 @@ int main(void)
 		cmocka_unit_test(test_written_after_it_was_read),
 		cmocka_unit_test(test_allocated_first),
 		cmocka_unit_test(test_truncated_below_the_threshold),
+		cmocka_unit_test(test_truncated_and_short_of_memory),
 		cmocka_unit_test(test_truncated_and_grown),
 		cmocka_unit_test(test_cut_at_a_part_s_end),
 		cmocka_unit_test(test_renamed),

@@ -97,6 +97,7 @@ struct fake {
 	uint32_t hold; /* a bit per op */
 	bool hold_second; /* PUTs of a key that holds something */
 	bool deaf;     /* to cancelling: as when a body is fully sent */
+	unsigned unsent[FAKE_OPS]; /* so many cannot be begun: short of memory */
 	bool copies_anything; /* whatever x-amz-copy-source-if-match says */
 	struct fake_fault faults[FAKE_FAULTS];
 	unsigned fault_count;
@@ -774,12 +775,25 @@ static inline bool fake_writes(enum s3_op op)
 	return op == S3_PUT || op == S3_DELETE || op == S3_COPY || op == S3_COMPLETE_MULTIPART;
 }
 
+static inline bool fake_unsent(struct fake *f, enum s3_op op)
+{
+	with_lock(&f->lock);
+	if (f->unsent[op] == 0)
+		return false;
+	f->unsent[op]--;
+	return true;
+}
+
 static inline int fake_submit(struct s3 *s3, const struct s3_request *req, s3_done_fn *done, void *user, uint64_t *ret_id)
 {
 	struct fake *f = (struct fake *)s3;
 	struct fake_request *q = calloc(1, sizeof(*q));
 	unsigned same = 1;
 
+	if (fake_unsent(f, req->op)) {
+		free(q);
+		return -ENOMEM;
+	}
 	q->req = *req;
 	q->done = done;
 	q->user = user;
