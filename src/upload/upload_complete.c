@@ -224,9 +224,40 @@ static void before_complete(struct upload *u, struct task *t)
 		complete_send(u, t);
 }
 
+static void complete_reread(struct upload *u, struct digest *d)
+{
+	struct task *t = d->task;
+
+	if (d->error == 0 && d->crc64nvme != t->version.crc64nvme &&
+		store_version_is(u->store, t->version.ino, t->version.generation)) {
+		version_damaged(u, &t->version);
+		multipart_end(u, t, PARTS_FAILED);
+		return;
+	}
+	state_set(u, &t->version,
+		&(struct state_change){.to = FILE_SENDING, .count_attempt = true,
+			.reason = "the cache disk failed while it was synced"});
+	put_unsent(u, t, d->error < 0 ? d->error : -EIO);
+}
+
+/* What a sync that failed left in doubt would never be completed: are these still its bytes? */
+static void complete_in_doubt(struct upload *u, struct task *t)
+{
+	struct digest d = {.kind = DIGEST_SEND,
+		.task = t,
+		.version = t->version,
+		.done = complete_reread};
+	int r = digest_begin(u, &d);
+
+	if (r < 0)
+		put_unsent(u, t, r);
+}
+
 static void complete_synced(struct upload *u, struct task *t)
 {
-	if (t->sync_error < 0)
+	if (t->sync_error == -EIO)
+		complete_in_doubt(u, t);
+	else if (t->sync_error < 0)
 		put_unsent(u, t, t->sync_error);
 	else if (s3_enforces(u->s3, S3_COMPLETE_MULTIPART, task_condition(t)))
 		complete_send(u, t);

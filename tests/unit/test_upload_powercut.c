@@ -581,6 +581,44 @@ static void test_no_sync_no_request(void **state)
 	close_bench(b);
 }
 
+static struct bench *damaged;
+
+/* What the page cache has of it is not what was written any more, as after a failed sync. */
+static void damage_data(enum disk_call call, enum disk_file file)
+{
+	char command[256];
+
+	if (call != DISK_SYNC || file != DISK_DATA)
+		return;
+	snprintf(command, sizeof(command),
+		"find %s/data -type f -size +100k -exec sh -c 'printf x 1<>$1' sh {} ';'", damaged->dir);
+	image.lost = system(command) != 0;
+}
+
+/* An upload in parts whose bytes cannot be synced is not tried for ever. */
+static void test_damaged_before_it_was_completed(void **state)
+{
+	struct bench *b = open_bench();
+	size_t len = 3 * PART + 7;
+	uint8_t *data = pattern(len, 1);
+	uint64_t ino = uploaded(b, "p/d/one", "first");
+
+	(void)state;
+	damaged = b;
+	image.lost = false;
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_DATA;
+	disk.hook = damage_data;
+	write_file(b, "p/d/one", data, len);
+	wait_advancing(STEP_MS, state_of(b, ino) == FILE_TORN && attempts_standing(b) == 0);
+	assert_false(image.lost);
+	assert_true(fake_has(b->fake, "p/d/one", "first", 5));
+	assert_int_equal(fake_open_uploads(b->fake), 0);
+	free(data);
+	close_bench(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -604,6 +642,7 @@ int main(void)
 		cmocka_unit_test(test_new_files_cost_no_sync),
 		cmocka_unit_test(test_syncs_are_shared),
 		cmocka_unit_test(test_no_sync_no_request),
+		cmocka_unit_test(test_damaged_before_it_was_completed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
