@@ -164,8 +164,8 @@ def open_uploads(server):
 def judge_uploads(server, daemon, power_cut):
     """How many are left whose id never got here. That is told, each time, but where the power cut took
     the record that one was begun."""
-    try:  # one whose file is not to be sent any more (lost) is on its way out, but no file is
-        wait_for(30, "all uploads in parts", lambda: not open_uploads(server)[0])
+    try:  # one whose file is not to be sent any more (lost) is looked at within a minute
+        wait_for(90, "all uploads in parts", lambda: not open_uploads(server)[0])
     except Failure:
         raise Failure("a multipart upload with parts was left open: %s" % open_uploads(server)[0]) from None
     unknown = open_uploads(server)[1]
