@@ -341,6 +341,9 @@ struct sync_state {
 	struct lock lock; /* RANK_STORE_SYNC */
 	struct cond done;
 	bool running;
+	bool unsure; /* a sync of the journal failed, and no commit took what it holds */
+	bool flushes; /* a sync of everything is under way */
+	uint64_t flushes_begun, last_flushed; /* the number of the last one that succeeded */
 	uint64_t synced_number; /* everything up to this record is durable */
 };
 

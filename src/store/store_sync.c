@@ -160,18 +160,19 @@ int journal_sync(struct store *s, uint64_t upto)
 	lock_take(&s->sync.lock);
 	while (s->sync.running && s->sync.synced_number < upto)
 		(void)cond_wait_until(&s->sync.done, &s->sync.lock, INT64_MAX); /* the predicate decides */
-	bool done = s->sync.synced_number >= upto;
+	bool done = s->sync.synced_number >= upto, unsure = s->sync.unsure;
 	if (!done)
 		s->sync.running = true;
 	lock_drop(&s->sync.lock);
 	if (done)
 		return 0;
 	uint64_t last = journal_last(s);
-	int r = io_fdatasync(s->journal.fd);
+	int r = unsure ? -EIO : io_fdatasync(s->journal.fd);
 	if (r < 0) /* never trust a second sync: the index takes it all instead */
 		r = sync_by_checkpoint(s, r);
 	lock_take(&s->sync.lock);
 	s->sync.running = false;
+	s->sync.unsure = r < 0;
 	if (r == 0 && s->sync.synced_number < last)
 		s->sync.synced_number = last;
 	cond_broadcast(&s->sync.done);
@@ -207,7 +208,11 @@ bool reread_matches(struct store *s, uint64_t ino)
 	char path[64];
 	cleanup_fd int fd = -1;
 	data_path(ino, path);
-	if (store_inode(s, ino, &i) < 0 || io_openat(s->dir_fd, path, O_RDONLY, 0, &fd) < 0)
+	if (store_inode(s, ino, &i) < 0)
+		return false;
+	if (i.attr.size_bytes == 0)
+		return true; /* no byte of it can be another one */
+	if (io_openat(s->dir_fd, path, O_RDONLY, 0, &fd) < 0)
 		return false;
 	if (posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0)
 		return false;
@@ -276,7 +281,13 @@ static int mark_owed_suspects(struct store *s)
 	return 0;
 }
 
-int flush_unsynced(struct store *s)
+static void owe_suspects(struct store *s)
+{
+	with_lock(&s->lock);
+	s->suspects_owed++;
+}
+
+static int flush_all(struct store *s)
 {
 	struct unsynced list[FLUSH_BATCH];
 	uint64_t after = 0, limit = journal_last(s);
@@ -285,7 +296,8 @@ int flush_unsynced(struct store *s)
 		return r;
 	r = io_syncfs(s->dir_fd);
 	if (r < 0) {
-		int e = mark_suspects(s);
+		owe_suspects(s); /* until all are marked */
+		int e = mark_owed_suspects(s);
 		return e < 0 ? e : r;
 	}
 	for (;;) {
@@ -304,6 +316,40 @@ int flush_unsynced(struct store *s)
 			break;
 	}
 	return r < 0 ? r : journal_sync(s, journal_last(s));
+}
+
+/* 0: one that began later than the caller came took all. */
+static uint64_t flush_begin(struct store *s)
+{
+	with_lock(&s->sync.lock);
+	uint64_t before = s->sync.flushes_begun;
+	while (s->sync.flushes && s->sync.last_flushed <= before)
+		(void)cond_wait_until(&s->sync.done, &s->sync.lock, INT64_MAX); /* the predicate decides */
+	if (s->sync.last_flushed > before)
+		return 0;
+	s->sync.flushes = true;
+	return ++s->sync.flushes_begun;
+}
+
+static void flush_end(struct store *s, uint64_t number, int result)
+{
+	with_lock(&s->sync.lock);
+	s->sync.flushes = false;
+	if (result == 0)
+		s->sync.last_flushed = number;
+	cond_broadcast(&s->sync.done);
+}
+
+/* The kernel tells one caller that it failed. Until that one has marked whom it concerns, nobody else may
+ * believe the next answer. */
+int flush_unsynced(struct store *s)
+{
+	uint64_t number = flush_begin(s);
+	if (!number)
+		return 0;
+	int r = flush_all(s);
+	flush_end(s, number, r);
+	return r;
 }
 
 int store_flush_all(struct store *s)

@@ -9,6 +9,8 @@
 #include "store_private.h"
 #include "store_rig.h"
 
+#include <sys/syscall.h>
+
 static char text[RIG_PART_BYTES * 2 + 100];
 
 /* ---- one change each: 0 or -errno ------------------------------------------------------------------- */
@@ -405,6 +407,49 @@ static void nothing_is_taken_for_absent(void **state)
 	memory_sweep("looking", look_and_change, r, 1);
 }
 
+/* ---- a sync that fails ------------------------------------------------------------------------------- */
+
+static _Atomic bool syncfs_fails;
+static _Atomic unsigned syncfs_failed;
+
+int syncfs(int fd)
+{
+	if (!syncfs_fails)
+		return (int)syscall(SYS_syncfs, fd);
+	syncfs_failed++;
+	errno = EIO;
+	return -1;
+}
+
+/* Whom it concerns is known later. */
+static bool fail_and_sync(void *user)
+{
+	struct rig *r = user;
+	uint64_t file = rig_put(r, STORE_ROOT_INO, "f", 10, 1);
+	struct store_file *f = rig_file(r, file);
+	bool reached;
+
+	syncfs_failed = 0;
+	syncfs_fails = true;
+	memory_fault_begin(memory_sweep_at, false);
+	must_hold(store_flush_all(r->s) < 0);
+	reached = memory_fault_end();
+	syncfs_fails = false;
+	must_hold(store_flush_all(r->s) == 0);
+	must_hold(store_file_sync(f, false) == (syncfs_failed ? -EIO : 0));
+	store_file_close(f);
+	must_hold(store_unlink(r->s, STORE_ROOT_INO, "f", 0) == 0);
+	return reached;
+}
+
+static void failed_sync_is_not_forgotten(void **state)
+{
+	struct rig *r = *state;
+
+	rig_open(r);
+	memory_sweep("a sync that fails", fail_and_sync, r, 1);
+}
+
 /* ---- opening ------------------------------------------------------------------------------------------ */
 
 static bool open_once(void *user)
@@ -486,6 +531,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(nothing_is_taken_for_absent, setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(
 			nothing_ours_is_taken_for_somebody_elses, setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(failed_sync_is_not_forgotten, setup, rig_teardown),
 	};
 
 	return cmocka_run_group_tests_name("store short of memory", tests, NULL, NULL);

@@ -4,6 +4,7 @@
  */
 #include "store_disk.h"
 
+#include <pthread.h>
 #include <time.h>
 
 #define P RIG_PART_BYTES
@@ -521,6 +522,58 @@ static void suspicion_that_cannot_be_recorded_is_owed(void **state)
 	store_file_close(f);
 }
 
+static struct {
+	struct store *store;
+	pthread_t first, second;
+	_Atomic bool begun, over;
+} two_flushes;
+
+static void *second_flush(void *user)
+{
+	must_eq(store_flush_all(two_flushes.store), 0);
+	two_flushes.over = true;
+	return user;
+}
+
+/* The first one fails, but is not told before the second one was answered, if it asked by now. */
+static void second_flush_meanwhile(enum disk_call call, enum disk_file file)
+{
+	if (call != DISK_SYNC || file != DISK_OTHER)
+		return;
+	if (!pthread_equal(pthread_self(), two_flushes.first)) {
+		disk.action = DISK_PASS;
+		return;
+	}
+	two_flushes.begun =
+		pthread_create(&two_flushes.second, NULL, second_flush, NULL) == 0;
+	for (int i = 0; i < 100 && !two_flushes.over; i++)
+		usleep(1000);
+	disk.action = DISK_FAIL;
+}
+
+static void a_flush_that_fails_beside_another(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", P, 1);
+	struct store_file *f = rig_file(r, ino);
+
+	two_flushes.store = r->s;
+	two_flushes.first = pthread_self();
+	two_flushes.begun = two_flushes.over = false;
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_OTHER;
+	disk.lasts = true;
+	disk.hook = second_flush_meanwhile;
+	must_eq(store_flush_all(r->s), -EIO);
+	must(two_flushes.begun);
+	must_eq(pthread_join(two_flushes.second, NULL), 0);
+	disk_off();
+	must_eq(store_file_sync(f, false), -EIO);
+	must(!durable(r, ino));
+	store_file_close(f);
+}
+
 static void failed_flush_says_so(void **state)
 {
 	struct rig *r = *state;
@@ -550,6 +603,44 @@ static void journal_that_does_not_sync(void **state)
 	store_space(r->s, &space);
 	must_eq(space.journal_bytes, 0);
 	store_file_close(f);
+}
+
+/* When the index took nothing either, the next sync of the journal that succeeds proves nothing. */
+static void journal_is_not_believed_after_that(void **state)
+{
+	struct rig *r = *state;
+	uint64_t mark;
+
+	(void)rig_put(r, STORE_ROOT_INO, "f", 10, 1);
+	mark = store_mark(r->s);
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_JOURNAL | 1u << DISK_INDEX;
+	disk.lasts = true;
+	must_eq(store_sync_to(r->s, mark), -EIO);
+	disk_on(DISK_PASS, 0, 0);
+	must_eq(store_sync_to(r->s, mark), 0);
+	must(syncs(DISK_INDEX) >= 1);
+	(void)rig_put(r, STORE_ROOT_INO, "g", 10, 1);
+	disk_on(DISK_PASS, 0, 0);
+	must_eq(store_sync_to(r->s, store_mark(r->s)), 0);
+	must_eq(syncs(DISK_JOURNAL), 1);
+	must_eq(syncs(DISK_INDEX), 0);
+	disk_off();
+}
+
+/* Nothing of it can be other bytes on the disk. */
+static void an_empty_file_is_not_suspected_for_ever(void **state)
+{
+	struct rig *r = *state;
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 0, 1);
+
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	must_eq(store_flush_all(r->s), -EIO);
+	disk_off();
+	must_eq(store_make_durable(r->s, ino), 0);
+	must(durable(r, ino));
 }
 
 static void checkpoint_empties_the_journal(void **state)
@@ -590,8 +681,11 @@ int main(void)
 		rig_test(suspicion_outlives_a_change_and_a_restart),
 		rig_test(suspicion_outlives_a_clean_end_and_a_reboot),
 		rig_test(suspicion_that_cannot_be_recorded_is_owed),
+		rig_test(a_flush_that_fails_beside_another),
 		rig_test(failed_flush_says_so),
 		rig_test(journal_that_does_not_sync),
+		rig_test(journal_is_not_believed_after_that),
+		rig_test(an_empty_file_is_not_suspected_for_ever),
 		rig_test(checkpoint_empties_the_journal),
 	};
 
