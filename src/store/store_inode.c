@@ -384,12 +384,13 @@ void op_unsynced(struct store *s, uint64_t ino)
 void op_stray(
 	struct store *s, const struct store_object *object, int64_t due_at_ns, uint32_t flags)
 {
-	struct record r = { .since_ns = clock_wall_ns() };
+	int64_t now = clock_wall_ns();
+	struct record r = { .since_ns = now };
 	uint64_t ino = s->next_ino++;
 	op_meta_u64(s, "next-ino", s->next_ino);
 	r.i.attr = (struct store_attr){ .ino = ino, .parent = STORE_ROOT_INO, .type = STORE_FILE,
 		.state = FILE_DELETING, .flags = STORE_FLAG_UNLINKED | flags, .size_bytes = object->size_bytes,
-		.generation = object->generation };
+		.ctime_ns = now, .generation = object->generation };
 	r.i.part_size_bytes = s->part_size_bytes;
 	r.i.due_at_ns = due_at_ns;
 	r.i.object = *object;

@@ -55,13 +55,13 @@ static int put_off(struct upload *u, uint64_t ino, int64_t since_ns, int64_t ahe
 	int r = store_inode(u->store, ino, &inode);
 
 	if (r < 0 || inode.attr.state != FILE_DELETING || inode.attr.ctime_ns > since_ns)
-		return r == -ENOENT ? 0 : r;
+		return r == -ENOENT || r == -EUCLEAN ? 0 : r; /* what is damaged is not deleted either */
 	version_of_inode(u, &inode, &v);
 	r = state_set(u, &v,
 		&(struct state_change){.to = FILE_DELETING,
 			.reason = inode.reason,
 			.due_at_ns = inode.due_at_ns + ahead_ns});
-	return r == -ESTALE || r == -ENOENT ? 0 : r;
+	return r == -ESTALE || r == -ENOENT || r == -EUCLEAN ? 0 : r;
 }
 
 static int put_all_off(struct upload *u, int64_t since_ns, int64_t ahead_ns)

@@ -873,26 +873,63 @@ static void test_deleted_when_due(void **state)
 /* By NTP, at a machine whose own clock was wrong. */
 static void test_a_clock_set_ahead_makes_nothing_due(void **state)
 {
+	struct store_object other = {.key = "p/d/other", .size_bytes = 5};
 	struct bench *b;
 	uint64_t one;
 
 	(void)state;
 	b = open_bench(true);
+	fake_put(b->fake, "p/d/other", "hello");
+	md5_hex_of("hello", 5, other.etag);
 	one = file_ino(b, "p/d/one", true);
 	(void)write_file(b, "p/d/one", "hello", 5);
 	(void)write_file(b, "p/d/two", "hello", 5);
 	(void)write_file(b, "p/d/three", "hello", 5);
-	wait_until(fake_object_count(b->fake) == 3);
+	wait_until(fake_object_count(b->fake) == 4);
 	unlink_in(b, "p/d", "one", 600000);
 	clock_fake_set_ahead_ms(6 * 3600000);
+	assert_int_equal(store_stray_add(b->store, &other, clock_wall_ns()), 0);
 	unlink_in(b, "p/d", "two", 600000);
 	unlink_in(b, "p/d", "three", 0);
 	wait_until(fake_object_count(b->fake) == 2); /* looked at after the first one */
-	assert_int_equal(fake_count(b->fake, S3_DELETE), 1);
+	assert_int_equal(fake_count(b->fake, S3_DELETE), 2);
 	assert_int_equal(state_of(b, one), FILE_DELETING);
 	assert_true(fake_has(b->fake, "p/d/one", "hello", 5));
 	clock_fake_advance_ms(600000);
 	wait_until(fake_object_count(b->fake) == 0);
+	bench_end(b);
+	clock_fake_set_ahead_ms(-6 * 3600000);
+}
+
+static int64_t due_at_ns(struct bench *b, uint64_t ino)
+{
+	struct store_inode inode;
+
+	assert_int_equal(store_inode(b->store, ino, &inode), 0);
+	return inode.due_at_ns;
+}
+
+/* A record that cannot be put off cannot be deleted either, and holds up no other. */
+static void test_a_clock_set_ahead_and_a_damaged_record(void **state)
+{
+	struct bench *b;
+	uint64_t one, two;
+
+	(void)state;
+	b = open_bench(true);
+	one = write_file(b, "p/d/one", "hello", 5);
+	two = write_file(b, "p/d/two", "hallo", 5);
+	wait_until(fake_object_count(b->fake) == 2 && attempts_standing(b) == 0);
+	unlink_in(b, "p/d", "one", 600000);
+	unlink_in(b, "p/d", "two", 600000);
+	damage_records(b, &one, 1);
+	(void)write_file(b, "p/d/three", "hey", 3);
+	wait_until(fake_object_count(b->fake) == 3);
+	clock_fake_set_ahead_ms(6 * 3600000);
+	wait_until(due_at_ns(b, two) > clock_wall_ns());
+	clock_fake_advance_ms(600000);
+	wait_until(fake_object_count(b->fake) == 2);
+	assert_true(fake_has(b->fake, "p/d/one", "hello", 5));
 	bench_end(b);
 	clock_fake_set_ahead_ms(-6 * 3600000);
 }
@@ -1258,6 +1295,7 @@ int main(void)
 		cmocka_unit_test(test_rename_clean_of_the_folder_itself),
 		cmocka_unit_test(test_deleted_when_due),
 		cmocka_unit_test(test_a_clock_set_ahead_makes_nothing_due),
+		cmocka_unit_test(test_a_clock_set_ahead_and_a_damaged_record),
 		cmocka_unit_test(test_deleted_but_written_again_under_a_cleaned_name),
 		cmocka_unit_test(test_accept_and_discard_name_what_they_leave),
 		cmocka_unit_test(test_undelete),
