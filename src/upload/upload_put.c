@@ -131,7 +131,9 @@ static void put_adopt_now(struct upload *u, struct task *t)
 
 static void put_adopt_synced(struct upload *u, struct task *t)
 {
-	if (t->sync_error < 0)
+	if (t->sync_error == -EIO && t->kind == TASK_PUT)
+		put_reread(u, t, "the cache disk failed while it was synced");
+	else if (t->sync_error < 0)
 		put_unsent(u, t, t->sync_error);
 	else
 		put_adopt_now(u, t);

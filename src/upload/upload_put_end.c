@@ -230,7 +230,7 @@ void put_reread(struct upload *u, struct task *t, const char *reason)
 	int r;
 
 	sha_cache_drop(u, t->version.ino);
-	if (!task_attempt_end(u, t, FILE_QUEUED, reason, true, NULL)) {
+	if (t->attempt.id != 0 && !task_attempt_end(u, t, FILE_QUEUED, reason, true, NULL)) {
 		task_destroy(u, t);
 		return;
 	}

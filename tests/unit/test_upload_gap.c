@@ -277,18 +277,19 @@ static void test_stopped(void **state)
 /* ---- the disk fails ------------------------------------------------------------------------------------- */
 
 /* A sync failed, and what the disk has is not what was written: never sent, and no reason to try for ever. */
-static void test_bytes_that_the_disk_lost(void **state)
+static void second_version_is_lost(const void *data, size_t len, bool removed)
 {
 	struct bench *b = open_bench(true);
-	uint64_t ino = uploaded(b, "p/d/one", "first");
+	uint64_t ino = uploaded(b, "p/d/one", "first"), dir = file_ino(b, "p/d", false);
 	char path[128];
 	int fd;
 
-	(void)state;
+	if (removed)
+		assert_int_equal(store_unlink(b->store, dir, "one", 3600000), 0);
 	disk_on(DISK_FAIL, 1, EIO);
 	disk.calls_mask = 1u << DISK_SYNC;
 	disk.files_mask = 1u << DISK_DATA;
-	write_text(b, "p/d/one", "second version");
+	ino = write_file(b, "p/d/one", data, len);
 	wait_looking(upload_pauses(b) & PAUSE_SPACE);
 	disk_off();
 	snprintf(path, sizeof(path), "%s/data/%02x/%016" PRIx64, b->dir, (unsigned)(ino & 0xff), ino);
@@ -299,6 +300,19 @@ static void test_bytes_that_the_disk_lost(void **state)
 	assert_int_equal(fake_count(b->fake, S3_PUT), 1);
 	assert_true(fake_has(b->fake, "p/d/one", "first", 5));
 	close_bench(b);
+}
+
+static void test_bytes_that_the_disk_lost(void **state)
+{
+	(void)state;
+	second_version_is_lost("second version", 14, false);
+}
+
+/* The same where nothing is to be sent: the bucket has it yet. */
+static void test_bytes_that_the_disk_lost_of_a_copy(void **state)
+{
+	(void)state;
+	second_version_is_lost("first", 5, true);
 }
 
 /* There is no memory to note that it waits: it is tried again, and gets its turn. */
@@ -355,6 +369,7 @@ int main(void)
 		cmocka_unit_test(test_delete_is_not_taken_back_any_more),
 		cmocka_unit_test(test_stopped),
 		cmocka_unit_test(test_bytes_that_the_disk_lost),
+		cmocka_unit_test(test_bytes_that_the_disk_lost_of_a_copy),
 		cmocka_unit_test(test_no_memory_to_wait),
 		cmocka_unit_test(test_new_ones_go_on),
 	};
