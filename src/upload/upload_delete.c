@@ -35,6 +35,13 @@ static bool claim_delete(struct upload *u, uint64_t ino)
 	return true;
 }
 
+/* The next one begins when one of them ends. */
+static bool deletes_are_full(struct upload *u)
+{
+	with_lock(&u->lock);
+	return u->synced.deleting_count >= DELETES_MAX;
+}
+
 void delete_release(struct upload *u, uint64_t ino)
 {
 	with_lock(&u->lock);
@@ -393,7 +400,7 @@ void delete_pass(struct upload *u)
 					((int64_t)items[i].order - wall_ns) / 1000000 + 1;
 				return;
 			}
-			if (!slot_free(u))
+			if (!slot_free(u) || deletes_are_full(u))
 				return;
 			if (!map_get(&u->sched.tasks_of_ino, items[i].ino) &&
 				!delete_waits(u, &items[i], looked_ns))
