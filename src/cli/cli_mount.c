@@ -305,20 +305,50 @@ static int default_cache(const struct cli_mount *m, const char *hash, char **ret
 	return *ret ? 0 : -ENOENT;
 }
 
+static int identity_of(const struct cli_mount *m, const char *slash, char **ret)
+{
+	const char *endpoint = m->endpoint ? m->endpoint : "aws";
+	size_t len = strlen(endpoint);
+	return text_printf(ret, "%.*s%s %s %s", (int)(len - text_ends(endpoint, "/")), endpoint, slash,
+		m->bucket, m->prefix);
+}
+
+static int default_cache_of(const struct cli_mount *m, const char *identity, char **ret)
+{
+	uint8_t digest[32];
+	char hash[17];
+	sha256_of(identity, strlen(identity), digest);
+	hex_encode(digest, 8, hash);
+	return default_cache(m, hash, ret);
+}
+
+/* Older builds took an endpoint with a slash at its end for another one: where such a cache is, it is used. */
+static int cache_with_slash(const struct cli_mount *m, char **cache)
+{
+	cleanup_free char *identity = NULL, *path = NULL;
+	if (!m->endpoint)
+		return 0;
+	int r = identity_of(m, "/", &identity);
+	if (r == 0)
+		r = default_cache_of(m, identity, &path);
+	if (r < 0 || !may_be_there(path) || (may_be_there(*cache) && !text_ends(m->endpoint, "/")))
+		return r;
+	free(*cache);
+	*cache = steal_ptr(path);
+	return 0;
+}
+
 /* What a cache directory belongs to, and the default directory made from it. */
 static int fill_cache(struct cli_mount *m)
 {
-	int r = text_printf(
-		&m->identity, "%s %s %s", m->endpoint ? m->endpoint : "aws", m->bucket, m->prefix);
+	int r = identity_of(m, "", &m->identity);
 	if (r < 0)
 		return r;
 	if (m->cache_dir)
 		return make_absolute(&m->cache_dir);
-	uint8_t digest[32];
-	char hash[17];
-	sha256_of(m->identity, strlen(m->identity), digest);
-	hex_encode(digest, 8, hash);
-	r = default_cache(m, hash, &m->cache_dir);
+	r = default_cache_of(m, m->identity, &m->cache_dir);
+	if (r == 0)
+		r = cache_with_slash(m, &m->cache_dir);
 	if (r != -ENOENT)
 		return r;
 	cli_error("neither HOME nor XDG_STATE_HOME is set: give --cache-dir DIR");

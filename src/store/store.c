@@ -277,6 +277,16 @@ static int format(struct store *s, const char *identity)
 	return r < 0 ? r : index_begin(&s->index);
 }
 
+/* A slash at the end of an endpoint, which is the first word, says nothing. */
+bool identity_is(const char *a, const char *b)
+{
+	size_t a_len = strcspn(a, " "), b_len = strcspn(b, " ");
+	const char *a_rest = a + a_len, *b_rest = b + b_len;
+	a_len -= a_len && a[a_len - 1] == '/';
+	b_len -= b_len && b[b_len - 1] == '/';
+	return a_len == b_len && memcmp(a, b, a_len) == 0 && strcmp(a_rest, b_rest) == 0;
+}
+
 static int check_identity(struct store *s, const char *identity, char **ret_message)
 {
 	char theirs[KEY_MAX_BYTES + 1024];
@@ -294,7 +304,7 @@ static int check_identity(struct store *s, const char *identity, char **ret_mess
 	r = meta_get_text(&s->index, "identity", theirs, sizeof(theirs));
 	if (r < 0)
 		return r;
-	if (strcmp(theirs, identity) != 0) {
+	if (!identity_is(theirs, identity)) {
 		store_say(ret_message,
 			"the cache directory %s belongs to another bucket, prefix or endpoint (%s): give "
 			"another --cache-dir",

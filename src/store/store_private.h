@@ -414,6 +414,8 @@ bool store_disk_is_another(uint64_t before, uint64_t now);
 void store_say(char **ret_message, const char *fmt, ...) printf_like(2, 3);
 char *store_quoted(const char *path); /* as a shell needs it */
 #define FORMAT_VERSION 4
+/* Is it the same address? */
+bool identity_is(const char *a, const char *b);
 #define META_DISK_SEQ "disk-seq"
 
 /* For the log, which the maintenance thread writes (or the end). Index lock held. */

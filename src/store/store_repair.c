@@ -122,9 +122,9 @@ static int check_whose(struct repair *p)
 	}
 	if (s->witness_identity[0])
 		whose = s->witness_identity;
-	if (given && whose[0] && strcmp(given, whose) != 0)
+	if (given && whose[0] && !identity_is(given, whose))
 		return refuse_other(p, whose);
-	if (given)
+	if (given && !whose[0])
 		whose = given;
 	if (!whose[0]) {
 		store_say(p->message,
@@ -288,7 +288,7 @@ static int look_at_ready(struct repair *p)
 		with_lock(&p->s->lock);
 		r = meta_get_text(&p->s->index, "identity", report->identity, sizeof(report->identity));
 	}
-	if (r == 0 && p->config->identity && strcmp(p->config->identity, report->identity) != 0)
+	if (r == 0 && p->config->identity && !identity_is(p->config->identity, report->identity))
 		return refuse_other(p, report->identity);
 	if (r == 0)
 		r = store_counts(p->s, STORE_ROOT_INO, &counts);

@@ -101,16 +101,21 @@ static void in_top(const char *below, char out[256])
 }
 
 /* The directory for the same address, "" if it is refused; *out is below top. */
-static void cache_of(char out[256])
+static void cache_of_words(const char *words, char out[256])
 {
 	struct cli_mount m;
 	int code;
 	out[0] = '\0';
-	if (parse(&m, &code, "cpgfs mount s3://bucket/p /m") < 0)
+	if (parse(&m, &code, words) < 0)
 		return;
 	assert_true(text_starts(m.cache_dir, top));
 	(void)text_copy(out, m.cache_dir + strlen(top), 256);
 	cli_mount_release(&m);
+}
+
+static void cache_of(char out[256])
+{
+	cache_of_words("cpgfs mount s3://bucket/p /m", out);
 }
 
 static void make_folder(const char *below)
@@ -160,6 +165,41 @@ static void test_where_the_data_waits(void **state)
 	setenv("XDG_CACHE_HOME", cache_home, 1);
 }
 
+/* An endpoint with a slash at its end is the same one; where a cache was made for that, it is used. */
+static void test_endpoint_with_a_slash(void **state)
+{
+	static const char with[] = "cpgfs mount --endpoint http://a:1/ s3://bucket/p /m";
+	static const char without[] = "cpgfs mount --endpoint http://a:1 s3://bucket/p /m";
+	/* what older builds made of the two */
+	static const char old_with[] = "/bucket-02bdd2930014e832", old_without[] = "/bucket-f5d453ec6ce6f0c8";
+	char out[256], folder[256], command[300];
+	struct cli_mount m;
+	int code;
+	memcpy(top + strlen(top) - 6, "XXXXXX", 6);
+	assert_non_null(mkdtemp(top));
+	setenv("XDG_STATE_HOME", top, 1);
+	cache_of_words(without, out);
+	assert_true(text_ends(out, old_without));
+	cache_of_words(with, out);
+	assert_true(text_ends(out, old_without));
+	snprintf(folder, sizeof(folder), "/cpgfs%s", old_with);
+	make_folder(folder);
+	cache_of_words(without, out);
+	assert_true(text_ends(out, old_with));
+	snprintf(folder, sizeof(folder), "/cpgfs%s", old_without);
+	make_folder(folder); /* both: each is still found */
+	cache_of_words(without, out);
+	assert_true(text_ends(out, old_without));
+	cache_of_words(with, out);
+	assert_true(text_ends(out, old_with));
+	assert_int_equal(parse(&m, &code, with), 0);
+	assert_string_equal(m.identity, "http://a:1 bucket p");
+	cli_mount_release(&m);
+	snprintf(command, sizeof(command), "rm -r %s", top);
+	assert_int_equal(system(command), 0);
+	setenv("XDG_STATE_HOME", "/tmp/no/such/state-home", 1);
+}
+
 static void test_refused(void **state)
 {
 	static const char *const wrong[] = {
@@ -201,6 +241,7 @@ int main(void)
 		cmocka_unit_test(test_mount8),
 		cmocka_unit_test(test_two_prefixes_two_caches),
 		cmocka_unit_test(test_where_the_data_waits),
+		cmocka_unit_test(test_endpoint_with_a_slash),
 		cmocka_unit_test(test_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -609,6 +609,29 @@ static void another_bucket_is_asked_for(void **state)
 	must(!is_there(r, "index.ready"));
 }
 
+/* An endpoint with a slash at its end is the same one. */
+static void endpoint_with_a_slash(void **state)
+{
+	struct rig *r = *state;
+	cleanup_free char *message = NULL;
+
+	r->config.identity = "http://a:1 bucket p";
+	rig_child(r, work_plate, NULL, CHILD_CLOSES);
+	r->config.identity = "http://a:1 bucket /p";
+	must_eq(rig_try_open(r, &message), -EXDEV);
+	free(steal_ptr(message));
+	r->config.identity = "http://a:1/ bucket p";
+	rig_open(r);
+	rig_close(r);
+	lose(r, "index/data.mdb");
+	must_eq(try_repair(r, false, r->config.identity, &message), 0);
+	must_eq(report.files, FILES);
+	rig_open(r);
+	rig_close(r);
+	r->config.identity = "http://a:1 bucket p";
+	rig_open(r);
+}
+
 static void work_newer(struct rig *r, void *arg)
 {
 	with_lock(&r->s->lock);
@@ -1457,6 +1480,7 @@ int main(void)
 		repair_test(index_and_journal_are_older_ones),
 		repair_test(index_is_of_another_bucket),
 		repair_test(another_bucket_is_asked_for),
+		repair_test(endpoint_with_a_slash),
 		repair_test(format_is_newer),
 		repair_test(no_cache_at_all),
 		repair_test(a_daemon_holds_it),
