@@ -413,11 +413,13 @@ static int ask_mount(struct report *report, const struct cli_target *t, struct b
 {
 	cleanup_with(json_free) json_t *counts = NULL, *status = NULL;
 	cleanup_buf struct buf json = {0};
-	const char *bucket;
+	const char *bucket, *error;
 	int r = cli_ask(t->root, "counts", t->path, &counts);
 
-	if (r == 0 && !json_is_true(json_object_get(counts, "exists"))) {
-		cli_error("%s/%s: no such file or folder, here or in the bucket", t->root, t->path);
+	error = json_string_value(json_object_get(counts, "error"));
+	if (r == 0 && (error || !json_is_true(json_object_get(counts, "exists")))) {
+		cli_error("%s/%s: %s", t->root, t->path,
+			error ? error : "no such file or folder, here or in the bucket");
 		return -ENOENT;
 	}
 	buf_init(text, 4 * GIB);

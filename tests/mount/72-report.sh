@@ -127,6 +127,11 @@ test_what_is_not_there_yet() {
 	exits 3 "$CPGFS" report -o "$T/report" "$M"
 	found "1 more is not in the bucket yet" "1 needs somebody first"
 	exits 1 "$CPGFS" report "$M/no/such"
+	says "no such file or folder"
+	faults <<<"ListObjectsV2 always status=400 code=InvalidRequest"
+	exits 1 "$CPGFS" report "$P/no/such" # that it is not there, nobody said
+	not grep -q "no such file" "$T/last"
+	faults </dev/null
 	exits 1 "$CPGFS" report -o /proc/no "$M"
 	exits 1 "$CPGFS" report
 	exits 0 "$CPGFS" report --help
