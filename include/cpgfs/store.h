@@ -543,8 +543,9 @@ must_check int store_forget(struct store *s, uint64_t ino);
 /* Take a delete back: the name and the state before. Where its object may be gone (a request stands
  * that deletes or replaces it) or is, it is to be sent again; if its bytes are not all here, -EBUSY or
  * -ENODATA. -EEXIST if the name is taken, -ENOTDIR or -ENOENT if its folder is gone (made again if it
- * was one of ours). */
-must_check int store_undelete(struct store *s, uint64_t ino);
+ * was one of ours). key: that of its path; an object under another one has to follow (its folder had been
+ * renamed right before). NULL: it is not. */
+must_check int store_undelete(struct store *s, uint64_t ino, const char *key);
 /* Drop the local version for good (`cpgfs discard`): the inode and its data go, the object stays.
  * -ESTALE: it is another version, or in another state. */
 must_check int store_discard(

@@ -344,7 +344,8 @@ static int folder_again(struct store *s, char *path, uint64_t *ret_dir, const ch
  * The version that comes back, and its state. Its object may be gone, or is replaced: then the file is sent
  * again, from what is here. (A GONE one was gone before.)
  */
-static int undelete_judge(struct store *s, const struct record *old, struct record *new)
+static int undelete_judge(
+	struct store *s, const struct record *old, const char *key, struct record *new)
 {
 	bool replaced = !old->i.object.key[0];
 	enum file_state to = old->i.state_before;
@@ -355,6 +356,8 @@ static int undelete_judge(struct store *s, const struct record *old, struct reco
 		to = FILE_CLOSED;
 	if (to == FILE_HELD)
 		to = FILE_CLOSED; /* its name is judged again */
+	if (key && strcmp(old->i.object.key, key) != 0 && (to == FILE_UPLOADED || to == FILE_VERIFIED))
+		to = FILE_MOVING;
 	*new = *old;
 	if ((replaced || doubt) && to != FILE_GONE) {
 		if (old->present_bytes < old->i.attr.size_bytes)
@@ -369,7 +372,8 @@ static int undelete_judge(struct store *s, const struct record *old, struct reco
 	return 0;
 }
 
-static int undelete_locked(struct store *s, uint64_t ino, uint64_t dir, const char *name)
+static int undelete_locked(
+	struct store *s, uint64_t ino, const char *key, uint64_t dir, const char *name)
 {
 	struct record old;
 	uint64_t taken;
@@ -384,7 +388,7 @@ static int undelete_locked(struct store *s, uint64_t ino, uint64_t dir, const ch
 	struct record new;
 	struct ikey grave = ikey_ino(ino), dirent = ikey_ino_name(dir, name);
 	uint8_t value[8];
-	r = undelete_judge(s, &old, &new);
+	r = undelete_judge(s, &old, key, &new);
 	if (r < 0)
 		return r;
 	put_be64(value, ino);
@@ -400,7 +404,7 @@ static int undelete_locked(struct store *s, uint64_t ino, uint64_t dir, const ch
 	return op_commit(s);
 }
 
-int store_undelete(struct store *s, uint64_t ino)
+int store_undelete(struct store *s, uint64_t ino, const char *key)
 {
 	struct news news = { 0 };
 	struct record r, back;
@@ -414,7 +418,7 @@ int store_undelete(struct store *s, uint64_t ino)
 	if (e == 0 && !r.i.attr.mode)
 		e = -EINVAL; /* a stray: no file of ours stood for it */
 	if (e == 0)
-		e = undelete_judge(s, &r, &back); /* before any folder is made for it */
+		e = undelete_judge(s, &r, key, &back); /* before any folder is made for it */
 	if (e == 0)
 		e = path_get(s, ino, &path);
 	lock_drop(&s->lock);
@@ -423,7 +427,7 @@ int store_undelete(struct store *s, uint64_t ino)
 	if (e < 0)
 		return e;
 	store_enter(s);
-	e = undelete_locked(s, ino, dir, name);
+	e = undelete_locked(s, ino, key, dir, name);
 	store_leave(s, &news);
 	news_fire(s, &news);
 	return e;

@@ -353,10 +353,16 @@ static bool was_removed(const struct store_inode *inode)
 static int undelete(struct upload *u, const struct store_inode *inode)
 {
 	struct store_attempt attempt;
+	struct key_now now;
 	int n;
 
-	if (!(inode->attr.flags & STORE_FLAG_ELSEWHERE))
-		return store_undelete(u->store, inode->attr.ino);
+	if (!(inode->attr.flags & STORE_FLAG_ELSEWHERE)) {
+		n = key_of_inode(u, inode->attr.ino, &now);
+		if (n < 0 && n != -EACCES)
+			return n;
+		return store_undelete(u->store, inode->attr.ino,
+			n == 0 && now.held == HELD_NOT ? now.key : ""); /* no key: its name is judged again */
+	}
 	n = store_attempts_of_key(u->store, inode->object.key, &attempt, 1);
 	if (n != 0)
 		return n < 0 ? n : -EBUSY;

@@ -480,7 +480,7 @@ static void delete_waits_and_is_taken_back(void **state)
 		must_eq(store_rmdir(r->s, STORE_ROOT_INO, file_state_text(before[i])), 0);
 		(void)rig_dir(r, STORE_ROOT_INO, file_state_text(before[i]));
 		rig_reopen(r);
-		must_eq(store_undelete(r->s, ino), 0);
+		must_eq(store_undelete(r->s, ino, NULL), 0);
 		must_state(rig_state(r, ino), before[i]);
 		must_eq(rig_attr(r, ino).parent, rig_find(r, file_state_text(before[i])));
 		must(!(rig_attr(r, ino).flags & STORE_FLAG_UNLINKED));
@@ -515,7 +515,7 @@ static void undelete_while_its_object_is_in_doubt(void **state)
 	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 0), 0);
 	a = begun(r, ino, ATTEMPT_DELETE, "f");
 	rig_reopen(r);
-	must_eq(store_undelete(r->s, ino), 0);
+	must_eq(store_undelete(r->s, ino, NULL), 0);
 	must_state(rig_state(r, ino), FILE_CLOSED);
 	must(!rig_attr(r, ino).in_bucket);
 	must_text(rig_inode(r, ino)->object.key, "f");
@@ -535,7 +535,7 @@ static void undelete_forgets_the_deletes_trouble(void **state)
 	rig_bring(r, ino, FILE_VERIFIED);
 	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 0), 0);
 	must_eq(rig_step(r, ino, FILE_DELETING, FILE_DELETING, "denied"), 0);
-	must_eq(store_undelete(r->s, ino), 0);
+	must_eq(store_undelete(r->s, ino, NULL), 0);
 	must_state(rig_state(r, ino), FILE_VERIFIED);
 	must_text(rig_inode(r, ino)->reason, "");
 }
@@ -552,10 +552,10 @@ static void undelete_of_what_only_the_bucket_may_have(void **state)
 	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 0), 0);
 	must_eq(store_evict(r->s, UINT64_MAX), 0);
 	a = begun(r, ino, ATTEMPT_DELETE, "f");
-	must_eq(store_undelete(r->s, ino), -EBUSY);
+	must_eq(store_undelete(r->s, ino, NULL), -EBUSY);
 	must_state(rig_state(r, ino), FILE_DELETING);
 	must_eq(store_attempt_end(r->s, a.id, NULL, NULL, NULL, 0, NULL), 0);
-	must_eq(store_undelete(r->s, ino), 0);
+	must_eq(store_undelete(r->s, ino, NULL), 0);
 	must_state(rig_state(r, ino), FILE_VERIFIED);
 	rig_must_count(r, STORE_ROOT_INO);
 }
@@ -579,11 +579,11 @@ static void undelete_of_what_another_file_replaces(struct rig *r, bool here)
 	must_eq(store_rename(r->s, d, "f", STORE_ROOT_INO, "g", 0, 0), 0);
 	must_eq(store_rmdir(r->s, STORE_ROOT_INO, "d"), 0);
 	if (!here) {
-		must_eq(store_undelete(r->s, old), -EBUSY);
+		must_eq(store_undelete(r->s, old, NULL), -EBUSY);
 		must_eq(rig_resolve_error(r, "d"), -ENOENT); /* no folder was made for it */
 	}
 	must_eq(store_attempt_end(r->s, a.id, NULL, &o, "g", 0, &applied), 0);
-	must_eq(store_undelete(r->s, old), here ? 0 : -ENODATA);
+	must_eq(store_undelete(r->s, old, NULL), here ? 0 : -ENODATA);
 	if (here) {
 		must_state(rig_state(r, old), FILE_CLOSED);
 		rig_must_hold(r, old, 100, 1);
@@ -612,11 +612,11 @@ static void undelete_refuses_a_taken_name(void **state)
 	must_eq(store_unlink(r->s, STORE_ROOT_INO, "f", 600000), 0);
 	must(store_key_is_ours(r->s, "f"));
 	new = rig_put(r, STORE_ROOT_INO, "f", 200, 2);
-	must_eq(store_undelete(r->s, old), -EEXIST);
+	must_eq(store_undelete(r->s, old, NULL), -EEXIST);
 	must_state(rig_state(r, old), FILE_DELETING);
 	must_eq(rig_find(r, "f"), new);
-	must(store_undelete(r->s, new) < 0);
-	must_eq(store_undelete(r->s, 4711), -ENOENT);
+	must(store_undelete(r->s, new, NULL) < 0);
+	must_eq(store_undelete(r->s, 4711, NULL), -ENOENT);
 }
 
 /* `rm -r` took the folder too: it is made again. */
@@ -634,8 +634,8 @@ static void undelete_makes_the_folder_again(void **state)
 	must_eq(store_rmdir(r->s, STORE_ROOT_INO, "a"), 0);
 	rig_must_path(r, f, "a/b/f");
 	rig_reopen(r);
-	must_eq(store_undelete(r->s, f), 0);
-	must_eq(store_undelete(r->s, g), 0);
+	must_eq(store_undelete(r->s, f, NULL), 0);
+	must_eq(store_undelete(r->s, g, NULL), 0);
 	must_eq(rig_find(r, "a/b/f"), f);
 	must_eq(rig_find(r, "a/b/g"), g);
 	must_state(rig_state(r, g), FILE_VERIFIED);
@@ -651,7 +651,7 @@ static void undelete_where_a_file_took_the_folders_place(void **state)
 	must_eq(store_unlink(r->s, a, "f", 600000), 0);
 	must_eq(store_rmdir(r->s, STORE_ROOT_INO, "a"), 0);
 	(void)rig_put(r, STORE_ROOT_INO, "a", 1, 1);
-	must_eq(store_undelete(r->s, f), -ENOTDIR);
+	must_eq(store_undelete(r->s, f, NULL), -ENOTDIR);
 	must_state(rig_state(r, f), FILE_DELETING);
 }
 

@@ -632,7 +632,7 @@ static void undeleted_while_a_stranger_goes_on(void **state)
 	for (int i = 0; i < 2; i++) {
 		uint64_t ino = i ? s->closed : s->open;
 
-		must_eq(store_undelete(r->s, ino), 0);
+		must_eq(store_undelete(r->s, ino, NULL), 0);
 		must_state(rig_state(r, ino), FILE_INCOMPLETE);
 		must_eq(accept_it(r, ino), -ETXTBSY);
 		close(w[i]);

@@ -372,7 +372,7 @@ static void deleted_ones_must_prove_their_bytes(void **state)
 	rig_open(r);
 	for (size_t i = 0; i < array_len(deleted); i++) {
 		must_state(rig_state(r, inos[i]), FILE_DELETING);
-		must_eq(store_undelete(r->s, inos[i]), 0);
+		must_eq(store_undelete(r->s, inos[i], NULL), 0);
 	}
 	must_state(state_of(r, "rewritten"), FILE_TORN);
 	must_state(state_of(r, "verified"), FILE_VERIFIED);

@@ -557,7 +557,7 @@ static void deleted_files_go_when_the_bucket_has_them(void **state)
 	must_eq(store_evict(r->s, P), 0);
 	must_eq(space_of(r).used_bytes, 0);
 	must_eq(try_write(r, "x", P), 0);
-	must_eq(store_undelete(r->s, ino), 0);
+	must_eq(store_undelete(r->s, ino, NULL), 0);
 	must_state(rig_state(r, ino), FILE_VERIFIED);
 	f = rig_file(r, ino);
 	must_eq(store_file_read(f, data, P, 0, &chunk), -EREMOTE);

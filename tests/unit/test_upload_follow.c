@@ -1036,6 +1036,24 @@ static void test_undelete(void **state)
 	bench_end(b);
 }
 
+/* Deleted before the rename of its folder was followed: its object still has the old name. */
+static void test_undelete_where_the_folder_was_renamed(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t ino = uploaded(b, "p/d/one", "hello");
+	struct upload_status status;
+
+	(void)state;
+	rename_in(b, "p", "d", "e");
+	unlink_in(b, "p/e", "one", 600000);
+	wait_until((upload_status(b->upload, &status), status.jobs_open == 0));
+	assert_int_equal(undelete(b, "p/e"), 1);
+	wait_only(b, "p/e/one", "hello");
+	wait_until(state_of(b, ino) == FILE_UPLOADED);
+	assert_int_equal(fake_count(b->fake, S3_COPY), 1);
+	bench_end(b);
+}
+
 /* An object from elsewhere (--allow-delete): it just stays, and an own file that came in its place is none. */
 static void test_undelete_of_what_was_never_ours(void **state)
 {
@@ -1079,7 +1097,7 @@ static void test_undelete_of_what_may_be_deleted(void **state)
 		wait_until(fake_in_flight(b->fake, S3_HEAD) == 1);
 		fake_delete(b->fake, "p/d/one");
 		bench_kill(b, false);
-		assert_int_equal(store_undelete(b->store, ino), is_here ? 0 : -EBUSY);
+		assert_int_equal(store_undelete(b->store, ino, NULL), is_here ? 0 : -EBUSY);
 		bench_open_upload(b);
 		if (is_here)
 			wait_only(b, "p/d/one", "hello");
@@ -1299,6 +1317,7 @@ int main(void)
 		cmocka_unit_test(test_deleted_but_written_again_under_a_cleaned_name),
 		cmocka_unit_test(test_accept_and_discard_name_what_they_leave),
 		cmocka_unit_test(test_undelete),
+		cmocka_unit_test(test_undelete_where_the_folder_was_renamed),
 		cmocka_unit_test(test_undelete_of_what_was_never_ours),
 		cmocka_unit_test(test_undelete_of_what_may_be_deleted),
 		cmocka_unit_test(test_undelete_too_late),
