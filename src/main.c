@@ -18,6 +18,7 @@
 #include "cpgfs/upload.h"
 #include "cpgfs/verify.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -736,6 +737,25 @@ static int run_mount(struct stack *s, int ready_fd)
 	return r < 0 ? EXIT_USAGE : EXIT_VERIFIED;
 }
 
+/* Ctrl-C while it mounts is meant for the child, which the terminal does not reach. */
+static volatile sig_atomic_t awaited_child, mount_interrupted;
+
+static void on_signal_while_waiting(int signal)
+{
+	int was = errno;
+	mount_interrupted = signal;
+	(void)kill((pid_t)awaited_child, SIGTERM);
+	errno = was;
+}
+
+/* What is ignored (nohup, a background job of a script) stays so. */
+static void pass_on(int signal)
+{
+	struct sigaction was;
+	if (sigaction(signal, NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+		sigaction(signal, &(struct sigaction){ .sa_handler = on_signal_while_waiting }, NULL);
+}
+
 /* The parent's part: 0 when the child says that it is mounted. */
 static int await_child(int ready_fd, pid_t child)
 {
@@ -744,16 +764,33 @@ static int await_child(int ready_fd, pid_t child)
 	do
 		n = read(ready_fd, &word, 1);
 	while (n < 0 && errno == EINTR);
-	if (n == 1)
+	if (n == 1 && !mount_interrupted)
 		return EXIT_VERIFIED;
 	int status;
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
 			return EXIT_USAGE;
-	if (WIFSIGNALED(status))
+	if (mount_interrupted)
+		fprintf(stderr, "cpgfs: interrupted: nothing is mounted\n");
+	else if (WIFSIGNALED(status))
 		fprintf(stderr, "cpgfs: the daemon died of signal %d while starting\n",
 			WTERMSIG(status));
 	return EXIT_USAGE;
+}
+
+/* Locks and pipes of whoever mounts are not the daemon's to hold open. What it opened itself closes on exec,
+ * and was never inherited. */
+static void close_inherited(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *e;
+	while (dir && (e = readdir(dir))) {
+		int fd = (int)strtol(e->d_name, NULL, 10), flags = fcntl(fd, F_GETFD);
+		if (fd > 2 && flags >= 0 && !(flags & FD_CLOEXEC))
+			close(fd);
+	}
+	if (dir)
+		closedir(dir);
 }
 
 static int cmd_mount(int argc, char **argv)
@@ -779,6 +816,11 @@ static int cmd_mount(int argc, char **argv)
 	if (s.options.foreground)
 		return run_mount(&s, -1);
 	int ready[2];
+	sigset_t stops, before;
+	sigemptyset(&stops);
+	sigaddset(&stops, SIGINT);
+	sigaddset(&stops, SIGTERM);
+	sigprocmask(SIG_BLOCK, &stops, &before); /* until the parent knows whom to tell */
 	pid_t child = pipe2(ready, O_CLOEXEC) < 0 ? -1 : fork();
 	if (child < 0) {
 		fprintf(stderr, "cpgfs: no new process can be made: %s\n", strerror(errno));
@@ -786,12 +828,18 @@ static int cmd_mount(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (child == 0) {
+		sigprocmask(SIG_SETMASK, &before, NULL);
 		close(ready[0]);
+		close_inherited();
 		(void)setsid(); /* a new child is no group leader: cannot fail */
 		s.is_daemon = true;
 		return run_mount(&s, ready[1]);
 	}
 	close(ready[1]);
+	awaited_child = child;
+	pass_on(SIGINT);
+	pass_on(SIGTERM);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	code = await_child(ready[0], child);
 	close(ready[0]);
 	if (code == EXIT_VERIFIED)

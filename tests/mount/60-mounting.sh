@@ -181,6 +181,35 @@ test_stopped_by_a_signal() {
 	same "objects" "$(find "$T/s3/$BUCKET" -type f | wc -l)" 2
 }
 
+# Ctrl-C before it is mounted: the daemon does not go on alone.
+test_interrupted_while_it_mounts() {
+	local pid
+	s3d_start
+	faults <<<"* always hold=$T/go"
+	"$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$T/cache" --log-file "$T/cpgfs.log" \
+		"s3://$BUCKET/$PREFIX" "$M/new" </dev/null 2>"$T/said" &
+	pid=$!
+	wait_for 60 test -e "$T/go.held"
+	kill -TERM $pid
+	not wait $pid || fail "it ended as if it were mounted"
+	for pid in $(processes_with "$CPGFS"); do
+		not cmdline_has "$pid" "$M/new" || fail "the daemon goes on"
+	done
+	grep -q interrupted "$T/said"
+	test ! -e "$M/new" || fail "it left the folder that it made"
+	touch "$T/go"
+}
+
+# Who mounts in a script that holds a lock gives the lock back at its end.
+test_nothing_that_was_open_stays_open() {
+	s3d_start
+	exec 9>"$T/lock"
+	flock 9
+	mount_start
+	exec 9>&-
+	flock -n "$T/lock" true || fail "the daemon holds the lock"
+}
+
 test_stopped_by_fusermount() {
 	s3d_start
 	mount_start --paused
