@@ -143,6 +143,15 @@ static void json_free(json_t **j)
 	json_decref(*j);
 }
 
+/* Places are not looked at if the mount does not. */
+static void take_layout(struct plan_command *c, const json_t *status)
+{
+	const char *mode = cli_option_of(status, "layout");
+
+	if (mode && layout_mode_parse(mode, &c->bucket.options.layout) < 0)
+		c->bucket.options.layout = LAYOUT_MODE_WARN; /* one of another version */
+}
+
 static int dest_mount(struct plan_command *c, const char *dest, bool own_naming, char **ret_prefix)
 {
 	struct plan *p = &c->plan;
@@ -167,6 +176,8 @@ static int dest_mount(struct plan_command *c, const char *dest, bool own_naming,
 			target.root);
 		return -EIO;
 	}
+	if (c->bucket.options.layout == LAYOUT_MODE_WARN && !c->layout_file)
+		take_layout(c, status);
 	p->bucket = text_dup(bucket);
 	if (c->remote) {
 		cli_error("--remote is for s3:// destinations; for a mount, cpgfs verify SRC %s "

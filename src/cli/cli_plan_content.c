@@ -93,11 +93,14 @@ static void judge_tiff(struct plan *p, int fd, const struct walk_entry *entry, c
 
 void plan_content(struct plan *p, int parent, const struct walk_entry *entry, const char *shown)
 {
+	/* a source that is a link stands for what it leads to, as with cp */
+	bool is_single = p->source_count && p->sources[p->source_at].is_single;
 	cleanup_fd int fd = -1;
 
 	if (p->waiting && entry->st.st_size > 0 && !is_tiff(entry->name))
 		return;
-	fd = openat(parent, entry->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	fd = openat(parent, entry->name,
+		O_RDONLY | O_CLOEXEC | O_NONBLOCK | (is_single ? 0 : O_NOFOLLOW));
 	if (fd < 0)
 		plan_problem(p, PLAN_UNREADABLE, shown, strerror(errno));
 	else if (entry->st.st_size == 0)

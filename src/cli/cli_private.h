@@ -44,8 +44,10 @@ must_check int cli_target_find(const char *path, struct cli_target *ret);
  * directory). Prints why not. */
 must_check int cli_target_path(const char *root, const char *path, char out[4096]);
 
-/* The naming rule that a mount has, by the options in its status.json. -EINVAL: this version does not know it. */
+/* The value of an option of a mount, by its status.json; NULL: it is not there. */
 struct json_t;
+const char *cli_option_of(const struct json_t *status, const char *name);
+/* The naming rule that a mount has, by the options in its status.json. -EINVAL: this version does not know it. */
 must_check int cli_naming_of(const struct json_t *status, struct naming_policy *ret);
 /* Of the mount at root. Prints why not. */
 must_check int cli_naming_ask(const char *root, struct naming_policy *ret);

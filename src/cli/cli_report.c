@@ -175,22 +175,25 @@ static int judge_row(struct report *r, const struct report_row *row)
 {
 	struct layout_match m;
 	int64_t at_ns = 0;
-	int status = layout_match(r->plan.layout, row->key, &m);
+	int status;
 
+	if (row->size_bytes == 0)
+		plan_problem(&r->plan, PLAN_EMPTY, row->key, NULL);
+	if (r->no_layout)
+		return 0;
+	status = layout_match(r->plan.layout, row->key, &m);
 	if (status < 0)
 		return status;
 	if (time_parse_iso8601(row->uploaded_at, &at_ns) < 0)
 		at_ns = 0; /* "-": adopted, never sent */
 	plan_layout(&r->plan, row->key, &m, row->key);
-	if (row->size_bytes == 0)
-		plan_problem(&r->plan, PLAN_EMPTY, row->key, NULL);
 	return plan_plates_add(&r->plan, row->key, &m, row->size_bytes, at_ns);
 }
 
 static int judge(struct report *r, const char *dir)
 {
 	cleanup_free char *message = NULL, *findings = NULL;
-	int status = cli_layout_load(r->layout_name, &r->plan.layout, &message);
+	int status = r->no_layout ? 0 : cli_layout_load(r->layout_name, &r->plan.layout, &message);
 
 	if (status < 0)
 		cli_error("%s", message ? message : strerror(-status));
@@ -303,8 +306,7 @@ static int plate_row(void *user, const struct plan_plate *p)
 	text_escape(&place, p->place);
 	if (buf_error(&place) < 0)
 		return buf_error(&place);
-	fprintf(out,
-		"%s\t%" PRIu64 "\t%" PRIu64 "\t%u\t%u\t%u\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64,
+	fprintf(out, "%s\t%" PRIu64 "\t%" PRIu64 "\t%u\t%u\t%u\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64,
 		buf_text(&place), p->files, p->bytes, p->facts.wells, p->facts.sites,
 		p->facts.channels, p->facts.images, p->facts.expected, p->facts.missing);
 	report_put_time(out, p->first_at_ns);
@@ -379,19 +381,15 @@ static void json_free(json_t **j)
 	json_decref(*j);
 }
 
-/* The gallery it was mounted for, as its options say; NULL: none. */
-static int gallery_of(const json_t *status, char **ret)
+/* What it was mounted with: its gallery (NULL: none), and whether places are looked at. */
+static int take_options(struct report *r, const json_t *status, char **ret_gallery)
 {
-	size_t i;
-	json_t *option;
+	const char *gallery = cli_option_of(status, "gallery"),
+		   *layout = cli_option_of(status, "layout");
 
-	json_array_foreach(json_object_get(status, "options"), i, option)
-	{
-		const char *text = json_string_value(option);
-
-		if (text && text_starts(text, "gallery=") && text[strlen("gallery=")])
-			return (*ret = text_dup(text + strlen("gallery="))) ? 0 : -ENOMEM;
-	}
+	r->no_layout = layout && strcmp(layout, layout_mode_text(LAYOUT_MODE_OFF)) == 0;
+	if (gallery && gallery[0])
+		return (*ret_gallery = text_dup(gallery)) ? 0 : -ENOMEM;
 	return 0;
 }
 
@@ -434,7 +432,7 @@ static int ask_mount(struct report *report, const struct cli_target *t, struct b
 	if (r == 0 && !(*ret_bucket = text_dup(bucket)))
 		r = -ENOMEM;
 	if (r == 0)
-		r = gallery_of(status, ret_gallery);
+		r = take_options(report, status, ret_gallery);
 	if (r == 0)
 		*ret_code = cli_exit_of_counts(counts);
 	if (r == 0)

@@ -23,6 +23,7 @@ struct report {
 	const char *root; /* of the mount */
 	const char *bucket;
 	const char *layout_name; /* for cli_layout_load */
+	bool no_layout;		 /* mounted with --layout=off: places and plates are not judged */
 	const char *path;	 /* a key, or the begin of some; "" all */
 	struct report_row *rows; /* by key: all that was uploaded */
 	size_t count;

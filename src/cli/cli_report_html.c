@@ -67,7 +67,8 @@ static void put_head(const struct report *r, FILE *out)
 			" <span class=\"bad\">%" PRIu64 " %s somebody first (cpgfs status tells "
 			"more).</span>",
 			r->stuck, r->stuck == 1 ? "needs" : "need");
-	fputs(" manifest.tsv has every file of these with its checksum; <code>cpgfs verify manifest.tsv "
+	fputs(" manifest.tsv has every file of these with its checksum; <code>cpgfs verify "
+	      "manifest.tsv "
 	      "s3://…</code> compares it with any bucket.</p>\n",
 		out);
 }
@@ -124,7 +125,8 @@ static int put_finding(void *user, const struct plan_finding *f)
 	fputs("</code></td></tr>\n", out);
 	if (f->more)
 		fprintf(out,
-			"<tr><td></td><td></td><td>and more of this kind (findings.tsv has all)</td>"
+			"<tr><td></td><td></td><td>and more of this kind (findings.tsv has "
+			"all)</td>"
 			"<td class=\"n\">%" PRIu64 "</td><td></td></tr>\n",
 			f->more);
 	return 0;
@@ -136,9 +138,12 @@ static int put_findings(const struct report *r, FILE *out)
 
 	fputs("<h2>Findings</h2>\n", out);
 	if (!plan_has_findings(&r->plan)) {
-		fputs("<p class=\"good\">Nothing was found: every file has its place, every plate "
-		      "seen is complete, and tables name what is there.</p>\n",
-			out);
+		fprintf(out, "<p class=\"good\">Nothing was found: %s.</p>\n",
+			r->no_layout
+				? "no file is empty, and tables name what is there (mounted with "
+				  "--layout=off: places and plates were not looked at)"
+				: "every file has its place, every plate seen is complete, and "
+				  "tables name what is there");
 		return 0;
 	}
 	fputs("<table><tr><th></th><th>kind</th><th>what</th><th class=\"n\">times</th>"

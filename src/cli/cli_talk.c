@@ -219,22 +219,26 @@ int cli_ask(const char *root, const char *verb, const char *path, json_t **ret_a
 	return 0;
 }
 
-/* ---- names ------------------------------------------------------------------------------------------ */
+/* ---- its options ------------------------------------------------------------------------------------------ */
 
-int cli_naming_of(const json_t *status, struct naming_policy *ret)
+const char *cli_option_of(const json_t *status, const char *name)
 {
-	size_t i;
+	size_t i, len = strlen(name);
 	json_t *option;
-	int r = 0;
 	json_array_foreach(json_object_get(status, "options"), i, option)
 	{
 		const char *text = json_string_value(option);
-		if (r == 0 && text && text_starts(text, "naming="))
-			r = naming_mode_parse(text + strlen("naming="), &ret->mode);
-		if (r == 0 && text && text_starts(text, "clean-with="))
-			r = naming_clean_with_parse(text + strlen("clean-with="), &ret->clean_with);
+		if (text && text_starts(text, name) && text[len] == '=')
+			return text + len + 1;
 	}
-	return r;
+	return NULL;
+}
+
+int cli_naming_of(const json_t *status, struct naming_policy *ret)
+{
+	const char *mode = cli_option_of(status, "naming"), *with = cli_option_of(status, "clean-with");
+	int r = mode ? naming_mode_parse(mode, &ret->mode) : 0;
+	return r == 0 && with ? naming_clean_with_parse(with, &ret->clean_with) : r;
 }
 
 int cli_naming_ask(const char *root, struct naming_policy *ret)

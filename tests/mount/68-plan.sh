@@ -398,6 +398,9 @@ test_usage() {
 	says "a to s3://$BUCKET/$PREFIX/a"
 	exits 3 "$CPGFS" plan --layout off --problems "$T/problems" "$T/src/a" "$T/other" "$DEST"
 	found duplicate other/a "also in $T/src"
+	ln -s "$T/other/a" "$T/other/link.tif"
+	a_tiff "$T/other/a"
+	exits 0 "$CPGFS" plan --layout off "$T/other/link.tif" "$DEST" # as cp, what it leads to
 	# several files of one folder, and a table that comes alone
 	make_file "$T/src/b" 10
 	exits 0 "$CPGFS" plan --layout off --problems "$T/problems" "$T/src/a" "$T/src/b" "$DEST"

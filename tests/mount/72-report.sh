@@ -137,6 +137,21 @@ test_what_is_not_there_yet() {
 	exits 0 "$CPGFS" report --help
 }
 
+# Who mounts with --layout=off wants no gallery's places.
+test_places_that_are_not_looked_at() {
+	s3d_start
+	mount_start --layout off
+	make_file "$P/a.txt" 10
+	exits 0 all_verified
+	exits 0 "$CPGFS" report -o "$T/report" "$M"
+	found "places and plates were not looked at"
+	exits 0 "$CPGFS" plan "$P/a.txt" "$P/other"
+	: >"$P/empty"
+	exits 0 all_verified
+	exits 3 "$CPGFS" report -o "$T/report" "$M"
+	same "findings" "$(sed 1d "$T/report/findings.tsv" | cut -f1,2)" "empty	$PREFIX/empty"
+}
+
 # A digest of bytes that are not those that were uploaded would vouch for the wrong ones.
 test_sha256_of_other_bytes() {
 	local file ino
