@@ -6,21 +6,10 @@
 /* Far more than the records of a day. */
 #define CALLS_MAX 400
 
-static struct bench *open_bench(void)
-{
-	struct bench *b;
-
-	clock_fake_begin(clock_wall_ns());
-	b = bench_begin(true);
-	bench_open_upload(b);
-	return b;
-}
-
 static void close_bench(struct bench *b)
 {
 	disk_off();
-	bench_end(b);
-	clock_fake_end();
+	bench_end_with_clock(b);
 }
 
 /* The n-th write to the journal fails, and so do all that follow until somebody was told. */
@@ -43,7 +32,7 @@ static void heal_if_told(struct bench *b)
 /* Nobody is told of a verdict that came too late: the version is another one by then. */
 static void test_verdicts_on_a_version_that_is_over(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = write_text(b, "p/one", "hello");
 	char path[128], said[8];
 	struct version v;
@@ -102,7 +91,7 @@ static bool all_uploaded(struct bench *b, uint64_t files)
 /* A folder's new name stands recorded, and that its files have to follow does not. */
 static void test_folder_renamed(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 
 	(void)state;
 	write_text(b, "p/old/one", "hello");
@@ -124,7 +113,7 @@ static unsigned data_syncs(void)
 /* What was fetched to be changed in place is on the disk before another file replaces its object. */
 static void test_replaced_while_it_is_changed(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t one = write_text(b, "p/d/one", "first"), again, chunk;
 	struct store_file *f;
 
@@ -160,7 +149,7 @@ static void test_replaced_while_it_is_changed(void **state)
  * fail. */
 static bool day(long at, bool lasts)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	bool met;
 
 	fake_set_hold(b->fake, S3_PUT, true);

@@ -51,33 +51,11 @@ void *reallocarray(void *p, size_t count, size_t size)
 
 /* ---- the bench --------------------------------------------------------------------------------------- */
 
-static struct bench *open_bench(bool aws)
-{
-	struct bench *b;
-
-	clock_fake_begin(clock_wall_ns());
-	b = bench_begin(aws);
-	bench_open_upload(b);
-	return b;
-}
-
 static void close_bench(struct bench *b)
 {
 	disk_holds(false);
 	disk_off();
-	bench_end(b);
-	clock_fake_end();
-}
-
-/* While the clock stands still, so that nothing is synced for its own sake. */
-#define wait_looking(cond) wait_until(upload_hurry(b->upload, "") >= 0 && (cond))
-
-static uint64_t uploaded(struct bench *b, const char *path, const char *text)
-{
-	uint64_t ino = write_text(b, path, text);
-
-	wait_looking(state_of(b, ino) == FILE_UPLOADED && attempts_standing(b) == 0);
-	return ino;
+	bench_end_with_clock(b);
 }
 
 static void wait_uploaded(struct bench *b, uint64_t ino)
@@ -96,18 +74,11 @@ static uint64_t waits_for_the_disk(struct bench *b, const char *path, const char
 	return ino;
 }
 
-static void rename_in(struct bench *b, const char *dir, const char *from, const char *to)
-{
-	uint64_t ino = file_ino(b, dir, false);
-
-	assert_int_equal(store_rename(b->store, ino, from, ino, to, 0, 0), 0);
-}
-
 /* ---- the file is another one when the disk has answered ----------------------------------------------- */
 
 static void test_renamed(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -124,7 +95,7 @@ static void test_renamed(void **state)
 
 static void test_its_folder_renamed(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -140,7 +111,7 @@ static void test_its_folder_renamed(void **state)
 
 static void test_removed(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -155,7 +126,7 @@ static void test_removed(void **state)
 
 static void test_removed_and_written_anew(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino;
 
 	(void)state;
@@ -172,7 +143,7 @@ static void test_removed_and_written_anew(void **state)
 
 static void test_rewritten(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -188,7 +159,7 @@ static void test_rewritten(void **state)
 /* Its object is to follow to a name that another file had: and then it has a third one. */
 static void test_renamed_again(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first"), other = uploaded(b, "p/d/two", "second");
 
 	(void)state;
@@ -210,7 +181,7 @@ static void test_renamed_again(void **state)
 
 static void test_delete_is_not_taken_back_any_more(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -253,7 +224,7 @@ static void stop_meanwhile(struct bench *b)
 /* One waits for the disk, the other one for its turn. */
 static void test_stopped(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t one = uploaded(b, "p/d/one", "first"), two = uploaded(b, "p/d/two", "first");
 
 	(void)state;
@@ -279,7 +250,7 @@ static void test_stopped(void **state)
 /* A sync failed, and what the disk has is not what was written: never sent, and no reason to try for ever. */
 static void second_version_is_lost(const void *data, size_t len, bool removed)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first"), dir = file_ino(b, "p/d", false);
 	char path[128];
 	int fd;
@@ -318,7 +289,7 @@ static void test_bytes_that_the_disk_lost_of_a_copy(void **state)
 /* There is no memory to note that it waits: it is tried again, and gets its turn. */
 static void test_no_memory_to_wait(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -336,7 +307,7 @@ static void test_no_memory_to_wait(void **state)
 /* What is new goes out while others wait. */
 static void test_new_ones_go_on(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	char path[32];
 	uint64_t ino;
 

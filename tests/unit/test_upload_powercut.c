@@ -93,37 +93,15 @@ static void power_cut(struct bench *b)
 
 /* ---- the bench ------------------------------------------------------------------------------------ */
 
-static struct bench *open_bench(void)
-{
-	struct bench *b;
-
-	clock_fake_begin(clock_wall_ns());
-	b = bench_begin(true);
-	bench_open_upload(b);
-	return b;
-}
-
 static void close_bench(struct bench *b)
 {
 	disk_off();
-	bench_end(b);
-	clock_fake_end();
+	bench_end_with_clock(b);
 }
-
-/* While the clock stands still, so that nothing is synced for its own sake. */
-#define wait_looking(cond) wait_until(upload_hurry(b->upload, "") >= 0 && (cond))
 
 static void wait_uploaded(struct bench *b, uint64_t ino)
 {
 	wait_advancing(STEP_MS, state_of(b, ino) == FILE_UPLOADED && attempts_standing(b) == 0);
-}
-
-static uint64_t uploaded(struct bench *b, const char *path, const char *text)
-{
-	uint64_t ino = write_text(b, path, text);
-
-	wait_looking(state_of(b, ino) == FILE_UPLOADED);
-	return ino;
 }
 
 static void pause_uploads(struct bench *b)
@@ -139,13 +117,6 @@ static uint64_t queued(struct bench *b, const char *path, const char *text)
 
 	wait_looking(state_of(b, ino) == FILE_QUEUED);
 	return ino;
-}
-
-static void rename_in(struct bench *b, const char *dir, const char *from, const char *to)
-{
-	uint64_t ino = file_ino(b, dir, false);
-
-	assert_int_equal(store_rename(b->store, ino, from, ino, to, 0, 0), 0);
 }
 
 static unsigned syncs(void)
@@ -171,7 +142,7 @@ static void must_hold(struct bench *b, const char *path, const char *text)
 
 static void test_rewritten_before_it_was_sent(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 
 	(void)state;
 	pause_uploads(b);
@@ -188,7 +159,7 @@ static void test_rewritten_before_it_was_sent(void **state)
 
 static void test_replaced_by_a_rename_before_it_was_sent(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino;
 
 	(void)state;
@@ -207,7 +178,7 @@ static void test_replaced_by_a_rename_before_it_was_sent(void **state)
 
 static void test_removed_and_written_anew(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 
 	(void)state;
 	pause_uploads(b);
@@ -224,7 +195,7 @@ static void test_removed_and_written_anew(void **state)
 
 static void test_folders_swapped(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t one, two;
 
 	(void)state;
@@ -247,7 +218,7 @@ static void test_folders_swapped(void **state)
 
 static void test_removed_with_its_folder_and_written_anew(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 
 	(void)state;
 	pause_uploads(b);
@@ -266,7 +237,7 @@ static void test_removed_with_its_folder_and_written_anew(void **state)
 /* The same where the bucket has to follow: copied to a name that another file had. */
 static void test_renamed_over_one_that_was_not_sent(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/sent", "second version");
 
 	(void)state;
@@ -289,7 +260,7 @@ static void test_renamed_over_one_that_was_not_sent(void **state)
 
 static void test_replaced_its_own_object(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 
 	(void)state;
 	uploaded(b, "p/d/one", "first");
@@ -305,7 +276,7 @@ static void test_replaced_its_own_object(void **state)
 /* More than are synced one by one. */
 static void test_many_replaced_their_objects(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	char path[32];
 
 	(void)state;
@@ -332,7 +303,7 @@ static void test_many_replaced_their_objects(void **state)
 
 static void test_in_parts(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	size_t len = 3 * PART + 7;
 	uint8_t *first = pattern(len, 1), *second = pattern(len, 2);
 	uint64_t ino;
@@ -357,7 +328,7 @@ static void test_in_parts(void **state)
 /* The server keeps an upload whose parts nobody can name for ever. */
 static void test_upload_id_is_known(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint8_t *data = pattern(3 * PART, 1);
 
 	(void)state;
@@ -385,7 +356,7 @@ static void delete_now(struct bench *b, const char *name, uint64_t ino)
 /* Its object is gone, and whoever takes it back is not told anything else. */
 static void test_deleted_and_taken_back(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -409,7 +380,7 @@ static void test_deleted_and_taken_back(void **state)
 /* What a person was told to have back is not deleted. */
 static void test_taken_back_is_safe(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -425,7 +396,7 @@ static void test_taken_back_is_safe(void **state)
 
 static void test_renamed_and_the_old_one_deleted(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -443,7 +414,7 @@ static void test_renamed_and_the_old_one_deleted(void **state)
 /* Were it forgotten that it was deleted, with what has its key and its content since, that would be deleted. */
 static void test_deleted_and_copied_again(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -459,7 +430,7 @@ static void test_deleted_and_copied_again(void **state)
 
 static void test_moved_away_and_copied_again(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 
 	(void)state;
 	uploaded(b, "p/d/one", "first");
@@ -477,7 +448,7 @@ static void test_moved_away_and_copied_again(void **state)
 
 static void test_copied_again_before_it_was_deleted(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 
 	(void)state;
 	uploaded(b, "p/d/one", "first");
@@ -499,7 +470,7 @@ static void test_copied_again_before_it_was_deleted(void **state)
 /* Its object is there, and the same content copied in again is that. */
 static void test_forgotten_and_copied_again(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino;
 
 	(void)state;
@@ -516,7 +487,7 @@ static void test_forgotten_and_copied_again(void **state)
 
 static void test_new_files_cost_no_sync(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	char path[32], name[32];
 
 	(void)state;
@@ -538,7 +509,7 @@ static void test_new_files_cost_no_sync(void **state)
 /* Those that wait at once share one sync. */
 static void test_syncs_are_shared(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	char path[32];
 	unsigned before;
 
@@ -564,7 +535,7 @@ static void test_syncs_are_shared(void **state)
 /* The disk takes no sync: nothing goes out that a cut could make another story of. */
 static void test_no_sync_no_request(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t ino = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -598,7 +569,7 @@ static void damage_data(enum disk_call call, enum disk_file file)
 /* An upload in parts whose bytes cannot be synced is not tried for ever. */
 static void test_damaged_before_it_was_completed(void **state)
 {
-	struct bench *b = open_bench();
+	struct bench *b = bench_open_with_clock(true);
 	size_t len = 3 * PART + 7;
 	uint8_t *data = pattern(len, 1);
 	uint64_t ino = uploaded(b, "p/d/one", "first");

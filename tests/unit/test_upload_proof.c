@@ -9,21 +9,6 @@ static struct bench *open_bench(bool aws)
 	return b;
 }
 
-static uint64_t uploaded(struct bench *b, const char *path, const char *text)
-{
-	uint64_t ino = write_text(b, path, text);
-
-	wait_state(b, ino, FILE_UPLOADED);
-	return ino;
-}
-
-static void rename_in(struct bench *b, const char *dir, const char *from, const char *to)
-{
-	uint64_t ino = file_ino(b, dir, false);
-
-	assert_int_equal(store_rename(b->store, ino, from, ino, to, 0, 0), 0);
-}
-
 /* As verify does. */
 static void set_state(struct bench *b, uint64_t ino, enum file_state to)
 {

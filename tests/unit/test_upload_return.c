@@ -6,37 +6,6 @@
  * in between that lasts longer than a step is seen. */
 #define wait_on(cond) wait_advancing(20, cond)
 
-static struct bench *open_bench(bool aws)
-{
-	struct bench *b;
-
-	clock_fake_begin(INT64_C(1700000000) * NS_PER_S);
-	b = bench_begin(aws);
-	bench_open_upload(b);
-	return b;
-}
-
-static void end_bench(struct bench *b)
-{
-	bench_end(b);
-	clock_fake_end();
-}
-
-static uint64_t uploaded(struct bench *b, const char *path, const char *text)
-{
-	uint64_t ino = write_text(b, path, text);
-
-	wait_on(state_of(b, ino) == FILE_UPLOADED);
-	return ino;
-}
-
-static void rename_in(struct bench *b, const char *dir, const char *from, const char *to)
-{
-	uint64_t ino = file_ino(b, dir, false);
-
-	assert_int_equal(store_rename(b->store, ino, from, ino, to, 0, 0), 0);
-}
-
 static uint64_t deleting_count(struct bench *b)
 {
 	struct store_counts counts;
@@ -57,7 +26,7 @@ static void wait_there(struct bench *b, uint64_t ino, const char *key, const cha
 /* Put aside under a name that is held, another one was sent under the old name, and back over it. */
 static void returns(bool aws, const char *other)
 {
-	struct bench *b = open_bench(aws);
+	struct bench *b = bench_open_with_clock(aws);
 	uint64_t one = uploaded(b, "p/d/one", "first");
 
 	rename_in(b, "p/d", "one", "one.tmp");
@@ -66,7 +35,7 @@ static void returns(bool aws, const char *other)
 	rename_in(b, "p/d", "one.tmp", "one");
 	wait_there(b, one, "p/d/one", "first");
 	assert_int_equal(fake_object_count(b->fake), 1);
-	end_bench(b);
+	bench_end_with_clock(b);
 }
 
 static void test_replaced_by_other_content(void **state)
@@ -87,7 +56,7 @@ static void test_replaced_by_the_same_content(void **state)
  * record says that of the bucket yet. */
 static void rewritten_back(bool aws)
 {
-	struct bench *b = open_bench(aws);
+	struct bench *b = bench_open_with_clock(aws);
 	uint64_t one = uploaded(b, "p/d/one", "first");
 
 	fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LOSE_AFTER});
@@ -95,7 +64,7 @@ static void rewritten_back(bool aws)
 	wait_on(state_of(b, one) == FILE_UNKNOWN);
 	write_text(b, "p/d/one", "first");
 	wait_there(b, one, "p/d/one", "first");
-	end_bench(b);
+	bench_end_with_clock(b);
 }
 
 static void test_rewritten_back_while_sent(void **state)
@@ -111,7 +80,7 @@ static void test_first_version_late(void **state)
 {
 	(void)state;
 	for (unsigned aws = 0; aws < 2; aws++) {
-		struct bench *b = open_bench(aws);
+		struct bench *b = bench_open_with_clock(aws);
 		uint64_t one;
 
 		fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LATE});
@@ -121,7 +90,7 @@ static void test_first_version_late(void **state)
 		wait_there(b, one, "p/d/one", "second");
 		assert_int_equal(fake_late(b->fake), 412);
 		assert_true(fake_has(b->fake, "p/d/one", "second", 6));
-		end_bench(b);
+		bench_end_with_clock(b);
 	}
 }
 
@@ -129,7 +98,7 @@ static void test_later_version_late(void **state)
 {
 	(void)state;
 	for (unsigned aws = 0; aws < 2; aws++) {
-		struct bench *b = open_bench(aws);
+		struct bench *b = bench_open_with_clock(aws);
 		uint64_t one = uploaded(b, "p/d/one", "first");
 
 		fake_fault(b->fake, (struct fake_fault){.op = S3_PUT, .kind = FAULT_LATE});
@@ -139,14 +108,14 @@ static void test_later_version_late(void **state)
 		wait_there(b, one, "p/d/one", "third");
 		assert_int_equal(fake_late(b->fake), 412);
 		assert_true(fake_has(b->fake, "p/d/one", "third", 5));
-		end_bench(b);
+		bench_end_with_clock(b);
 	}
 }
 
 /* A copy names what it copies: once that was replaced or moved on it copies nothing. */
 static void test_copy_late(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t one = uploaded(b, "p/d/one", "first");
 
 	(void)state;
@@ -157,12 +126,12 @@ static void test_copy_late(void **state)
 	wait_there(b, one, "p/d/three", "first");
 	assert_int_equal(fake_late(b->fake), 404);
 	assert_int_equal(fake_object_count(b->fake), 1);
-	end_bench(b);
+	bench_end_with_clock(b);
 }
 
 static void test_delete_late(void **state)
 {
-	struct bench *b = open_bench(true);
+	struct bench *b = bench_open_with_clock(true);
 	uint64_t again;
 
 	(void)state;
@@ -174,7 +143,7 @@ static void test_delete_late(void **state)
 	wait_there(b, again, "p/d/one", "second");
 	assert_int_equal(fake_late(b->fake), 412);
 	assert_true(fake_has(b->fake, "p/d/one", "second", 6));
-	end_bench(b);
+	bench_end_with_clock(b);
 }
 
 int main(void)

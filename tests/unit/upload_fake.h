@@ -1046,6 +1046,17 @@ static inline void bench_stop_upload(struct bench *b)
 	bench_stop_upload_at(b, clock_mono_ms());
 }
 
+/* The clock is a fake one, and stands still until the test moves it. */
+static inline struct bench *bench_open_with_clock(bool aws)
+{
+	struct bench *b;
+
+	clock_fake_begin(clock_wall_ns());
+	b = bench_begin(aws);
+	bench_open_upload(b);
+	return b;
+}
+
 /* As after kill -9, as far as this room can tell: nothing about what is under way gets recorded.
  * Afterwards those requests are carried out (or dropped), and everything is opened anew. */
 static inline void bench_kill_stopped(struct bench *b, bool carried_out)
@@ -1210,6 +1221,12 @@ static inline void bench_end(struct bench *b)
 	free(b);
 }
 
+static inline void bench_end_with_clock(struct bench *b)
+{
+	bench_end(b);
+	clock_fake_end();
+}
+
 static inline void wait_state(struct bench *b, uint64_t ino, enum file_state state)
 {
 	for (unsigned i = 0; state_of(b, ino) != state; i++) {
@@ -1239,4 +1256,24 @@ static inline unsigned attempts_standing(struct bench *b)
 
 	assert_true(n >= 0);
 	return (unsigned)n;
+}
+
+/* ---- what many tests do ----------------------------------------------------------------------------- */
+
+static inline void rename_in(struct bench *b, const char *dir, const char *from, const char *to)
+{
+	uint64_t ino = file_ino(b, dir, false);
+
+	assert_int_equal(store_rename(b->store, ino, from, ino, to, 0, 0), 0);
+}
+
+/* The clock may stand still, so that nothing is synced for its own sake. */
+#define wait_looking(cond) wait_until(upload_hurry(b->upload, "") >= 0 && (cond))
+
+static inline uint64_t uploaded(struct bench *b, const char *path, const char *text)
+{
+	uint64_t ino = write_text(b, path, text);
+
+	wait_looking(state_of(b, ino) == FILE_UPLOADED && attempts_standing(b) == 0);
+	return ino;
 }
