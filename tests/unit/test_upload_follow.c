@@ -894,6 +894,32 @@ static int64_t due_at_ns(struct bench *b, uint64_t ino)
 	return inode.due_at_ns;
 }
 
+/* What was deleted while it was ahead, or before that, does not stay until the day it showed then. */
+static void test_a_clock_set_back_keeps_nothing(void **state)
+{
+	struct bench *b = open_bench(true);
+	uint64_t two;
+
+	(void)state;
+	uploaded(b, "p/d/one", "hello");
+	two = uploaded(b, "p/d/two", "hallo");
+	unlink_in(b, "p/d", "one", 300000);
+	clock_fake_set_ahead_ms(6 * 3600000);
+	uploaded(b, "p/d/three", "hey"); /* it was looked at */
+	unlink_in(b, "p/d", "three", 300000);
+	uploaded(b, "p/d/four", "hoy");
+	clock_fake_set_ahead_ms(-6 * 3600000);
+	unlink_in(b, "p/d", "two", 600000);
+	uploaded(b, "p/d/five", "hi");
+	clock_fake_advance_ms(300000);
+	wait_until(fake_object_count(b->fake) == 3);
+	assert_true(fake_has(b->fake, "p/d/two", "hallo", 5));
+	assert_true(due_at_ns(b, two) > clock_wall_ns());
+	clock_fake_advance_ms(600000);
+	wait_until(fake_object_count(b->fake) == 2);
+	bench_end(b);
+}
+
 /* A record that cannot be put off cannot be deleted either, and holds up no other. */
 static void test_a_clock_set_ahead_and_a_damaged_record(void **state)
 {
@@ -1298,6 +1324,7 @@ int main(void)
 		cmocka_unit_test(test_rename_clean_of_the_folder_itself),
 		cmocka_unit_test(test_deleted_when_due),
 		cmocka_unit_test(test_a_clock_set_ahead_makes_nothing_due),
+		cmocka_unit_test(test_a_clock_set_back_keeps_nothing),
 		cmocka_unit_test(test_a_clock_set_ahead_and_a_damaged_record),
 		cmocka_unit_test(test_deleted_but_written_again_under_a_cleaned_name),
 		cmocka_unit_test(test_accept_and_discard_name_what_they_leave),
