@@ -380,7 +380,7 @@ static int undelete_one(struct upload *u, uint64_t ino, const char *top,
 		r = buf_error(&path) < 0 ? -ENOMEM : store_inode(u->store, ino, &inode);
 	if (r == -ENOENT || (r == 0 && !was_removed(&inode)))
 		return 0;
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (!is_at_or_below(buf_text(&path), top))
 		return 0;
