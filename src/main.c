@@ -146,6 +146,14 @@ static void on_stop_asked(void *user)
 	fs_exit(s->fs);
 }
 
+/* A listing may take minutes; draining needs it. */
+static void on_ending(void *user)
+{
+	struct stack *s = user;
+	if (!atomic_load(&s->drains))
+		remote_stop(s->remote);
+}
+
 static void on_drain_asked(void *user, bool on)
 {
 	struct stack *s = user;
@@ -486,6 +494,8 @@ static int build_fs(struct stack *s)
 		.delete_delay_ms = o->delete_delay_ms,
 		.full_timeout_ms = o->full_timeout_ms,
 		.virtual = control_virtual(s->control),
+		.ending = on_ending,
+		.ending_user = s,
 	};
 	r = fs_create(&s->fs, &config);
 	atomic_store(&s->is_read_only, o->read_only);

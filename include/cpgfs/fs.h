@@ -79,6 +79,8 @@ struct fs_config {
 	int64_t lookup_wait_ms;     /* longest wait of a lookup for a listing; 0: 2,000 */
 	int64_t attr_timeout_ms;    /* kernel caching of attributes and entries; 0: 1,000 */
 	struct fs_virtual virtual;  /* `.cpgfs`; lookup NULL: none */
+	void (*ending)(void *user); /* fs_exit() was called: who waits for the bucket holds up the end; NULL: nobody */
+	void *ending_user;
 };
 
 must_check int fs_create(struct fs **ret, const struct fs_config *config);

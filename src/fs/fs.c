@@ -185,6 +185,8 @@ static void end_main(void *user)
 		; /* EINTR */
 	if (atomic_load(&fs->loop_ended))
 		return;
+	if (fs->config.ending)
+		fs->config.ending(fs->config.ending_user);
 	stop_waiting(fs);
 	fuse_session_exit(fs->session);
 	while (!atomic_load(&fs->loop_ended)) { /* a signal before the wait would be lost */

@@ -181,6 +181,22 @@ test_stopped_by_a_signal() {
 	same "objects" "$(find "$T/s3/$BUCKET" -type f | wc -l)" 2
 }
 
+# Who waits for a listing that does not come does not hold it up.
+test_stopped_while_the_bucket_is_slow() {
+	local pid reader
+	s3d_start
+	mount_start
+	faults <<<"ListObjectsV2 always hold=$T/go"
+	ls "$M/.cpgfs/remote/$PREFIX" >"$T/listed" 2>&1 &
+	reader=$!
+	wait_for 60 test -e "$T/go.held"
+	pid=$(daemon_pid)
+	kill -TERM "$pid"
+	wait_for 60 ended "$pid"
+	not wait $reader || fail "it listed what did not come"
+	touch "$T/go"
+}
+
 # Ctrl-C before it is mounted: the daemon does not go on alone.
 test_interrupted_while_it_mounts() {
 	local pid
