@@ -736,7 +736,7 @@ struct sched {
 	struct s3_retry_bucket retry_bucket;
 	int64_t next_ms;	  /* wake up by then */
 	int64_t closed_next_ms, deleting_next_ms;
-	int64_t seen_wall_ns, seen_boot_ns; /* upload_delay.c */
+	int64_t seen_wall_ns, seen_boot_ns, put_off_ns; /* upload_delay.c */
 	int64_t deleting_looked_ns; /* all that were due by then were looked at */
 	int64_t deleting_walked_ms;
 	struct store_queue_item held_last; /* up to it all that were held are judged anew */

@@ -920,6 +920,35 @@ static void test_a_clock_set_back_keeps_nothing(void **state)
 	bench_end(b);
 }
 
+/* It was ahead when the mount began (a machine whose clock is set once it has a network): what was deleted by
+ * the right clock before stays as long as it was to. */
+static void test_a_clock_set_right_deletes_nothing_early(void **state)
+{
+	struct bench *b = open_bench(true);
+	int64_t due_ns;
+	uint64_t one;
+
+	(void)state;
+	one = uploaded(b, "p/d/one", "hello");
+	uploaded(b, "p/d/two", "hallo");
+	uploaded(b, "p/d/three", "hey");
+	unlink_in(b, "p/d", "one", 4 * 3600000);
+	due_ns = due_at_ns(b, one);
+	bench_stop_upload(b);
+	bench_close_store(b);
+	clock_fake_advance_ms(600000);
+	clock_fake_set_ahead_ms(2 * 3600000);
+	bench_open_store(b);
+	bench_open_upload(b);
+	unlink_in(b, "p/d", "two", 0);
+	wait_until(fake_object_count(b->fake) == 2);
+	clock_fake_set_ahead_ms(-2 * 3600000);
+	unlink_in(b, "p/d", "three", 0);
+	wait_until(fake_object_count(b->fake) == 1);
+	assert_true(due_at_ns(b, one) == due_ns);
+	bench_end(b);
+}
+
 /* A record that cannot be put off cannot be deleted either, and holds up no other. */
 static void test_a_clock_set_ahead_and_a_damaged_record(void **state)
 {
@@ -1325,6 +1354,7 @@ int main(void)
 		cmocka_unit_test(test_deleted_when_due),
 		cmocka_unit_test(test_a_clock_set_ahead_makes_nothing_due),
 		cmocka_unit_test(test_a_clock_set_back_keeps_nothing),
+		cmocka_unit_test(test_a_clock_set_right_deletes_nothing_early),
 		cmocka_unit_test(test_a_clock_set_ahead_and_a_damaged_record),
 		cmocka_unit_test(test_deleted_but_written_again_under_a_cleaned_name),
 		cmocka_unit_test(test_accept_and_discard_name_what_they_leave),
