@@ -295,6 +295,7 @@ struct space {
 	uint64_t disk_free_bytes;  /* at statvfs_at_ms, less what was taken since and was arriving then */
 	int64_t statvfs_at_ms;
 	uint64_t present_bytes;    /* of all records, at present_at_ms */
+	uint64_t stuck_bytes;      /* of it, about: what goes only with a person's help */
 	int64_t present_at_ms;
 	uint64_t given_bytes;      /* ever: growth that went into records, or came to nothing */
 	uint64_t present_given_bytes; /* of it: before present_bytes was counted */

@@ -173,15 +173,29 @@ static uint64_t used_by_last_count(struct store *s)
 		s->space.growth_bytes;
 }
 
+static uint64_t count_stuck(struct store *s)
+{
+	static const enum file_state stuck[] = { FILE_HELD, FILE_INCOMPLETE, FILE_TORN, FILE_CONFLICT,
+		FILE_FAILED };
+	struct store_counts counts;
+	uint64_t bytes = 0;
+	if (store_counts(s, STORE_ROOT_INO, &counts) < 0)
+		return 0;
+	for (size_t i = 0; i < array_len(stuck); i++)
+		bytes += counts.bytes[stuck[i]];
+	return bytes;
+}
+
 /* Counts it anew. Takes the space lock, and gives it back held. */
 static void count_present(struct store *s)
 {
 	lock_take(&s->space.lock);
 	uint64_t given = s->space.given_bytes;
 	lock_drop(&s->space.lock);
-	uint64_t present = root_slot_bytes(s, SLOT_PRESENT);
+	uint64_t present = root_slot_bytes(s, SLOT_PRESENT), stuck = count_stuck(s);
 	lock_take(&s->space.lock);
 	s->space.present_bytes = present;
+	s->space.stuck_bytes = stuck;
 	s->space.present_given_bytes = given;
 	s->space.present_at_ms = clock_mono_ms();
 }
@@ -237,7 +251,7 @@ static bool take_now(struct store *s, uint64_t ino, uint64_t growth_bytes, bool 
 	bool taken;
 	count_present(s);
 	uint64_t used = used_by_last_count(s), room = room_now(s, used, growth_bytes);
-	*ret_turn = turn_take(s, ino, growth_bytes, used + room);
+	*ret_turn = turn_take(s, ino, growth_bytes, over(used + room, s->space.stuck_bytes));
 	taken = *ret_turn && growth_bytes <= room;
 	if (taken) {
 		take_locked(s, growth_bytes);

@@ -300,6 +300,54 @@ static void waiting_writer_gets_its_room(void **state)
 	must(!present(r, ino));
 }
 
+/* What only a person can make go takes room from all who write, not from the one whose turn it is: of many
+ * that are written together in what is left, each ends. */
+static void writers_beside_what_needs_a_person_end(void **state)
+{
+	enum { UNIT = 64 * KIB, WRITERS = 11, PIECES = 16, PIECE = UNIT / 2 };
+	static const char piece[PIECE];
+	struct rig *r = *state;
+	struct store_file *open[WRITERS];
+	uint64_t inos[WRITERS], chunk;
+	unsigned done[WRITERS] = {0}, ended = 0;
+	bool moved = true;
+
+	r->config.cache_size_bytes = 20 * UNIT;
+	r->config.part_size_bytes = UNIT;
+	rig_reopen(r);
+	clock_fake_begin(clock_wall_ns());
+	rig_bring(r, rig_put(r, STORE_ROOT_INO, "stuck", 4 * UNIT, 1), FILE_HELD);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "f%u", i);
+		inos[i] = rig_create(r, STORE_ROOT_INO, name, STORE_FILE);
+		open[i] = rig_write_begin(r, inos[i]);
+	}
+	while (ended < WRITERS && moved) {
+		moved = false;
+		for (unsigned i = 0; i < WRITERS; i++) {
+			int e;
+
+			if (done[i] == PIECES)
+				continue;
+			e = store_file_write(open[i], piece, PIECE, done[i] * PIECE, false, &chunk);
+			if (e == -EDQUOT)
+				continue;
+			must_eq(e, 0);
+			moved = true;
+			if (++done[i] < PIECES)
+				continue;
+			rig_write_end(open[i]);
+			rig_bring(r, inos[i], FILE_VERIFIED);
+			must_eq(store_evict(r->s, 8 * UNIT), 0);
+			ended++;
+		}
+	}
+	clock_fake_end();
+	must_eq(ended, WRITERS);
+}
+
 /* While it asks, the last evictable file goes, and with it all that could free room: there is room then. */
 static void asking_while_the_last_one_goes(void **state)
 {
@@ -1088,6 +1136,7 @@ int main(void)
 		rig_test(waiters_are_let_in_after_eviction),
 		rig_test(eviction_says_so),
 		rig_test(waiting_writer_gets_its_room),
+		rig_test(writers_beside_what_needs_a_person_end),
 		rig_test(asking_while_the_last_one_goes),
 		rig_test(large_piece_gets_its_room),
 		rig_test_clock(oldest_verified_go_first),
