@@ -6,8 +6,9 @@
  * can still free some, else -ENOSPC.
  *
  * Many writers at once could fill the buffer with files of which none can be finished. So when what
- * open files grew by exceeds half of it, one file at a time has the turn: it grows until it is
- * closed, or told that there is no room, or does not ask for a while; the others wait. Chunks that
+ * open files grew by exceeds half of it (less what goes only with a person's help), one file at a time
+ * has the turn: it grows until it is closed, or told that there is no room, or does not ask for a while;
+ * the others wait. Chunks that
  * are fetched again (ino 0) need no turn: each can be evicted when it is there.
  */
 #include "store_private.h"
