@@ -858,8 +858,20 @@ static int cmd_mount(int argc, char **argv)
 	return code;
 }
 
+/* Else the next file opened, perhaps one with data, is where messages go. */
+static void open_missing_streams(void)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd < 3);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
+	open_missing_streams();
 	if (cli_is_mount(argc, argv))
 		return cmd_mount(argc, argv);
 	return cli_run(argc, argv);

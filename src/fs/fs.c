@@ -135,6 +135,40 @@ static void say_mount_failed(const struct fs *fs, char **ret_message)
 		*ret_message = NULL;
 }
 
+/* As somebody who is not root: libfuse takes over a descriptor, and closes it. */
+static int attach_by_fusermount(struct fs *fs)
+{
+	cleanup_buf struct buf options = {0};
+	char path[sizeof("/dev/fd/") + 3 * sizeof(int)];
+	int fd, r = mount_options(fs, &options);
+
+	buf_add_text(&options, ",rw,nosuid,nodev");
+	if (r < 0 || buf_error(&options))
+		return -ENOMEM;
+	fd = fs_fusermount_mount(options.data, fs->mountpoint);
+	if (fd < 0)
+		return fd;
+	(void)snprintf(path, sizeof(path), "/dev/fd/%d", fd);
+	check(fuse_session_mount(fs->session, path) == 0); /* it only notes an open descriptor */
+	fs->by_fusermount = true;
+	return 0;
+}
+
+static int attach(struct fs *fs)
+{
+	if (geteuid() != 0)
+		return attach_by_fusermount(fs);
+	return fuse_session_mount(fs->session, fs->mountpoint) == 0 ? 0 : -EPERM;
+}
+
+static void detach(struct fs *fs)
+{
+	if (fs->by_fusermount)
+		fs_fusermount_end(fs->mountpoint, fuse_session_fd(fs->session));
+	else
+		fuse_session_unmount(fs->session);
+}
+
 int fs_mount(struct fs *fs, char **ret_message)
 {
 	int r = session_create(fs);
@@ -150,7 +184,7 @@ int fs_mount(struct fs *fs, char **ret_message)
 			*ret_message = NULL;
 		return r;
 	}
-	if (fuse_session_mount(fs->session, fs->mountpoint) != 0) {
+	if (attach(fs) < 0) {
 		say_mount_failed(fs, ret_message);
 		return -EPERM;
 	}
@@ -251,7 +285,7 @@ void fs_unmount(struct fs *fs)
 		stop_waiting(fs);
 	if (fs->session) {
 		if (fs->mounted)
-			fuse_session_unmount(fs->session);
+			detach(fs);
 		fuse_session_destroy(fs->session);
 	}
 	fs->session = NULL;

@@ -10,14 +10,10 @@
 #include "fs_private.h"
 
 #include <dirent.h>
-#include <spawn.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 
 DEFINE_CLEANUP(dir, DIR *, closedir)
-
-extern char **environ;
 
 static int refuse(char **ret_message, int error, const char *mountpoint, const char *why)
 {
@@ -85,23 +81,9 @@ static bool is_our_mount(const char *mountpoint)
 	return ours;
 }
 
-static int run_fusermount(const char *mountpoint)
-{
-	char *argv[] = {"fusermount3", "-u", "-z", "-q", "--", (char *)mountpoint, NULL};
-	pid_t pid;
-	int status, r = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
-
-	if (r)
-		return -r;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
-}
-
 static int clear_dead_mount(const char *mountpoint, char **ret_message)
 {
-	if (umount2(mountpoint, MNT_DETACH) == 0 || run_fusermount(mountpoint) == 0) {
+	if (umount2(mountpoint, MNT_DETACH) == 0 || fs_fusermount_unmount(mountpoint) == 0) {
 		log_info("cleared a dead mount on %s", mountpoint);
 		return 0;
 	}

@@ -163,7 +163,7 @@ struct fs {
 	struct fuse_session *session;
 	struct fs_park *park;
 	struct fs_notify *notify;
-	bool mounted;
+	bool mounted, by_fusermount;
 	bool kills_privileges; /* HANDLE_KILLPRIV_V2: the kernel leaves suid and sgid to us */
 	_Atomic int killpriv;  /* enum fs_killpriv (fs_killpriv.c) */
 
@@ -190,6 +190,12 @@ struct fs {
 	struct fs_refusal refusals[FS_REFUSALS_MAX]; /* by lock: a ring */
 	unsigned refusal_count;			     /* by lock: ever */
 };
+
+/* fs_fusermount.c: not root's way. The descriptor of the new mount, the caller's to close, or -errno. */
+must_check int fs_fusermount_mount(const char *options, const char *mountpoint);
+must_check int fs_fusermount_unmount(const char *mountpoint);
+/* Unmounts what fd is the descriptor of, unless it is gone already. */
+void fs_fusermount_end(const char *mountpoint, int fd);
 
 /* fs_refusals.c */
 void fs_refusal_note(struct fs *fs, const char *path, const char *reason);

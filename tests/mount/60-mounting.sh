@@ -216,6 +216,53 @@ test_interrupted_while_it_mounts() {
 	touch "$T/go"
 }
 
+# Threads run when the daemon mounts. A fork of it has their locks as they were, for ever.
+test_no_fork_beside_threads() {
+	s3d_start
+	cc -shared -fPIC -o "$T/no_fork.so" -xc - <<-'END'
+		#define _GNU_SOURCE
+		#include <dirent.h>
+		#include <dlfcn.h>
+		#include <errno.h>
+		#include <sys/types.h>
+		pid_t fork(void)
+		{
+			DIR *tasks = opendir("/proc/self/task");
+			int entries = 0; /* with . and .. */
+			while (tasks && readdir(tasks))
+				entries++;
+			if (tasks)
+				closedir(tasks);
+			errno = EAGAIN;
+			return entries == 3 ? ((pid_t(*)(void))dlsym(RTLD_NEXT, "fork"))() : -1;
+		}
+	END
+	LD_PRELOAD=$T/no_fork.so mount_start
+	echo a >"$P/a"
+	exits 0 all_verified
+	mount_end
+}
+
+# What opens next would be taken for them: messages would go into a data file.
+test_with_the_standard_streams_closed() {
+	s3d_start
+	try_mount --settle 100ms <&- >&- 2>&-
+	P=$M/$PREFIX
+	grep -q "main: mounted" "$T/cpgfs.log"
+	mkdir -p "$P/images"
+	make_file "$P/images/a" 3000000
+	cp "$P/images/a" "$T/src/a"
+	mkdir "$T/second"
+	exits 1 "$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$T/cache" "s3://$BUCKET/$PREFIX" "$T/second"
+	says "$(daemon_pid)"
+	mount_crash
+	mount_start
+	cmp "$T/src/a" "$P/images/a"
+	exits 0 all_verified
+	mount_end
+	exits 0 "$CPGFS" --version >&- 2>&- <&-
+}
+
 # Who mounts in a script that holds a lock gives the lock back at its end.
 test_nothing_that_was_open_stays_open() {
 	s3d_start
