@@ -411,6 +411,14 @@ must_check int store_stream_open(struct store_file *f, int *ret_fd);
  * becomes LOST). The bytes may still be changed by writers: check store_version_is afterwards. */
 must_check int store_version_open(struct store *s, uint64_t ino, uint64_t generation, int *ret_fd);
 bool store_version_is(struct store *s, uint64_t ino, uint64_t generation);
+/* Has the disk said that it took a file's bytes? What it refuses, the kernel drops from memory sooner or
+ * later, and reads old bytes or zeros instead. Any thread. */
+enum store_synced {
+	STORE_SYNCED,
+	STORE_UNSYNCED, /* it was not asked since they were written, or this cannot be told now */
+	STORE_SUSPECT,	/* it said no: only what is in memory, or has a checksum, is known to be right */
+};
+enum store_synced store_synced(struct store *s, uint64_t ino);
 /* Does any handle that may write stand open? */
 bool store_has_writers(struct store *s, uint64_t ino);
 

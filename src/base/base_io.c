@@ -5,10 +5,13 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 /* The kernel moves at most 0x7ffff000 bytes at once; asking for less keeps the counts plain. */
 #define TRANSFER_MAX_BYTES ((size_t)(1 * GIB))
+
+#define RESIDENT_PAGES_MAX 256
 
 /* `r = call`, again while a signal cut it short; -errno. */
 #define io_retry(call)                                                                             \
@@ -57,6 +60,49 @@ ssize_t io_pread(int fd, void *data, size_t len, uint64_t off)
 		done += (size_t)n;
 	}
 	return (ssize_t)done;
+}
+
+/* RWF_NOWAIT does not tell: it reads ahead, and what needs no disk (an extent that was never written)
+ * comes at once. */
+static int range_is_cached(int fd, uint64_t off, size_t len)
+{
+	unsigned char resident[RESIDENT_PAGES_MAX];
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	for (uint64_t at = off / page * page; at < off + len; at += page * RESIDENT_PAGES_MAX) {
+		uint64_t left = off + len - at;
+		size_t some = left < page * RESIDENT_PAGES_MAX ? left : page * RESIDENT_PAGES_MAX;
+		void *map = mmap(NULL, some, PROT_READ, MAP_SHARED, fd, (off_t)at);
+		int r;
+
+		if (map == MAP_FAILED)
+			return -errno;
+		r = mincore(map, some, resident) < 0 ? -errno : 0;
+		(void)munmap(map, some);
+		if (r < 0)
+			return r;
+		for (size_t i = 0; i < (some + page - 1) / page; i++)
+			if (!(resident[i] & 1))
+				return -EAGAIN;
+	}
+	return 0;
+}
+
+ssize_t io_pread_cached(int fd, void *data, size_t len, uint64_t off)
+{
+	struct stat st;
+	int r;
+
+	if (len > SSIZE_MAX || !range_fits(off, len))
+		return -EINVAL;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (off >= (uint64_t)st.st_size)
+		return 0;
+	if (len > (uint64_t)st.st_size - off)
+		len = (uint64_t)st.st_size - off;
+	r = range_is_cached(fd, off, len);
+	return r < 0 ? r : io_pread(fd, data, len, off);
 }
 
 int io_pwrite(int fd, const void *data, size_t len, uint64_t off)

@@ -79,6 +79,16 @@ static bool is_clean(const struct record *r)
 		r->i.attr.state == FILE_GONE || (r->i.attr.flags & STORE_FLAG_FOREIGN);
 }
 
+static bool may_be_evicted(const struct record *r)
+{
+	return is_clean(r) || is_deleted_but_safe(r);
+}
+
+static bool is_in_bucket(const struct record *r)
+{
+	return may_be_evicted(r) && r->i.attr.state != FILE_GONE;
+}
+
 static int op_chunk_leaves(struct store *s, uint64_t ino, uint64_t n)
 {
 	struct chunk_record absent = { .absent = true }, c;
@@ -91,15 +101,16 @@ static int op_chunk_leaves(struct store *s, uint64_t ino, uint64_t n)
 	return 0;
 }
 
-/* Record "absent" for all its chunks. Returns the bytes this frees. */
-static int64_t record_all_absent(struct store *s, uint64_t ino)
+/* Record "absent" for all its chunks, if they may leave: for_room, or because they are damaged. Returns the
+ * bytes this frees. */
+static int64_t record_all_absent(struct store *s, uint64_t ino, bool for_room)
 {
 	struct record old;
 	with_lock(&s->lock);
 	s->op.told_count = 0;
 	if (file_find_held(s, ino) || record_get(s, ino, &old) < 0)
 		return 0; /* opened or gone meanwhile */
-	if (!old.present_bytes || !(is_clean(&old) || is_deleted_but_safe(&old)))
+	if (!old.present_bytes || !(for_room ? may_be_evicted(&old) : is_in_bucket(&old)))
 		return 0;
 	struct record new = old;
 	new.present_bytes = 0;
@@ -114,7 +125,8 @@ static int64_t record_all_absent(struct store *s, uint64_t ino)
 	int r = op_commit(s);
 	if (r < 0)
 		return r;
-	atomic_store(&s->is_evicting, true);
+	if (for_room)
+		atomic_store(&s->is_evicting, true);
 	return (int64_t)old.present_bytes;
 }
 
@@ -141,7 +153,7 @@ static int evict_files(
 		if (count <= 0)
 			return count;
 		for (; taken < count && *freed + batch < bytes; taken++) {
-			int64_t got = record_all_absent(s, inos[taken]);
+			int64_t got = record_all_absent(s, inos[taken], true);
 			if (got < 0)
 				return (int)got;
 			batch += (uint64_t)got;
@@ -154,6 +166,23 @@ static int evict_files(
 		*freed += batch;
 	}
 	return 0;
+}
+
+bool evict_would_lose_nothing(struct store *s, uint64_t ino)
+{
+	struct record r;
+	with_lock(&s->lock);
+	return !file_find_held(s, ino) && record_get(s, ino, &r) == 0 && r.present_bytes && is_in_bucket(&r);
+}
+
+int evict_damaged(struct store *s, uint64_t ino)
+{
+	int64_t bytes = record_all_absent(s, ino, false);
+	int r = bytes > 0 ? journal_sync(s, journal_last(s)) : (int)bytes;
+	if (r < 0 || bytes == 0)
+		return r;
+	unlink_data(s, ino);
+	return 1;
 }
 
 /* Some of the files that wait to be deleted still have their bytes here. */

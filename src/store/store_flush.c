@@ -319,6 +319,14 @@ int mark_suspect(struct store *s, uint64_t ino)
 	return r;
 }
 
+enum store_synced store_synced(struct store *s, uint64_t ino)
+{
+	with_lock(&s->lock);
+	if (!is_unsynced(s, ino))
+		return STORE_SYNCED;
+	return is_suspect(s, ino) || s->suspects_owed > 0 ? STORE_SUSPECT : STORE_UNSYNCED;
+}
+
 int store_file_sync(struct store_file *f, bool data_only)
 {
 	struct store *s = f->store;

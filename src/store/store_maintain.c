@@ -9,12 +9,13 @@
 #define TICK_MS 250
 #define IDLE_MS 1000
 #define TELL_MS 10000
+#define COMMIT_AGAIN_MS 5000
 #define WRITE_ROOM_BYTES (2 * MIB) /* the largest write takes half of it */
 
 static bool checkpoint_is_due(struct store *s)
 {
 	with_lock(&s->lock);
-	if (!s->ops_since_commit || s->failed)
+	if (!s->ops_since_commit || s->failed || clock_mono_ms() < s->commit_again_ms)
 		return false;
 	return clock_mono_ms() - s->last_change_ms >= IDLE_MS ||
 		s->journal.offset >= JOURNAL_TRIGGER_BYTES || s->ops_since_commit >= s->ops_until_commit;
@@ -101,12 +102,19 @@ static bool writers_wait(struct store *s)
 	return s->space.writers_wait;
 }
 
-static void do_checkpoint(struct store *s)
+/* Said once, and when it ends: a disk may fail for days. */
+static void do_checkpoint(struct store *s, bool *told)
 {
 	int r = store_checkpoint(s);
-	if (r < 0)
-		log_error("writing the index failed (%s); the journal keeps it all meanwhile",
-			strerror(-r));
+	if (r == 0 && *told)
+		log_warn("the index is written again");
+	else if (r < 0 && !*told)
+		log_error("writing the index failed (%s); the journal keeps it all meanwhile, and it is "
+			  "tried again every %d s",
+			strerror(-r), COMMIT_AGAIN_MS / 1000);
+	*told = r < 0;
+	with_lock(&s->lock);
+	s->commit_again_ms = r < 0 ? clock_mono_ms() + COMMIT_AGAIN_MS : 0;
 }
 
 static void do_purges(struct store *s)
@@ -182,7 +190,7 @@ void disk_tell(struct store *s, bool at_once)
 static void maintain(void *user)
 {
 	struct store *s = user;
-	bool evict, told = false;
+	bool evict, told = false, commit_told = false;
 	while (wait_tick(s, &evict)) {
 		tell_failure(s, &told);
 		disk_tell(s, false);
@@ -196,7 +204,7 @@ static void maintain(void *user)
 		if (flush_is_due(s))
 			do_flush(s);
 		if (checkpoint_is_due(s))
-			do_checkpoint(s);
+			do_checkpoint(s, &commit_told);
 	}
 }
 

@@ -375,7 +375,9 @@ struct store {
 	struct op op;
 	int failed; /* -errno: the store takes no more changes */
 	int64_t mend_at_ms; /* and not before this it is tried to mend that */
+	int64_t commit_again_ms; /* it failed: by itself not before this */
 	struct disk_failures disk_failures;
+	int64_t suspects_read_ms; /* when a sync had failed: not again soon; 0: never */
 	uint64_t suspects_owed; /* syncs that failed since, and that could not be recorded */
 	uint64_t next_ino, next_attempt, next_job;
 	uint64_t ops_since_commit, ops_until_commit;
@@ -646,6 +648,9 @@ must_check int space_take_hole(struct store *s, uint64_t bytes);
 void space_arrived(struct store *s, uint64_t growth_bytes);
 void space_give(struct store *s, uint64_t ino, uint64_t growth_bytes);
 bool room_may_come(struct store *s, uint64_t for_ino); /* without a person; 0: for any */
+bool evict_would_lose_nothing(struct store *s, uint64_t ino); /* nobody has it open, and the bucket has it */
+/* 1: its bytes here, which are damaged, are gone, and the bucket has it; 0: nothing was done; -errno. */
+must_check int evict_damaged(struct store *s, uint64_t ino);
 bool evict_deleted_holds_bytes(struct store *s); /* does any file that waits to be deleted? */
 uint64_t space_wanted(struct store *s); /* space lock: what a waiting writer asked for, or 0 */
 void space_wake(struct store *s);

@@ -11,6 +11,7 @@
 #define FLUSH_BATCH 512
 #define COMMIT_TRIES 8
 #define MEND_MS 1000
+#define SUSPECTS_AGAIN_MS 60000
 
 uint64_t journal_last(struct store *s)
 {
@@ -287,6 +288,37 @@ static void owe_suspects(struct store *s)
 	s->suspects_owed++;
 }
 
+/* Either its bytes are right, or there are none of it here any more. */
+static bool is_past_doubt(struct store *s, uint64_t ino)
+{
+	if (reread_matches(s, ino))
+		return true;
+	if (evict_damaged(s, ino) <= 0)
+		return false;
+	with_lock(&s->lock);
+	disk_note(s, -EIO, "it did not keep what was written; the bucket has it, and it is fetched when it is read");
+	return true;
+}
+
+/* While no sync succeeds: what is right in the bucket shall not be read wrong from here. */
+static void look_at_suspects(struct store *s)
+{
+	struct unsynced list[FLUSH_BATCH];
+	uint64_t after = 0;
+	int count;
+	lock_take(&s->lock);
+	bool is_due = !s->suspects_read_ms || clock_mono_ms() - s->suspects_read_ms >= SUSPECTS_AGAIN_MS;
+	if (is_due)
+		s->suspects_read_ms = clock_mono_ms();
+	lock_drop(&s->lock);
+	while (is_due && (count = unsynced_batch(s, after, list, FLUSH_BATCH)) > 0) {
+		for (int i = 0; i < count; i++)
+			if (list[i].suspect && evict_would_lose_nothing(s, list[i].ino))
+				(void)is_past_doubt(s, list[i].ino); /* a sync that succeeds clears it */
+		after = list[count - 1].ino;
+	}
+}
+
 static int flush_all(struct store *s)
 {
 	struct unsynced list[FLUSH_BATCH];
@@ -298,6 +330,8 @@ static int flush_all(struct store *s)
 	if (r < 0) {
 		owe_suspects(s); /* until all are marked */
 		int e = mark_owed_suspects(s);
+		if (e == 0)
+			look_at_suspects(s);
 		return e < 0 ? e : r;
 	}
 	for (;;) {
@@ -309,7 +343,7 @@ static int flush_all(struct store *s)
 		after = list[count - 1].ino;
 		int kept = 0;
 		for (int i = 0; i < count; i++)
-			if (list[i].number <= limit && (!list[i].suspect || reread_matches(s, list[i].ino)))
+			if (list[i].number <= limit && (!list[i].suspect || is_past_doubt(s, list[i].ino)))
 				list[kept++] = list[i];
 		r = mark_batch(s, list, (size_t)kept);
 		if (r < 0)

@@ -35,7 +35,7 @@ static void digest_drop(struct event *e)
 static void tell_unread(const struct digest *d)
 {
 	if (d->task && d->error < 0 && d->error != -ENODATA && d->error != -ENOMEM &&
-		d->error != -ESHUTDOWN)
+		d->error != -EUCLEAN && d->error != -ESHUTDOWN)
 		log_warn("%s: the cache disk could not be read (%s); it is tried again",
 			d->task->key, strerror(-d->error));
 }
@@ -70,8 +70,38 @@ static void sums_add(struct sums *s, const void *data, size_t len)
 		md5_update(s->md5, data, len);
 }
 
+static bool has_checksum_at(const struct digest *d, uint64_t off)
+{
+	uint64_t n = chunk_of(d->version.part_size_bytes, off);
+	struct store_chunk c;
+
+	return store_chunk(d->upload->store, d->version.ino, n, &c) == 0 && c.has_crc64nvme;
+}
+
+/* What is read for a chunk's first checksum counts from then on as what was written. But what the
+ * disk refused, the kernel drops: so it is read from memory, or after the disk has said that it
+ * took it. -EUCLEAN: it said no, and what was written is gone. */
+static ssize_t read_for_checksum(struct digest *d, void *data, size_t len, uint64_t off)
+{
+	struct store *s = d->upload->store;
+	ssize_t n;
+
+	if (!d->is_proving)
+		return io_pread(d->fd, data, len, off);
+	n = io_pread_cached(d->fd, data, len, off);
+	if (n != -EAGAIN)
+		return n;
+	if (!has_checksum_at(d, off)) { /* else it will be compared */
+		/* all: the kernel forgets a file's failure with its inode, but not that there was one */
+		if (store_flush_all(s) < 0 || store_synced(s, d->version.ino) == STORE_SUSPECT)
+			return -EUCLEAN;
+		d->is_proving = false;
+	}
+	return io_pread(d->fd, data, len, off);
+}
+
 static int sums_of_range(
-	const struct digest *d, void *block, uint64_t start, uint64_t len, struct sums *s)
+	struct digest *d, void *block, uint64_t start, uint64_t len, struct sums *s)
 {
 	while (len > 0) {
 		size_t want = len < READ_BYTES ? len : READ_BYTES;
@@ -79,7 +109,7 @@ static int sums_of_range(
 
 		if (atomic_load(&d->upload->digests_end))
 			return -ESHUTDOWN;
-		n = io_pread(d->fd, block, want, start);
+		n = read_for_checksum(d, block, want, start);
 		if (n < 0)
 			return (int)n;
 		if ((size_t)n < want)
@@ -166,7 +196,7 @@ static int looks_cut_off(struct digest *d)
 
 	if (d->version.size_bytes == 0 || (d->version.flags & STORE_FLAG_ACCEPTED))
 		return 0;
-	n = io_pread(d->fd, head, sizeof(head), 0);
+	n = read_for_checksum(d, head, sizeof(head), 0);
 	if (n < 0)
 		return (int)n;
 	d->cut_off = tiff_looks_cut_off(d->version.name, head, (size_t)n, d->version.size_bytes);
@@ -176,7 +206,7 @@ static int looks_cut_off(struct digest *d)
 /* ---- does an ETag belong to these bytes? -------------------------------------------------------- */
 
 static int md5_of_range(
-	const struct digest *d, void *block, uint64_t start, uint64_t len, uint8_t out[16])
+	struct digest *d, void *block, uint64_t start, uint64_t len, uint8_t out[16])
 {
 	struct sums s = {0};
 	int r = md5_create(&s.md5);
@@ -286,6 +316,9 @@ static void digest_job(void *user)
 	struct digest *d = user;
 
 	(void)posix_fadvise(d->fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* a hint only */
+	d->is_proving = (d->kind == DIGEST_VERSION || d->kind == DIGEST_PART) &&
+			!(d->version.flags & STORE_FLAG_UNPROVED) &&
+			store_synced(d->upload->store, d->version.ino) != STORE_SYNCED;
 	d->error = digest_run(d);
 	event_post(d->upload, &d->event);
 }

@@ -69,15 +69,25 @@ void sha_cache_release(struct upload *u)
 
 /* ---- results ------------------------------------------------------------------------------------ */
 
-void version_damaged(struct upload *u, const struct version *v)
+static void version_torn(struct upload *u, const struct version *v, const char *reason)
 {
-	static const char reason[] =
-		"its bytes in the cache directory are not those that were written (disk fault, or "
-		"changed by someone else)";
-
 	if (state_set(u, v, &(struct state_change){.to = FILE_TORN, .reason = reason}) == 0)
 		log_error("inode %" PRIu64 " (%s): %s; it is kept and not sent", v->ino, v->name,
 			reason);
+}
+
+void version_damaged(struct upload *u, const struct version *v)
+{
+	version_torn(u, v,
+		"its bytes in the cache directory are not those that were written (disk fault, or "
+		"changed by someone else)");
+}
+
+static void version_refused_by_disk(struct upload *u, const struct version *v)
+{
+	version_torn(u, v,
+		"the cache disk did not take what was written (a sync failed), and it is not in memory any more: "
+		"see the disk's health, then copy the file in again");
 }
 
 void version_unreadable(struct upload *u, const struct version *v, int error)
@@ -118,7 +128,10 @@ static void digest_failed(struct upload *u, const struct digest *d)
 		wait_for(u, d->version.ino, AGAIN_MS);
 		return;
 	}
-	version_unreadable(u, &d->version, d->error);
+	if (d->error == -EUCLEAN)
+		version_refused_by_disk(u, &d->version);
+	else
+		version_unreadable(u, &d->version, d->error);
 }
 
 /* A chunk's checksum stands from before (it was not changed since), and its bytes are others. What a person

@@ -406,9 +406,10 @@ struct digest {
 	uint32_t mark; /* of a chunk that may change meanwhile */
 	char etag[S3_ETAG_MAX];
 	bool want_sha256;
+	bool is_proving; /* what is read may not be what was written */
 	void (*done)(struct upload *u, struct digest *d); /* scheduler thread; d is freed after */
 	/* results */
-	int error; /* -ENODATA: shorter than recorded */
+	int error; /* -ENODATA: shorter than recorded; -EUCLEAN: the disk refused it, and it is gone */
 	uint64_t *crcs;
 	uint64_t crc64nvme;
 	bool cut_off;

@@ -80,6 +80,10 @@ static void part_unread(struct upload *u, struct task *t, struct digest *d, int 
 		part_given_up(u, t, d->chunk);
 		return;
 	}
+	if (error == -EUCLEAN && d->error < 0) { /* its close is not the end: the whole file's checksums tell */
+		part_given_up(u, t, d->chunk);
+		return;
+	}
 	if (is_shortage(error))
 		shortage_note(u, error);
 	else if (d->error == 0)

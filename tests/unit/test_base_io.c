@@ -11,6 +11,7 @@
 #include "base_private.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -203,6 +204,55 @@ static void syncs_survive_signals(void **state)
 	assert_int_equal(io_fsync(-1), -EBADF);
 }
 
+/* The page of the file that is not in memory (-1: none), and what the last look began with. */
+static long missing_page, looked_from;
+
+void *mmap(void *at, size_t len, int protection, int flags, int fd, off_t off)
+{
+	if (fd >= 0)
+		looked_from = off / sysconf(_SC_PAGESIZE);
+	return (void *)syscall(SYS_mmap, at, len, protection, flags, fd, off);
+}
+
+int mincore(void *at, size_t len, unsigned char *resident)
+{
+	long page = sysconf(_SC_PAGESIZE);
+
+	for (long i = 0; i < ((long)len + page - 1) / page; i++)
+		resident[i] = looked_from + i != missing_page;
+	return 0;
+}
+
+static void only_what_is_in_memory(void **state)
+{
+	long page = sysconf(_SC_PAGESIZE), pages = 600; /* more than one look */
+	cleanup_free char *got = malloc((size_t)(pages * page));
+	int fds[2];
+
+	assert_non_null(got);
+	assert_int_equal(io_truncate(file_fd, (uint64_t)(pages * page)), 0);
+	assert_int_equal(io_pwrite(file_fd, "abc", 3, (uint64_t)(pages * page) - 3), 0);
+	missing_page = -1;
+	assert_int_equal(io_pread_cached(file_fd, got, (size_t)(pages * page), 0), pages * page);
+	assert_memory_equal(got + pages * page - 3, "abc", 3);
+	assert_int_equal(io_pread_cached(file_fd, got, 16, (uint64_t)(pages * page) - 3), 3);
+	assert_memory_equal(got, "abc", 3);
+	assert_int_equal(io_pread_cached(file_fd, got, 16, (uint64_t)(pages * page)), 0);
+	for (missing_page = 0; missing_page < pages; missing_page += 599)
+		assert_int_equal(io_pread_cached(file_fd, got, (size_t)(pages * page), 0), -EAGAIN);
+	missing_page = 256;
+	assert_int_equal(io_pread_cached(file_fd, got, (size_t)(pages * page), 0), -EAGAIN);
+	assert_int_equal(io_pread_cached(file_fd, got, 2, (uint64_t)(257 * page) - 1), -EAGAIN);
+	assert_int_equal(io_pread_cached(file_fd, got, 2, (uint64_t)(257 * page)), 2);
+	assert_int_equal(io_pread_cached(file_fd, got, 2, (uint64_t)(256 * page) - 2), 2);
+	assert_int_equal(io_pread_cached(file_fd, got, 3, UINT64_MAX), -EINVAL);
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(io_pread_cached(fds[0], got, 3, 0), 0);
+	close(fds[0]);
+	close(fds[1]);
+	assert_int_equal(io_pread_cached(-1, got, 3, 0), -EBADF);
+}
+
 static void ranges_beyond_off_t(void **state)
 {
 	char got[4];
@@ -259,6 +309,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(opens_close_on_exec, empty_file),
 		cmocka_unit_test_setup(short_count_at_end_only, empty_file),
+		cmocka_unit_test_setup(only_what_is_in_memory, empty_file),
 		cmocka_unit_test_setup(interruptions_and_short_transfers, empty_file),
 		cmocka_unit_test_setup(no_progress_is_an_error, empty_file),
 		cmocka_unit_test_setup(errors_are_told_as_they_are, empty_file),

@@ -643,6 +643,83 @@ static void an_empty_file_is_not_suspected_for_ever(void **state)
 	must(durable(r, ino));
 }
 
+/* The disk did not keep a byte of it, as seen when it is read again. */
+static void damage(struct rig *r, uint64_t ino)
+{
+	char path[4096];
+	int fd;
+
+	rig_data_path(r, ino, path);
+	fd = open(path, O_WRONLY);
+	must(fd >= 0);
+	must_eq(pwrite(fd, "!", 1, 5), 1);
+	close(fd);
+}
+
+static bool is_here(struct rig *r, uint64_t ino)
+{
+	struct store_chunk c;
+
+	must_eq(store_chunk(r->s, ino, 0, &c), 0);
+	return c.present;
+}
+
+static void all_syncs_fail(bool fail)
+{
+	disk_on(fail ? DISK_FAIL : DISK_PASS, fail ? 1 : 0, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_OTHER | 1u << DISK_DATA;
+	disk.lasts = true;
+}
+
+/* What a failed sync made suspect, and is not what was written: it leaves if the bucket has it and nobody has it
+ * open. With the sync that failed, and no other ever succeeds, or with the next. */
+static void damage_that_the_bucket_can_mend_leaves(void **state)
+{
+	struct rig *r = *state;
+
+	for (unsigned succeeds = 0; succeeds < 2; succeeds++) {
+		uint64_t sent = rig_put(r, STORE_ROOT_INO, "sent", 100, 1);
+		uint64_t right = rig_put(r, STORE_ROOT_INO, "right", 100, 2);
+		uint64_t open = rig_put(r, STORE_ROOT_INO, "open", 100, 3);
+		uint64_t gone = rig_put(r, STORE_ROOT_INO, "gone", 100, 4);
+		uint64_t queued = rig_put(r, STORE_ROOT_INO, "queued", 100, 5);
+		struct store_file *f;
+
+		rig_bring(r, right, FILE_UPLOADED);
+		rig_bring(r, open, FILE_VERIFIED);
+		rig_bring(r, gone, FILE_GONE);
+		rig_bring(r, queued, FILE_QUEUED);
+		rig_bring(r, sent, succeeds ? FILE_QUEUED : FILE_VERIFIED);
+		damage(r, sent);
+		damage(r, open);
+		damage(r, gone);
+		damage(r, queued);
+		f = rig_file(r, open);
+		all_syncs_fail(true);
+		must_eq(store_flush_all(r->s), -EIO);
+		all_syncs_fail(false);
+		must_eq(is_here(r, sent), succeeds);
+		if (succeeds) {
+			rig_upload_as(r, sent, "k");
+			must_eq(store_flush_all(r->s), 0);
+		}
+		must(!is_here(r, sent));
+		must_eq(store_synced(r->s, sent), succeeds ? STORE_SYNCED : STORE_SUSPECT);
+		must(is_here(r, right) && is_here(r, open) && is_here(r, gone) && is_here(r, queued));
+		must_eq(store_synced(r->s, right), succeeds ? STORE_SYNCED : STORE_SUSPECT);
+		must_eq(store_synced(r->s, queued), STORE_SUSPECT);
+		store_file_close(f);
+		disk_off();
+		must_eq(store_unlink(r->s, STORE_ROOT_INO, "sent", 0), 0);
+		must_eq(store_unlink(r->s, STORE_ROOT_INO, "right", 0), 0);
+		must_eq(store_unlink(r->s, STORE_ROOT_INO, "open", 0), 0);
+		must_eq(store_unlink(r->s, STORE_ROOT_INO, "gone", 0), 0);
+		must_eq(store_unlink(r->s, STORE_ROOT_INO, "queued", 0), 0);
+		must_eq(store_flush_all(r->s), 0);
+	}
+}
+
 static void checkpoint_empties_the_journal(void **state)
 {
 	struct rig *r = *state;
@@ -686,6 +763,7 @@ int main(void)
 		rig_test(journal_that_does_not_sync),
 		rig_test(journal_is_not_believed_after_that),
 		rig_test(an_empty_file_is_not_suspected_for_ever),
+		rig_test(damage_that_the_bucket_can_mend_leaves),
 		rig_test(checkpoint_empties_the_journal),
 	};
 

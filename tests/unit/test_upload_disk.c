@@ -6,9 +6,21 @@
 /* Far more than the records of a day. */
 #define CALLS_MAX 400
 
+/* What the page cache holds of data files. */
+static _Atomic enum { MEMORY_ASKED, MEMORY_HAS_ALL, MEMORY_HAS_NONE } memory;
+
+int mincore(void *at, size_t len, unsigned char *resident)
+{
+	if (memory == MEMORY_ASKED)
+		return (int)syscall(SYS_mincore, at, len, resident);
+	memset(resident, memory == MEMORY_HAS_ALL, (len + 4095) / 4096);
+	return 0;
+}
+
 static void close_bench(struct bench *b)
 {
 	disk_off();
+	memory = MEMORY_ASKED;
 	bench_end_with_clock(b);
 }
 
@@ -143,6 +155,99 @@ static void test_replaced_while_it_is_changed(void **state)
 	close_bench(b);
 }
 
+/* ---- what the disk did not take ------------------------------------------------------------------ */
+
+static void sync_fails(void)
+{
+	disk_on(DISK_FAIL, 1, EIO);
+	disk.calls_mask = 1u << DISK_SYNC;
+	disk.files_mask = 1u << DISK_OTHER;
+}
+
+static void is_torn_unsent(struct bench *b, uint64_t ino)
+{
+	char reason[256];
+
+	wait_patiently(b, state_of(b, ino) == FILE_TORN);
+	reason_of(b, ino, reason);
+	assert_non_null(strstr(reason, "a sync failed"));
+	assert_non_null(strstr(reason, "copy the file in again"));
+	assert_int_equal(fake_count(b->fake, S3_PUT), 0);
+}
+
+/* The kernel dropped what the disk refused, before it had a checksum. */
+static void test_refused_by_the_disk_and_forgotten(void **state)
+{
+	struct bench *b = bench_open_with_clock(true);
+	uint64_t ino;
+
+	(void)state;
+	memory = MEMORY_HAS_NONE;
+	sync_fails();
+	ino = write_text(b, "p/one", "hello");
+	is_torn_unsent(b, ino);
+	disk_off();
+	memory = MEMORY_HAS_ALL;
+	write_text(b, "p/one", "hello");
+	wait_patiently(b, all_uploaded(b, 1) && fake_has(b->fake, "p/one", "hello", 5));
+	close_bench(b);
+}
+
+/* The sync of all that was written tells. Memory has it still, or has not. */
+static void test_a_sync_of_all_fails(void **state)
+{
+	(void)state;
+	for (unsigned has = MEMORY_HAS_ALL; has <= MEMORY_HAS_NONE; has++) {
+		struct bench *b = bench_open_with_clock(true);
+		uint64_t ino;
+
+		upload_pause(b->upload);
+		wait_patiently(b, upload_pauses(b) == PAUSE_BY_HAND);
+		memory = has;
+		sync_fails();
+		ino = write_text(b, "p/one", "hello");
+		assert_true(store_flush_all(b->store) < 0);
+		assert_true(disk.met);
+		disk_off();
+		upload_resume(b->upload);
+		if (has == MEMORY_HAS_NONE)
+			is_torn_unsent(b, ino);
+		else
+			wait_patiently(b, all_uploaded(b, 1));
+		close_bench(b);
+	}
+}
+
+static void test_what_the_disk_took_is_read_from_it(void **state)
+{
+	struct bench *b = bench_open_with_clock(true);
+
+	(void)state;
+	memory = MEMORY_HAS_NONE;
+	disk_on(DISK_PASS, 0, 0);
+	write_text(b, "p/one", "hello");
+	wait_patiently(b, all_uploaded(b, 1));
+	assert_true(disk.seen[DISK_OTHER][DISK_SYNC] > 0);
+	close_bench(b);
+}
+
+/* A person looked at it and says that it is right. */
+static void test_refused_by_the_disk_and_accepted(void **state)
+{
+	struct bench *b = bench_open_with_clock(true);
+	uint64_t ino;
+
+	(void)state;
+	memory = MEMORY_HAS_NONE;
+	sync_fails();
+	ino = write_text(b, "p/one", "hello");
+	is_torn_unsent(b, ino);
+	disk_off();
+	assert_int_equal(upload_accept(b->upload, "p/one"), 1);
+	wait_patiently(b, all_uploaded(b, 1));
+	close_bench(b);
+}
+
 /* ---- each record of a day ------------------------------------------------------------------------ */
 
 /* Renames in mid-upload, of a folder, and a delete, while the n-th record and those that follow
@@ -190,6 +295,10 @@ int main(void)
 		cmocka_unit_test(test_verdicts_on_a_version_that_is_over),
 		cmocka_unit_test(test_folder_renamed),
 		cmocka_unit_test(test_replaced_while_it_is_changed),
+		cmocka_unit_test(test_refused_by_the_disk_and_forgotten),
+		cmocka_unit_test(test_a_sync_of_all_fails),
+		cmocka_unit_test(test_what_the_disk_took_is_read_from_it),
+		cmocka_unit_test(test_refused_by_the_disk_and_accepted),
 		cmocka_unit_test(test_each_record_of_a_day),
 	};
 

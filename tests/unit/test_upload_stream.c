@@ -5,6 +5,8 @@
  */
 #include "upload_fake.h"
 
+#include <sys/syscall.h>
+
 #define QUIET_MS 5000
 #define LEN (8 * PART + 100)
 #define DATA_MAX (32 * MIB)
@@ -927,6 +929,49 @@ static void test_damaged(void **state)
 	close_bench(b);
 }
 
+/* The disk refuses what is written, and memory forgets it. */
+static atomic_bool disk_refuses;
+
+int mincore(void *at, size_t len, unsigned char *resident)
+{
+	if (!disk_refuses)
+		return (int)syscall(SYS_mincore, at, len, resident);
+	memset(resident, 0, (len + 4095) / 4096);
+	return 0;
+}
+
+int syncfs(int fd)
+{
+	if (!disk_refuses)
+		return (int)syscall(SYS_syncfs, fd);
+	errno = EIO;
+	return -1;
+}
+
+static void test_refused_by_the_disk(void **state)
+{
+	struct bench *b = open_bench(true);
+	struct writer w;
+
+	(void)state;
+	disk_refuses = true;
+	w = begin_file(b, "p/big", LEN);
+	clock_fake_advance_ms(QUIET_MS);
+	wait_advancing(20, store_synced(b->store, w.ino) == STORE_SUSPECT);
+	wait_advancing(20, attempts_standing(b) == 0 && fake_open_uploads(b->fake) == 0);
+	assert_int_equal(state_of(b, w.ino), FILE_OPEN);
+	writer_close(&w, false);
+	wait_advancing(20, state_of(b, w.ino) == FILE_TORN);
+	assert_int_equal(parts(b), 0);
+	disk_refuses = false;
+	writer_open(&w);
+	truncate_to(&w, 0);
+	write_at(&w, 0, LEN, 2);
+	writer_close(&w, false);
+	check_sent(&w, "p/big");
+	close_bench(b);
+}
+
 /* ---- opened again --------------------------------------------------------------------------- */
 
 /* Closed and opened again before and after it began to be sent: one upload all the way. */
@@ -1074,6 +1119,7 @@ int main(void)
 		cmocka_unit_test(test_create_answer_lost),
 		cmocka_unit_test(test_no_such_upload),
 		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_refused_by_the_disk),
 		cmocka_unit_test(test_opened_again),
 		cmocka_unit_test(test_parts_grow_along_the_file),
 		cmocka_unit_test(test_small_files_go_on),
