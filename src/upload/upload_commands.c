@@ -42,7 +42,7 @@ static const char *why_left(int error)
 	case -EOPNOTSUPP:
 		return "its bytes are gone: copy it again, or `cpgfs discard` it";
 	case -EPERM:
-		return "the server refuses it: see its reason, then `cpgfs retry`";
+		return "it cannot be sent: see its reason, then `cpgfs retry`";
 	default:
 		return strerror(-error);
 	}

@@ -1050,7 +1050,7 @@ static void test_accept_and_discard_name_what_they_leave(void **state)
 	assert_int_equal(upload_accept_all(b->upload, "p/d", note_refused, NULL), 1);
 	assert_string_equal(refused,
 		"p/d/damaged: its record is damaged: unmount, then run `cpgfs repair`\n"
-		"p/d/failed: the server refuses it: see its reason, then `cpgfs retry`\n"
+		"p/d/failed: it cannot be sent: see its reason, then `cpgfs retry`\n"
 		"p/d/lost: its bytes are gone: copy it again, or `cpgfs discard` it\n");
 	wait_state(b, one, FILE_UPLOADED);
 	refused[0] = '\0';

@@ -20,13 +20,13 @@ FILE_STATE(HELD, "held", 3, "kept here because of its name",
 	"rename it in the mount (`cpgfs rename-clean` renames folders)")
 FILE_STATE(INCOMPLETE, "incomplete", 3, "its writer was cut off",
 	"copy it again, or `cpgfs accept` it as it is")
-FILE_STATE(TORN, "torn", 3, "a power cut may have damaged it",
+FILE_STATE(TORN, "torn", 3, "a power cut or the cache disk may have damaged it",
 	"copy it again, or `cpgfs accept` it as it is")
 FILE_STATE(LOST, "lost", 3, "its bytes vanished from the cache directory", "copy it again")
 FILE_STATE(UNKNOWN, "unknown", 2, "sent, but the answer was lost: the bucket is being asked", "")
 FILE_STATE(CONFLICT, "conflict", 3, "the bucket holds something else under this key",
 	"`cpgfs accept` replaces the object, `cpgfs discard` drops the local file")
-FILE_STATE(FAILED, "failed", 3, "the server refuses it", "see the reason, then `cpgfs retry`")
+FILE_STATE(FAILED, "failed", 3, "it cannot be sent", "see the reason, then `cpgfs retry`")
 FILE_STATE(GONE, "gone", 0, "verified once, no longer in the bucket", "")
 FILE_STATE(MOVING, "moving", 2, "renamed here; the bucket has to follow", "")
 FILE_STATE(DELETING, "deleting", 0, "deleted here; the object will follow",
