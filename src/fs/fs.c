@@ -117,11 +117,16 @@ static int session_create(struct fs *fs)
 	return fs->session ? 0 : -EINVAL;
 }
 
-static void say_mount_failed(const struct fs *fs, char **ret_message)
+/* -EBUSY, -EPERM: what failed has said why. */
+static void say_mount_failed(const struct fs *fs, int error, char **ret_message)
 {
 	const char *hint = "see the message of fusermount3 above";
 
-	if (access("/dev/fuse", F_OK) < 0)
+	if (error == -ENOENT)
+		hint = "fusermount3 is not installed (package fuse3)";
+	else if (error != -EBUSY && error != -EPERM)
+		hint = strerror(-error);
+	else if (access("/dev/fuse", F_OK) < 0)
 		hint = "there is no /dev/fuse: load the kernel module fuse (in a container, pass "
 		       "the "
 		       "device in)";
@@ -184,8 +189,9 @@ int fs_mount(struct fs *fs, char **ret_message)
 			*ret_message = NULL;
 		return r;
 	}
-	if (attach(fs) < 0) {
-		say_mount_failed(fs, ret_message);
+	r = attach(fs);
+	if (r < 0) {
+		say_mount_failed(fs, r, ret_message);
 		return -EPERM;
 	}
 	fs->mounted = true;

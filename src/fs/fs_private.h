@@ -191,7 +191,8 @@ struct fs {
 	unsigned refusal_count;			     /* by lock: ever */
 };
 
-/* fs_fusermount.c: not root's way. The descriptor of the new mount, the caller's to close, or -errno. */
+/* fs_fusermount.c: not root's way. The descriptor of the new mount, the caller's to close, or -errno: -ENOENT
+ * there is no such program, -EBUSY it ran and has said why it refuses. */
 must_check int fs_fusermount_mount(const char *options, const char *mountpoint);
 must_check int fs_fusermount_unmount(const char *mountpoint);
 /* Unmounts what fd is the descriptor of, unless it is gone already. */

@@ -243,6 +243,20 @@ test_no_fork_beside_threads() {
 	mount_end
 }
 
+# Whoever is not root needs it, and it says itself why it refuses; if it is not there, nobody else does.
+test_without_fusermount() {
+	[ "$(id -u)" != 0 ] || return 0
+	s3d_start
+	local mount=("$CPGFS" mount --endpoint "$ENDPOINT" --cache-dir "$T/cache" --log-file "$T/cpgfs.log")
+	expect_log 'fusermount3'
+	mkdir "$T/bin"
+	refused 'fusermount3 is not installed (package fuse3)' env "PATH=$T/bin" "${mount[@]}" "s3://$BUCKET/$PREFIX" "$M"
+	printf '#!/bin/sh\necho "it says why" >&2\nexit 1\n' >"$T/bin/fusermount3"
+	chmod +x "$T/bin/fusermount3"
+	refused 'message of fusermount3 above' env "PATH=$T/bin" "${mount[@]}" "s3://$BUCKET/$PREFIX" "$M"
+	says "it says why"
+}
+
 # What opens next would be taken for them: messages would go into a data file.
 test_with_the_standard_streams_closed() {
 	s3d_start
