@@ -869,9 +869,16 @@ static void open_missing_streams(void)
 		close(fd);
 }
 
+/* Whoever started us may ignore the end of its children: then nobody is told how a program of ours ended. */
+static void hear_of_children(void)
+{
+	sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	open_missing_streams();
+	hear_of_children();
 	if (cli_is_mount(argc, argv))
 		return cmd_mount(argc, argv);
 	return cli_run(argc, argv);

@@ -257,6 +257,30 @@ test_without_fusermount() {
 	says "it says why"
 }
 
+# Some that start others (cron, supervisors) ignore the end of their children, and so do these then.
+test_started_with_ends_of_children_ignored() {
+	s3d_start
+	cat >"$T/ignoring" <<-END
+		#!$PYTHON
+		import os, signal, sys
+		signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+		os.execv("$CPGFS", ["$CPGFS"] + sys.argv[1:])
+	END
+	chmod +x "$T/ignoring"
+	local pid
+	CPGFS=$T/ignoring mount_start
+	pid=$(daemon_pid)
+	kill "$pid"
+	wait_for 20 ended "$pid"
+	not mountpoint -q "$M"
+	CPGFS=$T/ignoring mount_start
+	pid=$(daemon_pid)
+	kill -KILL "$pid"
+	wait_for 20 ended "$pid"
+	CPGFS=$T/ignoring mount_start
+	mount_end
+}
+
 # What opens next would be taken for them: messages would go into a data file.
 test_with_the_standard_streams_closed() {
 	s3d_start
