@@ -101,4 +101,42 @@ test_refused_and_sent_from_memory() {
 	objects_are_right
 }
 
+# What the disk refused is right in memory still, for hours perhaps, if nobody drops it there: a sync that fails,
+# and one that succeeds.
+refused_and_looked_at() {
+	expect_log 'the cache disk did not|writing the index failed|the index is written again|cache disk failed|could not be closed in order'
+	expect_log 'the index of the cache takes|takes no records'
+	failing_disk 30
+	s3d_start
+	mount_start --min-free 1M "$@"
+	twenty_files
+	mkdir -p "$P/images"
+	disk_refuses
+	cp "$T"/src/* "$P/images/"
+}
+
+sync_twice() {
+	not sync "$P/images" 2>"$T/said" || fail "the disk refused nothing"
+	sync "$P/images" || true
+	sync "$P/images" || true
+}
+
+test_a_sync_forgets_nothing_that_has_no_checksum() {
+	refused_and_looked_at --settle 1h
+	sync_twice
+	exits 0 all_verified
+	objects_are_right
+	disk_heals
+}
+
+test_a_sync_forgets_nothing_that_waits() {
+	refused_and_looked_at --paused
+	wait_for 60 is_state queued "$P"/images/*
+	sync_twice
+	"$CPGFS" resume "$M"
+	exits 0 all_verified
+	objects_are_right
+	disk_heals
+}
+
 run_tests "$@"
