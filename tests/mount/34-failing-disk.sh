@@ -48,6 +48,17 @@ objects_are_right() {
 	[ $bad = 0 ] || fail "$bad objects are not what was copied in"
 }
 
+# How often somebody had the kernel forget all that it can read again.
+drops() {
+	grep drop_pagecache /proc/vmstat
+}
+
+sent_from_memory() {
+	all_verified >"$T/waited" 2>&1 || [ "$(drops)" = "$DROPS" ] || skip "somebody dropped what was in memory"
+	exits 0 all_verified
+	objects_are_right
+}
+
 twenty_files() {
 	local n
 	for n in $(seq 20); do
@@ -89,10 +100,10 @@ test_refused_and_sent_from_memory() {
 	mount_start --min-free 1M
 	twenty_files
 	mkdir -p "$P/images"
+	DROPS=$(drops)
 	disk_refuses
 	cp "$T"/src/* "$P/images/"
-	exits 0 all_verified
-	objects_are_right
+	sent_from_memory
 	memory_forgets
 	disk_heals
 	mount_crash
@@ -111,6 +122,7 @@ refused_and_looked_at() {
 	mount_start --min-free 1M "$@"
 	twenty_files
 	mkdir -p "$P/images"
+	DROPS=$(drops)
 	disk_refuses
 	cp "$T"/src/* "$P/images/"
 }
@@ -124,8 +136,7 @@ sync_twice() {
 test_a_sync_forgets_nothing_that_has_no_checksum() {
 	refused_and_looked_at --settle 1h
 	sync_twice
-	exits 0 all_verified
-	objects_are_right
+	sent_from_memory
 	disk_heals
 }
 
@@ -134,8 +145,7 @@ test_a_sync_forgets_nothing_that_waits() {
 	wait_for 60 is_state queued "$P"/images/*
 	sync_twice
 	"$CPGFS" resume "$M"
-	exits 0 all_verified
-	objects_are_right
+	sent_from_memory
 	disk_heals
 }
 
