@@ -321,9 +321,14 @@ int mark_suspect(struct store *s, uint64_t ino)
 
 enum store_synced store_synced(struct store *s, uint64_t ino)
 {
+	struct ikey k = ikey_ino(ino);
+	struct bytes v;
 	with_lock(&s->lock);
-	if (!is_unsynced(s, ino))
+	int r = index_get(&s->index, TABLE_UNSYNCED, &k, &v);
+	if (r == -ENOENT)
 		return STORE_SYNCED;
+	if (r < 0)
+		return STORE_UNSYNCED;
 	return is_suspect(s, ino) || s->suspects_owed > 0 ? STORE_SUSPECT : STORE_UNSYNCED;
 }
 

@@ -35,7 +35,7 @@ static void digest_drop(struct event *e)
 static void tell_unread(const struct digest *d)
 {
 	if (d->task && d->error < 0 && d->error != -ENODATA && d->error != -ENOMEM &&
-		d->error != -EUCLEAN && d->error != -ESHUTDOWN)
+		d->error != -EUCLEAN && d->error != -EAGAIN && d->error != -ESHUTDOWN)
 		log_warn("%s: the cache disk could not be read (%s); it is tried again",
 			d->task->key, strerror(-d->error));
 }
@@ -78,26 +78,41 @@ static bool has_checksum_at(const struct digest *d, uint64_t off)
 	return store_chunk(d->upload->store, d->version.ino, n, &c) == 0 && c.has_crc64nvme;
 }
 
+/* Has the disk taken it? -EUCLEAN: it said no; -EAGAIN: this cannot be told now. */
+static int prove(struct digest *d)
+{
+	struct store *s = d->upload->store;
+	enum store_synced synced = store_synced(s, d->version.ino);
+	int r = 0;
+
+	if (synced == STORE_UNSYNCED) {
+		/* all: the kernel forgets a file's failure with its inode, but not that there was one */
+		r = store_flush_all(s);
+		synced = store_synced(s, d->version.ino);
+	}
+	if (synced == STORE_SUSPECT)
+		return -EUCLEAN;
+	if (synced == STORE_UNSYNCED && r < 0)
+		return -EAGAIN;
+	d->is_proving = false;
+	return 0;
+}
+
 /* What is read for a chunk's first checksum counts from then on as what was written. But what the
  * disk refused, the kernel drops: so it is read from memory, or after the disk has said that it
  * took it. -EUCLEAN: it said no, and what was written is gone. */
 static ssize_t read_for_checksum(struct digest *d, void *data, size_t len, uint64_t off)
 {
-	struct store *s = d->upload->store;
 	ssize_t n;
+	int r;
 
 	if (!d->is_proving)
 		return io_pread(d->fd, data, len, off);
 	n = io_pread_cached(d->fd, data, len, off);
 	if (n != -EAGAIN)
 		return n;
-	if (!has_checksum_at(d, off)) { /* else it will be compared */
-		/* all: the kernel forgets a file's failure with its inode, but not that there was one */
-		if (store_flush_all(s) < 0 || store_synced(s, d->version.ino) == STORE_SUSPECT)
-			return -EUCLEAN;
-		d->is_proving = false;
-	}
-	return io_pread(d->fd, data, len, off);
+	r = has_checksum_at(d, off) ? 0 : prove(d); /* else it will be compared */
+	return r < 0 ? r : io_pread(d->fd, data, len, off);
 }
 
 static int sums_of_range(

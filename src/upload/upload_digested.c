@@ -69,36 +69,42 @@ void sha_cache_release(struct upload *u)
 
 /* ---- results ------------------------------------------------------------------------------------ */
 
-static void version_torn(struct upload *u, const struct version *v, const char *reason)
+static int version_torn(struct upload *u, const struct version *v, const char *reason)
 {
-	if (state_set(u, v, &(struct state_change){.to = FILE_TORN, .reason = reason}) == 0)
+	int r = state_set(u, v, &(struct state_change){.to = FILE_TORN, .reason = reason});
+
+	if (r == 0)
 		log_error("inode %" PRIu64 " (%s): %s; it is kept and not sent", v->ino, v->name,
 			reason);
+	return r;
 }
 
-void version_damaged(struct upload *u, const struct version *v)
+int version_damaged(struct upload *u, const struct version *v)
 {
-	version_torn(u, v,
+	return version_torn(u, v,
 		"its bytes in the cache directory are not those that were written (disk fault, or "
 		"changed by someone else)");
 }
 
-static void version_refused_by_disk(struct upload *u, const struct version *v)
+static int version_refused_by_disk(struct upload *u, const struct version *v)
 {
-	version_torn(u, v,
+	return version_torn(u, v,
 		"the cache disk did not take what was written (a sync failed), and it is not in memory any more: "
 		"see the disk's health, then copy the file in again");
 }
 
-void version_unreadable(struct upload *u, const struct version *v, int error)
+int version_unreadable(struct upload *u, const struct version *v, int error)
 {
 	char reason[REASON_MAX];
+	int r;
 
 	snprintf(reason, sizeof(reason),
 		"the cache disk could not be read (%s): see its health, then `cpgfs retry`",
 		strerror(-error));
-	if (state_set(u, v, &(struct state_change){.to = FILE_FAILED, .reason = reason}) == 0)
+	r = state_set(u, v, &(struct state_change){.to = FILE_FAILED, .reason = reason});
+	if (r == 0)
 		log_error("inode %" PRIu64 " (%s): %s", v->ino, v->name, reason);
+	return r;
 }
 
 int task_unreadable(struct upload *u, const struct task *t, int error)
@@ -112,6 +118,19 @@ int task_unreadable(struct upload *u, const struct task *t, int error)
 	return -ESTALE;
 }
 
+/* 0, or why it is to be read again. */
+static int verdict_unread(struct upload *u, const struct digest *d)
+{
+	if (d->error == -EAGAIN)
+		return d->error;
+	if (is_shortage(d->error)) {
+		shortage_note(u, d->error);
+		return d->error;
+	}
+	return d->error == -EUCLEAN ? version_refused_by_disk(u, &d->version)
+				    : version_unreadable(u, &d->version, d->error);
+}
+
 static void digest_failed(struct upload *u, const struct digest *d)
 {
 	int fd;
@@ -123,15 +142,8 @@ static void digest_failed(struct upload *u, const struct digest *d)
 			close(fd);
 		return;
 	}
-	if (is_shortage(d->error)) {
-		shortage_note(u, d->error);
+	if (verdict_unread(u, d) < 0)
 		wait_for(u, d->version.ino, AGAIN_MS);
-		return;
-	}
-	if (d->error == -EUCLEAN)
-		version_refused_by_disk(u, &d->version);
-	else
-		version_unreadable(u, &d->version, d->error);
 }
 
 /* A chunk's checksum stands from before (it was not changed since), and its bytes are others. What a person
@@ -159,7 +171,8 @@ static void digest_good(struct upload *u, struct digest *d)
 	if (!store_version_is(u->store, v->ino, v->generation))
 		return;
 	if (a_chunk_differs(u, d)) {
-		version_damaged(u, v);
+		if (version_damaged(u, v) < 0)
+			wait_for(u, v->ino, AGAIN_MS);
 		return;
 	}
 	r = store_version_digested(u->store, v->ino, v->generation, d->crcs,

@@ -409,7 +409,8 @@ struct digest {
 	bool is_proving; /* what is read may not be what was written */
 	void (*done)(struct upload *u, struct digest *d); /* scheduler thread; d is freed after */
 	/* results */
-	int error; /* -ENODATA: shorter than recorded; -EUCLEAN: the disk refused it, and it is gone */
+	int error; /* -ENODATA: shorter than recorded; -EUCLEAN: the disk refused it, and it is gone; -EAGAIN:
+		    * whether it did cannot be told now */
 	uint64_t *crcs;
 	uint64_t crc64nvme;
 	bool cut_off;
@@ -426,10 +427,10 @@ void digest_pass(struct upload *u);
 void sha_cache_get(struct upload *u, struct version *v);
 void sha_cache_drop(struct upload *u, uint64_t ino);
 void sha_cache_release(struct upload *u);
-/* The bytes here are not what their checksums say. */
-void version_damaged(struct upload *u, const struct version *v);
-/* Its bytes cannot be read: FAILED, with the reason. */
-void version_unreadable(struct upload *u, const struct version *v, int error);
+/* The bytes here are not what their checksums say. 0, or why that is not recorded. */
+int version_damaged(struct upload *u, const struct version *v);
+/* Its bytes cannot be read: FAILED, with the reason. 0, or why that is not recorded. */
+int version_unreadable(struct upload *u, const struct version *v, int error);
 /* Opening the bytes of a task's version failed: if no second try can heal it and nothing was sent, the
  * version is FAILED, and -ESTALE is returned; else the error. */
 int task_unreadable(struct upload *u, const struct task *t, int error);

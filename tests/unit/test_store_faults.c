@@ -521,7 +521,8 @@ static void index_takes_records_again_when_the_disk_is_well(void **state)
 	int64_t deadline = clock_mono_ms() + 60000;
 	int e;
 
-	(void)rig_put(r, STORE_ROOT_INO, "f", 100, 1);
+	uint64_t ino = rig_put(r, STORE_ROOT_INO, "f", 100, 1);
+
 	rename_index(r, "index", "away");
 	disk_on(DISK_FAIL, 1, EIO);
 	disk.files_mask = 1u << DISK_INDEX | 1u << DISK_OTHER;
@@ -529,6 +530,7 @@ static void index_takes_records_again_when_the_disk_is_well(void **state)
 	must(store_checkpoint(r->s) < 0);
 	disk_off();
 	must(store_create(r->s, &what, &attr) < 0);
+	must_eq(store_synced(r->s, ino), STORE_UNSYNCED); /* not known is not refused */
 	rename_index(r, "away", "index");
 	must(store_create(r->s, &what, &attr) < 0);
 	must_eq(store_start(r->s), 0);

@@ -231,6 +231,57 @@ static void test_what_the_disk_took_is_read_from_it(void **state)
 	close_bench(b);
 }
 
+/* That a record failed, of a sync that succeeded, says nothing of the bytes. */
+static void test_a_record_of_a_sync_fails(void **state)
+{
+	bool met = true;
+
+	(void)state;
+	for (long at = 1; met; at++) {
+		struct bench *b = bench_open_with_clock(true);
+		uint64_t ino = write_text(b, "p/one", "hello");
+
+		assert_true(at < CALLS_MAX);
+		memory = MEMORY_HAS_NONE;
+		break_journal(at, false);
+		disk.error = ENOMEM;
+		wait_patiently(b, all_uploaded(b, 1) || state_of(b, ino) == FILE_TORN);
+		assert_int_not_equal(state_of(b, ino), FILE_TORN);
+		met = disk.met;
+		close_bench(b);
+	}
+}
+
+static void from_this_sync_on(enum disk_call call, enum disk_file file)
+{
+	if (call == DISK_SYNC && file == DISK_OTHER && disk.at == 0)
+		disk.at = disk.count + 1;
+}
+
+/* The verdict is tried again, but not as often as the processor can. */
+static void test_a_verdict_that_is_not_recorded(void **state)
+{
+	struct bench *b = bench_open_with_clock(true);
+	uint64_t ino = write_text(b, "p/one", "hello");
+	int64_t end_ms;
+
+	(void)state;
+	memory = MEMORY_HAS_NONE;
+	disk_on(DISK_FAIL, 0, EIO);
+	disk.calls_mask = 1u << DISK_SYNC | 1u << DISK_WRITE;
+	disk.files_mask = 1u << DISK_OTHER | 1u << DISK_JOURNAL;
+	disk.lasts = true;
+	disk.hook = from_this_sync_on;
+	wait_advancing(STEP_MS, disk.met);
+	end_ms = clock_mono_ms() + 10000;
+	wait_advancing(STEP_MS, clock_mono_ms() >= end_ms);
+	assert_int_equal(state_of(b, ino), FILE_SETTLED);
+	assert_true(disk.seen[DISK_OTHER][DISK_OPEN] < 30);
+	disk_off();
+	is_torn_unsent(b, ino);
+	close_bench(b);
+}
+
 /* A person looked at it and says that it is right. */
 static void test_refused_by_the_disk_and_accepted(void **state)
 {
@@ -298,6 +349,8 @@ int main(void)
 		cmocka_unit_test(test_refused_by_the_disk_and_forgotten),
 		cmocka_unit_test(test_a_sync_of_all_fails),
 		cmocka_unit_test(test_what_the_disk_took_is_read_from_it),
+		cmocka_unit_test(test_a_record_of_a_sync_fails),
+		cmocka_unit_test(test_a_verdict_that_is_not_recorded),
 		cmocka_unit_test(test_refused_by_the_disk_and_accepted),
 		cmocka_unit_test(test_each_record_of_a_day),
 	};
