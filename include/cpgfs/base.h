@@ -290,8 +290,8 @@ uint64_t random_u64(void);
 must_check int io_open(const char *path, int flags, mode_t mode, int *ret_fd); /* O_CLOEXEC added */
 must_check int io_openat(int dir_fd, const char *path, int flags, mode_t mode, int *ret_fd);
 must_check ssize_t io_pread(int fd, void *data, size_t len, uint64_t off);
-/* Only what is in the page cache already. -EAGAIN: not all of it is. */
-must_check ssize_t io_pread_cached(int fd, void *data, size_t len, uint64_t off);
+/* 0: all of that range is in the page cache; -EAGAIN: it is not, or lies beyond the end. */
+must_check int io_is_cached(int fd, uint64_t off, size_t len);
 must_check int io_pwrite(int fd, const void *data, size_t len, uint64_t off);
 must_check int io_fsync(int fd);
 must_check int io_fdatasync(int fd);

@@ -64,11 +64,13 @@ ssize_t io_pread(int fd, void *data, size_t len, uint64_t off)
 
 /* RWF_NOWAIT does not tell: it reads ahead, and what needs no disk (an extent that was never written)
  * comes at once. */
-static int range_is_cached(int fd, uint64_t off, size_t len)
+int io_is_cached(int fd, uint64_t off, size_t len)
 {
 	unsigned char resident[RESIDENT_PAGES_MAX];
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
+	if (len > SSIZE_MAX || !range_fits(off, len))
+		return -EINVAL;
 	for (uint64_t at = off / page * page; at < off + len; at += page * RESIDENT_PAGES_MAX) {
 		uint64_t left = off + len - at;
 		size_t some = left < page * RESIDENT_PAGES_MAX ? left : page * RESIDENT_PAGES_MAX;
@@ -86,23 +88,6 @@ static int range_is_cached(int fd, uint64_t off, size_t len)
 				return -EAGAIN;
 	}
 	return 0;
-}
-
-ssize_t io_pread_cached(int fd, void *data, size_t len, uint64_t off)
-{
-	struct stat st;
-	int r;
-
-	if (len > SSIZE_MAX || !range_fits(off, len))
-		return -EINVAL;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (off >= (uint64_t)st.st_size)
-		return 0;
-	if (len > (uint64_t)st.st_size - off)
-		len = (uint64_t)st.st_size - off;
-	r = range_is_cached(fd, off, len);
-	return r < 0 ? r : io_pread(fd, data, len, off);
 }
 
 int io_pwrite(int fd, const void *data, size_t len, uint64_t off)

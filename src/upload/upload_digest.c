@@ -12,6 +12,8 @@
 /* Stays in the cache of a core between reading and summing. */
 #define READ_BYTES (256 * KIB)
 #define TIFF_HEAD_BYTES 16
+/* A look at what is in memory costs as much as reading a few pages. */
+#define PROVE_BYTES MIB
 
 static void digest_free(struct digest *d)
 {
@@ -70,16 +72,15 @@ static void sums_add(struct sums *s, const void *data, size_t len)
 		md5_update(s->md5, data, len);
 }
 
-static bool has_checksum_at(const struct digest *d, uint64_t off)
+static bool has_checksum(const struct digest *d, uint64_t n)
 {
-	uint64_t n = chunk_of(d->version.part_size_bytes, off);
 	struct store_chunk c;
 
 	return store_chunk(d->upload->store, d->version.ino, n, &c) == 0 && c.has_crc64nvme;
 }
 
 /* Has the disk taken it? -EUCLEAN: it said no; -EAGAIN: this cannot be told now. */
-static int prove(struct digest *d)
+static int ask_disk(struct digest *d)
 {
 	struct store *s = d->upload->store;
 	enum store_synced synced = store_synced(s, d->version.ino);
@@ -100,18 +101,34 @@ static int prove(struct digest *d)
 
 /* What is read for a chunk's first checksum counts from then on as what was written. But what the
  * disk refused, the kernel drops: so it is read from memory, or after the disk has said that it
- * took it. -EUCLEAN: it said no, and what was written is gone. */
-static ssize_t read_for_checksum(struct digest *d, void *data, size_t len, uint64_t off)
+ * took it. */
+static int prove(struct digest *d, uint64_t off, size_t len)
 {
-	ssize_t n;
+	const struct version *v = &d->version;
+	uint64_t n = chunk_of(v->part_size_bytes, off);
+	uint64_t end = chunk_start(v->part_size_bytes, n) + chunk_size(v->part_size_bytes, n);
 	int r;
 
-	if (!d->is_proving)
-		return io_pread(d->fd, data, len, off);
-	n = io_pread_cached(d->fd, data, len, off);
-	if (n != -EAGAIN)
-		return n;
-	r = has_checksum_at(d, off) ? 0 : prove(d); /* else it will be compared */
+	if (!d->is_proving || (off >= d->proved_from && off + len <= d->proved_until))
+		return 0;
+	if (end > v->size_bytes)
+		end = v->size_bytes;
+	if (end > off + PROVE_BYTES)
+		end = off + PROVE_BYTES;
+	r = end > off ? io_is_cached(d->fd, off, (size_t)(end - off)) : 0;
+	if (r == 0) {
+		d->proved_from = off;
+		d->proved_until = end;
+	}
+	if (r != -EAGAIN)
+		return r;
+	return has_checksum(d, n) ? 0 : ask_disk(d); /* else it will be compared */
+}
+
+static ssize_t read_for_checksum(struct digest *d, void *data, size_t len, uint64_t off)
+{
+	int r = prove(d, off, len);
+
 	return r < 0 ? r : io_pread(d->fd, data, len, off);
 }
 

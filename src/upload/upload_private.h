@@ -406,7 +406,8 @@ struct digest {
 	uint32_t mark; /* of a chunk that may change meanwhile */
 	char etag[S3_ETAG_MAX];
 	bool want_sha256;
-	bool is_proving; /* what is read may not be what was written */
+	bool is_proving; /* what is read may not be what was written, but in this range */
+	uint64_t proved_from, proved_until;
 	void (*done)(struct upload *u, struct digest *d); /* scheduler thread; d is freed after */
 	/* results */
 	int error; /* -ENODATA: shorter than recorded; -EUCLEAN: the disk refused it, and it is gone; -EAGAIN:

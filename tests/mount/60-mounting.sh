@@ -217,7 +217,9 @@ test_interrupted_while_it_mounts() {
 }
 
 # Threads run when the daemon mounts. A fork of it has their locks as they were, for ever.
+# (For root libfuse calls mount(2). Where /etc/mtab is a file it forks then, but that child takes no memory.)
 test_no_fork_beside_threads() {
+	[ "$(id -u)" != 0 ] || return 0
 	s3d_start
 	cc -shared -fPIC -o "$T/no_fork.so" -xc - <<-'END'
 		#define _GNU_SOURCE
