@@ -314,7 +314,7 @@ static int mark_suspects(struct store *s)
 		if (count <= 0)
 			return count;
 		for (int i = 0; i < count && r == 0; i++)
-			r = mark_suspect(s, list[i].ino);
+			r = list[i].suspect ? 0 : mark_suspect(s, list[i].ino);
 		if (r < 0)
 			return r;
 		after = list[count - 1].ino;

@@ -720,6 +720,25 @@ static void damage_that_the_bucket_can_mend_leaves(void **state)
 	}
 }
 
+/* A disk that fails for days must not write the same down again for each of its files. */
+static void who_is_suspect_is_recorded_once(void **state)
+{
+	struct rig *r = *state;
+	char name[16];
+
+	for (unsigned n = 0; n < 40; n++) {
+		snprintf(name, sizeof(name), "f%u", n);
+		(void)rig_put(r, STORE_ROOT_INO, name, 100, n);
+	}
+	for (unsigned round = 0; round < 2; round++) {
+		all_syncs_fail(true);
+		must_eq(store_flush_all(r->s), -EIO);
+		must_eq(disk.seen[DISK_JOURNAL][DISK_WRITE], round ? 0 : 40);
+	}
+	disk_off();
+	must_eq(store_synced(r->s, rig_find(r, "f7")), STORE_SUSPECT);
+}
+
 static void checkpoint_empties_the_journal(void **state)
 {
 	struct rig *r = *state;
@@ -764,6 +783,7 @@ int main(void)
 		rig_test(journal_is_not_believed_after_that),
 		rig_test(an_empty_file_is_not_suspected_for_ever),
 		rig_test(damage_that_the_bucket_can_mend_leaves),
+		rig_test(who_is_suspect_is_recorded_once),
 		rig_test(checkpoint_empties_the_journal),
 	};
 
