@@ -15,17 +15,19 @@
 
 #define BATCH 256
 #define READ_BLOCK_BYTES (1 * MIB)
+#define DIRECT_ALIGN ((size_t)4096) /* no disk wants more */
 #define NUMBERS_TRIED 256
 
 int crc_of_range(int fd, uint64_t start, uint64_t len, uint64_t *ret)
 {
-	cleanup_free uint8_t *block = malloc(READ_BLOCK_BYTES);
+	cleanup_free uint8_t *block = aligned_alloc(DIRECT_ALIGN, READ_BLOCK_BYTES);
 	uint64_t crc = 0;
 	if (!block)
 		return -ENOMEM;
 	while (len) {
 		size_t want = len < READ_BLOCK_BYTES ? len : READ_BLOCK_BYTES;
-		ssize_t n = io_pread(fd, block, want, start);
+		size_t whole = (want + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+		ssize_t n = io_pread(fd, block, whole, start);
 		if (n < 0)
 			return (int)n;
 		if ((size_t)n < want)

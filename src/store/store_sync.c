@@ -12,8 +12,6 @@
 #define COMMIT_TRIES 8
 #define MEND_MS 1000
 #define SUSPECTS_AGAIN_MS 60000
-#define DIRECT_ALIGN ((size_t)4096) /* no disk wants more */
-#define DIRECT_BLOCK_BYTES (1 * MIB)
 
 uint64_t journal_last(struct store *s)
 {
@@ -205,33 +203,8 @@ static int unsynced_batch(struct store *s, uint64_t after_ino, struct unsynced *
 	return r < 0 && r != -ENOENT ? r : (int)count;
 }
 
-typedef int crc_fn(int fd, uint64_t start, uint64_t len, uint64_t *ret);
-
-/* As the disk has it, whatever memory has. -EINVAL: it cannot be asked. */
-static int crc_on_disk(int fd, uint64_t start, uint64_t len, uint64_t *ret)
-{
-	cleanup_free uint8_t *block = aligned_alloc(DIRECT_ALIGN, DIRECT_BLOCK_BYTES);
-	uint64_t crc = 0;
-	if (!block)
-		return -ENOMEM;
-	while (len) {
-		size_t want = len < DIRECT_BLOCK_BYTES ? len : DIRECT_BLOCK_BYTES;
-		size_t whole = (want + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
-		ssize_t n = io_pread(fd, block, whole, start);
-		if (n < 0)
-			return (int)n;
-		if ((size_t)n < want)
-			return -ENODATA;
-		crc = crc64nvme(crc, block, want);
-		start += want;
-		len -= want;
-	}
-	*ret = crc;
-	return 0;
-}
-
-/* 1, 0 or -errno. Without crc_of: could all its chunks be compared? */
-static int chunks_match(struct store *s, const struct store_inode *i, int fd, crc_fn *crc_of)
+/* Without fd (-1): could all its chunks be compared? 1, 0 or -errno. */
+static int chunks_match(struct store *s, const struct store_inode *i, int fd)
 {
 	for (uint64_t n = 0; n < i->chunk_count; n++) {
 		struct store_chunk c;
@@ -239,25 +212,25 @@ static int chunks_match(struct store *s, const struct store_inode *i, int fd, cr
 		int r = store_chunk(s, i->attr.ino, n, &c);
 		if (r == 0 && (!c.present || !c.has_crc64nvme))
 			return 0;
-		if (r == 0 && crc_of)
-			r = crc_of(fd, c.start, c.len, &crc);
+		if (r == 0 && fd >= 0)
+			r = crc_of_range(fd, c.start, c.len, &crc);
 		if (r < 0)
 			return r;
-		if (crc_of && crc != c.crc64nvme)
+		if (fd >= 0 && crc != c.crc64nvme)
 			return 0;
 	}
 	return 1;
 }
 
 /* Past memory, which may have the only right bytes: they are sent from there, if nobody drops them. A failure
- * from before is told to the first who asks, also here. */
+ * from before is told to the first who asks, also here. -EINVAL: the disk cannot be asked so. */
 static int disk_matches(struct store *s, const struct store_inode *i, const char *path)
 {
 	cleanup_fd int fd = -1;
 	int r = io_openat(s->dir_fd, path, O_RDONLY | O_DIRECT, 0, &fd);
 	if (r == 0)
-		r = chunks_match(s, i, fd, crc_on_disk);
-	return fd >= 0 && (r == -EIO || r == -ENOSPC) ? chunks_match(s, i, fd, crc_on_disk) : r;
+		r = chunks_match(s, i, fd);
+	return fd >= 0 && (r == -EIO || r == -ENOSPC) ? chunks_match(s, i, fd) : r;
 }
 
 bool reread_matches(struct store *s, uint64_t ino)
@@ -270,7 +243,7 @@ bool reread_matches(struct store *s, uint64_t ino)
 		return false;
 	if (i.attr.size_bytes == 0)
 		return true; /* no byte of it can be another one */
-	if (chunks_match(s, &i, -1, NULL) != 1)
+	if (chunks_match(s, &i, -1) != 1)
 		return false;
 	int r = disk_matches(s, &i, path);
 	if (r != 1 && r != -EINVAL)
@@ -280,7 +253,7 @@ bool reread_matches(struct store *s, uint64_t ino)
 		return false;
 	if (posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0)
 		return false;
-	return chunks_match(s, &i, fd, crc_of_range) == 1;
+	return chunks_match(s, &i, fd) == 1;
 }
 
 /* These are on disk now, unless they changed since. Open ones stay: their end is not known yet. */
